@@ -1,0 +1,1 @@
+"""Score of a model on data, and recovery of what a cut loses, on ONNX Runtime."""

@@ -1,0 +1,68 @@
+"""The one seam to ONNX Runtime: sessions, runs, errors mapped."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import onnxruntime as ort
+from onnx import ModelProto
+
+from bocr_onnx.errors import ModelError
+from bocr_onnx.graph import Array
+
+ort.set_default_logger_severity(3)
+
+
+def open_session(model: ModelProto | bytes | str, *, threads: int = 0, optimize: bool = True) -> ort.InferenceSession:
+    """Returns an inference session on the CPU, with denormals flushed to zero.
+
+    Args:
+        model: A model in memory, its bytes, or a path.
+        threads: Intra-op threads; 0 lets ONNX Runtime choose one per core.
+        optimize: Whether graph optimizations run; without them every tensor can be looked at.
+
+    Raises:
+        ModelError: ONNX Runtime rejects the model.
+    """
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    options.log_severity_level = 3
+    options.add_session_config_entry("session.set_denormal_as_zero", "1")
+    if not optimize:
+        options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
+    source = model.SerializeToString() if isinstance(model, ModelProto) else model
+    try:
+        return ort.InferenceSession(source, options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # onnxruntime raises its own C++ exception classes
+        first = str(error).strip().splitlines()[0]
+        raise ModelError(f"ONNX Runtime must accept the model, got: {first}") from error
+
+
+def run_once(model: ModelProto, feeds: Mapping[str, Array]) -> list[Array]:
+    """Returns the outputs of a model on inputs by name.
+
+    Raises:
+        ModelError: ONNX Runtime rejects the model or fails to run it.
+    """
+    return run_session(open_session(model), feeds)
+
+
+def run_session(session: ort.InferenceSession, feeds: Mapping[str, Array], names: list[str] | None = None) -> list[Any]:
+    """Returns outputs of a session.
+
+    Args:
+        session: From `open_session`.
+        feeds: Inputs by name.
+        names: Outputs to compute; all where None.
+
+    Raises:
+        ModelError: The run fails.
+    """
+    try:
+        return [np.asarray(o) if not isinstance(o, list) else o for o in session.run(names, dict(feeds))]
+    except Exception as error:
+        first = str(error).strip().splitlines()[0]
+        raise ModelError(f"ONNX Runtime must run the model, got: {first}") from error

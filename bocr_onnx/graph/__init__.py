@@ -1,0 +1,26 @@
+"""An ONNX file becomes a `ModelGraph`, and a changed copy of it becomes a file."""
+
+from bocr_onnx.graph.edit import Edit, apply_edit
+from bocr_onnx.graph.instrument import with_masks, with_outputs
+from bocr_onnx.graph.load import from_proto, load, random_feeds
+from bocr_onnx.graph.model import Array, ModelGraph, Node, Operand
+from bocr_onnx.graph.save import check_writable, replacing, save, serialized_size, write_text
+
+__all__ = [
+    "Array",
+    "Edit",
+    "ModelGraph",
+    "Node",
+    "Operand",
+    "apply_edit",
+    "check_writable",
+    "from_proto",
+    "load",
+    "random_feeds",
+    "replacing",
+    "save",
+    "serialized_size",
+    "with_masks",
+    "with_outputs",
+    "write_text",
+]

@@ -1,0 +1,169 @@
+"""Shapes and constants: one walk in topological order, node by node.
+
+Three kinds of knowledge about a tensor, from strong to weak:
+
+- constant: its value depends on no input (initializers, Constant nodes, whatever follows from them);
+- value: it follows from shapes alone (Shape -> Gather -> Concat chains), so it is known for the concrete shapes;
+- type: element type and concrete shape, by ONNX's own inference.
+
+One walk replaces onnx's whole-model inference because that one neither folds constants nor tells the first kind
+from the second, and the cut must: a constant has to be rewritten, a value follows by itself.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import onnx
+from onnx import TensorProto, TypeProto, numpy_helper
+from onnx.reference import ReferenceEvaluator
+
+from bocr_onnx.graph.model import Array, Node
+
+MAX_FOLDED_ELEMENTS = 1 << 27
+"""Larger constants are not computed: an untrusted file may ask for terabytes."""
+
+_OPAQUE = frozenset(
+    {"RandomNormal", "RandomUniform", "RandomNormalLike", "RandomUniformLike", "Bernoulli", "Multinomial"}
+)
+_QUANTIZED = frozenset({"DequantizeLinear", "QuantizeLinear", "DynamicQuantizeLinear"})
+_GENERATORS = frozenset({"ConstantOfShape", "Expand", "Tile", "Range", "OneHot", "Pad", "Resize", "Upsample"})
+
+
+@dataclass(slots=True)
+class Knowledge:
+    """What the walk has found so far, by tensor name."""
+
+    types: dict[str, TypeProto] = field(default_factory=dict)
+    constants: dict[str, Array] = field(default_factory=dict)
+    values: dict[str, Array] = field(default_factory=dict)
+
+    def shape(self, name: str) -> tuple[int, ...] | None:
+        """Returns the concrete shape of a tensor, or None where it is unknown."""
+        proto = self.types.get(name)
+        if proto is None or not proto.tensor_type.HasField("shape"):
+            return None
+        dims = proto.tensor_type.shape.dim
+        if any(not d.HasField("dim_value") for d in dims):
+            return None
+        return tuple(int(d.dim_value) for d in dims)
+
+    def known(self, name: str) -> Array | None:
+        """Returns the value of a tensor at the concrete shapes, or None."""
+        found = self.constants.get(name)
+        return self.values.get(name) if found is None else found
+
+    def learn(self, name: str, array: Array, *, constant: bool) -> None:
+        """Stores a value and the type that follows from it."""
+        (self.constants if constant else self.values)[name] = array
+        elem = onnx.helper.np_dtype_to_tensor_dtype(array.dtype)
+        self.types[name] = onnx.helper.make_tensor_type_proto(elem, array.shape)
+
+
+def walk(nodes: Iterable[tuple[Node, onnx.NodeProto]], opsets: dict[str, int], start: Knowledge) -> Knowledge:
+    """Completes `start` (inputs and initializers) with what follows for every tensor.
+
+    Args:
+        nodes: In topological order, each with its proto.
+        opsets: Version by domain.
+        start: Types of the inputs and values of the initializers; changed in place and returned.
+    """
+    for node, proto in nodes:
+        if not _fold(node, proto, opsets, start):
+            _infer(node, proto, opsets, start)
+    return start
+
+
+def _fold(node: Node, proto: onnx.NodeProto, opsets: dict[str, int], known: Knowledge) -> bool:
+    if node.op in _OPAQUE or node.op in _QUANTIZED or node.domain not in ("", "ai.onnx") or node.captures:
+        return False
+    if node.op == "Shape":
+        return _fold_shape(node, known)
+    if any(a.type == onnx.AttributeProto.GRAPH for a in proto.attribute):
+        return False
+    feeds = {name: known.known(name) for name in node.inputs if name}
+    if any(v is None for v in feeds.values()) or not _is_small(node, feeds, known, proto, opsets):
+        return False
+    outputs = _evaluate(proto, feeds, opsets)
+    if outputs is None:
+        return False
+    constant = all(name in known.constants for name in feeds)
+    for name, array in zip(node.outputs, outputs, strict=False):
+        if name and isinstance(array, np.ndarray | np.generic):
+            known.learn(name, np.asarray(array), constant=constant)
+    return all(known.known(name) is not None for name in node.outputs if name)
+
+
+def _fold_shape(node: Node, known: Knowledge) -> bool:
+    shape = known.shape(node.inputs[0])
+    if shape is None:
+        return False
+    begin = node.attributes.get("start", 0)
+    end = node.attributes.get("end", len(shape))
+    constant = node.inputs[0] in known.constants
+    known.learn(node.outputs[0], np.array(shape[begin:end], dtype=np.int64), constant=constant)
+    return True
+
+
+def _is_small(
+    node: Node, feeds: dict[str, Any], known: Knowledge, proto: onnx.NodeProto, opsets: dict[str, int]
+) -> bool:
+    if node.op not in _GENERATORS:
+        return True
+    types = _infer_types(node, proto, opsets, known)
+    dims = [d for t in types.values() for d in t.tensor_type.shape.dim]
+    if not types or any(not d.HasField("dim_value") for d in dims):
+        return sum(np.asarray(v).size for v in feeds.values()) < 1 << 16 and node.op != "ConstantOfShape"
+    return all(
+        np.prod([float(d.dim_value) for d in t.tensor_type.shape.dim]) <= MAX_FOLDED_ELEMENTS
+        for t in types.values()
+    )
+
+
+def _evaluate(proto: onnx.NodeProto, feeds: dict[str, Any], opsets: dict[str, int]) -> list[Any] | None:
+    graph = onnx.helper.make_graph(
+        [proto],
+        "fold",
+        [onnx.helper.make_value_info(name, TypeProto()) for name in feeds],
+        [onnx.helper.make_value_info(name, TypeProto()) for name in proto.output if name],
+    )
+    model = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", opsets[""])])
+    try:
+        with np.errstate(all="ignore"):
+            return list(ReferenceEvaluator(model).run(None, feeds))
+    except Exception:  # the reference implementation raises whatever numpy raises; unknown is a right answer
+        return None
+
+
+def _infer(node: Node, proto: onnx.NodeProto, opsets: dict[str, int], known: Knowledge) -> None:
+    for name, found in _infer_types(node, proto, opsets, known).items():
+        if name and found.WhichOneof("value") == "tensor_type":
+            known.types[name] = found
+
+
+def _infer_types(
+    node: Node, proto: onnx.NodeProto, opsets: dict[str, int], known: Knowledge
+) -> dict[str, TypeProto]:
+    domain = "" if node.domain == "ai.onnx" else node.domain
+    if domain not in opsets or any(a.type == onnx.AttributeProto.GRAPH for a in proto.attribute):
+        return {}
+    if any(name and name not in known.types for name in node.inputs):
+        return {}
+    data: dict[str, TensorProto] = {}
+    for position, name in enumerate(node.inputs):
+        value = known.known(name) if name else None
+        if value is not None and (position > 0 or value.size <= 64) and value.size <= 1024:
+            data[name] = numpy_helper.from_array(np.asarray(value), name)
+    try:
+        schema = onnx.defs.get_schema(node.op, opsets[domain], domain)
+        types = {name: known.types[name] for name in node.inputs if name}
+        return dict(
+            onnx.shape_inference.infer_node_outputs(
+                schema, proto, types, data, opset_imports=[onnx.helper.make_opsetid(domain, opsets[domain])]
+            )
+        )
+    except Exception:  # onnx raises C++ errors of several kinds; an unknown shape freezes what depends on it
+        return {}

@@ -1,0 +1,48 @@
+"""Throw-away variants of a model, for looking inside: extra outputs and masked reads. Never emitted."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+import numpy as np
+import onnx
+import onnx_graphsurgeon as gs
+from onnx import ModelProto
+
+from bocr_onnx.graph.model import Array, Operand
+
+
+def with_outputs(proto: ModelProto, names: Iterable[str]) -> ModelProto:
+    """Returns a copy that also outputs the named tensors, in the given order behind its own outputs."""
+    made = ModelProto()
+    made.CopyFrom(proto)
+    present = {o.name for o in made.graph.output}
+    made.graph.output.extend(onnx.ValueInfoProto(name=n) for n in names if n not in present)
+    return made
+
+
+def with_masks(proto: ModelProto, nodes: Mapping[str, int], masks: Mapping[Operand, tuple[int, Array]]) -> ModelProto:
+    """Returns a copy in which some reads see some channels as zero.
+
+    Args:
+        proto: The model.
+        nodes: First output of a node -> its index in the keys of `masks`.
+        masks: For a read (node index, input position): the channel axis counted from the last one (negative) and
+            the mask, shape `(n_channels,)`, one where the channel is read and zero where it is not.
+    """
+    graph = gs.import_onnx(proto)
+    for node in list(graph.nodes):
+        index = nodes.get(node.outputs[0].name) if node.outputs else None
+        for position, tensor in enumerate(list(node.inputs)):
+            if index is None or (index, position) not in masks:
+                continue
+            axis, mask = masks[(index, position)]
+            shaped = np.asarray(mask, dtype=tensor.dtype or np.float32).reshape(-1, *[1] * (-axis - 1))
+            name = f"{tensor.name}.masked.{index}.{position}"
+            masked = gs.Variable(name, dtype=tensor.dtype)
+            graph.nodes.append(
+                gs.Node("Mul", name, inputs=[tensor, gs.Constant(f"{name}.mask", shaped)], outputs=[masked])
+            )
+            node.inputs[position] = masked
+    graph.toposort()
+    return gs.export_onnx(graph, ir_version=proto.ir_version)

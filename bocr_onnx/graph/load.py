@@ -1,0 +1,298 @@
+"""An ONNX file becomes a `ModelGraph`: read, check, order, name, infer."""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+from google.protobuf.message import DecodeError
+from onnx import AttributeProto, GraphProto, ModelProto, NodeProto, TensorProto, numpy_helper
+
+from bocr_onnx.errors import ModelError
+from bocr_onnx.graph.infer import Knowledge, walk
+from bocr_onnx.graph.model import ModelGraph, Node, Operand
+
+IMAGE_SIDE = 224
+"""Stands in for an open height or width: MACs need one, and the kept share hardly depends on which."""
+
+
+def load(path: str | Path) -> ModelGraph:
+    """Returns the graph of an ONNX file.
+
+    Args:
+        path: The .onnx file; external data is looked for in its folder only.
+
+    Raises:
+        ModelError: The file is missing, is not ONNX, is invalid, or its external data is missing or lies
+            outside the file's folder.
+    """
+    path = Path(path)
+    if path.is_dir():
+        raise ModelError(f"{path} must be an ONNX file, got a folder")
+    try:
+        data = path.read_bytes()
+    except FileNotFoundError as error:
+        raise ModelError(f"{path} must be an ONNX file, got no such file") from error
+    except OSError as error:
+        raise ModelError(f"{path} must be readable, got {error.strerror}") from error
+    try:
+        proto = onnx.load_model_from_string(data)
+    except (DecodeError, ValueError) as error:
+        raise ModelError(
+            f"{path} must be an ONNX file, got bytes that do not parse", hint="Is the download complete?"
+        ) from error
+    external = _read_external(proto, path)
+    return from_proto(proto, path=path, sha256=hashlib.sha256(data).hexdigest(), external=external)
+
+
+def from_proto(
+    proto: ModelProto, *, path: Path | None = None, sha256: str = "", external: bool = False
+) -> ModelGraph:
+    """Returns the graph of a model that is already in memory, with its weights inside.
+
+    Args:
+        proto: The model; not changed, and must not be changed by the caller afterwards.
+        path: Named in errors.
+        sha256: Digest of the file; computed where it is empty.
+        external: Whether the weights came from a file of their own.
+
+    Raises:
+        ModelError: The model is invalid.
+
+    Example:
+        >>> proto = onnx.parser.parse_model('''
+        ... <ir_version: 8, opset_import: ["" : 17]>
+        ... tiny (float[N, 2, 4, 4] x) => (float[N, 2, 4, 4] y) { y = Relu(x) }''')
+        >>> from_proto(proto).shapes["y"]
+        (1, 2, 4, 4)
+    """
+    label = str(path) if path else "the model"
+    if not proto.HasField("graph") or not proto.graph.node:
+        raise ModelError(f"{label} must hold a graph with nodes, got none", hint="Is the file an ONNX model?")
+    strict = _check(proto, label)
+    if proto.functions:
+        proto = onnx.inliner.inline_local_functions(proto)
+    opsets = {("" if o.domain == "ai.onnx" else o.domain): o.version for o in proto.opset_import}
+    opsets.setdefault("", 1)
+    protos = _topological(proto.graph, label)
+    nodes = tuple(_named(protos))
+    initializers = {t.name for t in proto.graph.initializer} | {
+        t.values.name for t in proto.graph.sparse_initializer
+    }
+    inputs = tuple(i.name for i in proto.graph.input if i.name not in initializers)
+    known = _start(proto, inputs, label)
+    walk(zip(nodes, protos, strict=True), opsets, known)
+    outputs = tuple(o.name for o in proto.graph.output)
+    shapes = {name: s for name in known.types if (s := known.shape(name)) is not None}
+    return ModelGraph(
+        proto=proto,
+        path=path,
+        sha256=sha256 or hashlib.sha256(proto.SerializeToString(deterministic=True)).hexdigest(),
+        opset=opsets[""],
+        nodes=nodes,
+        inputs=inputs,
+        outputs=outputs,
+        shapes=shapes,
+        dtypes={name: t.tensor_type.elem_type for name, t in known.types.items()},
+        constants=known.constants,
+        values=known.values,
+        readers=_readers(nodes),
+        producer={name: node.index for node in nodes for name in node.outputs if name},
+        symbolic={i.name: axes for i in proto.graph.input if (axes := _open_axes(i))},
+        external=external,
+        strict=strict,
+    )
+
+
+def _check(proto: ModelProto, label: str) -> bool:
+    try:
+        onnx.checker.check_model(proto, full_check=True)
+        return True
+    except Exception:  # onnx maps C++ errors to several classes; the second check decides
+        pass
+    try:
+        onnx.checker.check_model(proto, full_check=False)
+    except Exception as error:
+        first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise ModelError(
+            f"{label} must be a valid ONNX model, got: {first}",
+            hint="Export it again, or look at it with: python -m onnx.checker",
+        ) from error
+    return False
+
+
+def _read_external(proto: ModelProto, path: Path) -> bool:
+    folder = path.parent.resolve()
+    found = False
+    for tensor in _tensors(proto.graph):
+        if tensor.data_location != TensorProto.EXTERNAL:
+            continue
+        found = True
+        location = next((e.value for e in tensor.external_data if e.key == "location"), "")
+        target = (folder / location).resolve()
+        if not location or Path(location).is_absolute() or not target.is_relative_to(folder):
+            raise ModelError(
+                f"{path}: external data of tensor {tensor.name!r} must lie in the model's folder, "
+                f"got {location!r}"
+            )
+        if not target.is_file():
+            raise ModelError(
+                f"{path}: external data of tensor {tensor.name!r} must exist, got no file {target}",
+                hint=f"Put {location} beside {path.name}; exporters write the two together.",
+            )
+        try:
+            onnx.external_data_helper.load_external_data_for_tensor(tensor, str(folder))
+            numpy_helper.to_array(tensor)
+        except Exception as error:
+            raise ModelError(
+                f"{path}: external data of tensor {tensor.name!r} must be readable from {target}, got: {error}",
+                hint="Is the file complete? Export the model again.",
+            ) from error
+        tensor.data_location = TensorProto.DEFAULT
+        del tensor.external_data[:]
+    return found
+
+
+def _tensors(graph: GraphProto) -> Iterator[TensorProto]:
+    yield from graph.initializer
+    for node in graph.node:
+        for attribute in node.attribute:
+            if attribute.type == AttributeProto.TENSOR:
+                yield attribute.t
+            elif attribute.type == AttributeProto.TENSORS:
+                yield from attribute.tensors
+            for subgraph in _subgraphs(attribute):
+                yield from _tensors(subgraph)
+
+
+def _subgraphs(attribute: AttributeProto) -> list[GraphProto]:
+    if attribute.type == AttributeProto.GRAPH:
+        return [attribute.g]
+    return list(attribute.graphs) if attribute.type == AttributeProto.GRAPHS else []
+
+
+def _topological(graph: GraphProto, label: str) -> list[NodeProto]:
+    made = {i.name for i in graph.input} | {t.name for t in graph.initializer} | {""}
+    made |= {t.values.name for t in graph.sparse_initializer}
+    ordered: list[NodeProto] = []
+    waiting = list(graph.node)
+    while waiting:
+        rest = []
+        for node in waiting:
+            if all(name in made for name in (*node.input, *_captures(node))):
+                ordered.append(node)
+                made.update(node.output)
+            else:
+                rest.append(node)
+        if len(rest) == len(waiting):
+            missing = next(name for name in (*rest[0].input, *_captures(rest[0])) if name not in made)
+            raise ModelError(
+                f"{label}: node {rest[0].name or rest[0].op_type!r} must read tensors made before it, "
+                f"got {missing!r}, which nothing makes or which depends on itself"
+            )
+        waiting = rest
+    return ordered
+
+
+def _captures(node: NodeProto) -> tuple[str, ...]:
+    names: set[str] = set()
+    for attribute in node.attribute:
+        for graph in _subgraphs(attribute):
+            own = {i.name for i in graph.input} | {t.name for t in graph.initializer}
+            own |= {name for inner in graph.node for name in inner.output}
+            for inner in graph.node:
+                names |= {n for n in (*inner.input, *_captures(inner)) if n and n not in own}
+            names |= {o.name for o in graph.output if o.name not in own}
+    return tuple(sorted(names))
+
+
+def _named(protos: list[NodeProto]) -> Iterator[Node]:
+    count = Counter(p.name for p in protos)
+    for index, proto in enumerate(protos):
+        name = proto.name if proto.name and count[proto.name] == 1 else f"{proto.op_type}_{index}"
+        yield Node(
+            index=index,
+            name=name,
+            op=proto.op_type,
+            domain="" if proto.domain == "ai.onnx" else proto.domain,
+            inputs=tuple(proto.input),
+            outputs=tuple(proto.output),
+            attributes={a.name: _value(a) for a in proto.attribute if not _subgraphs(a)},
+            captures=_captures(proto),
+        )
+
+
+def _value(attribute: AttributeProto) -> Any:
+    value = onnx.helper.get_attribute_value(attribute)
+    if isinstance(value, bytes):
+        return value.decode("utf-8", errors="replace")
+    if isinstance(value, TensorProto):
+        return numpy_helper.to_array(value)
+    return list(value) if attribute.type == AttributeProto.INTS else value
+
+
+def _start(proto: ModelProto, inputs: tuple[str, ...], label: str) -> Knowledge:
+    known = Knowledge()
+    for tensor in proto.graph.initializer:
+        try:
+            known.learn(tensor.name, numpy_helper.to_array(tensor), constant=True)
+        except Exception as error:
+            raise ModelError(
+                f"{label}: initializer {tensor.name!r} must hold the data its shape asks for, got: {error}"
+            ) from error
+    for info in proto.graph.input:
+        if info.name in inputs and info.type.WhichOneof("value") == "tensor_type":
+            known.types[info.name] = _concrete(info)
+    return known
+
+
+def _concrete(info: onnx.ValueInfoProto) -> onnx.TypeProto:
+    made = onnx.TypeProto()
+    made.CopyFrom(info.type)
+    dims = made.tensor_type.shape.dim
+    for axis in _open_axes(info):
+        dims[axis].Clear()
+        dims[axis].dim_value = IMAGE_SIDE if axis >= 2 and len(dims) == 4 else 1
+    return made
+
+
+def _open_axes(info: onnx.ValueInfoProto) -> tuple[int, ...]:
+    dims = info.type.tensor_type.shape.dim
+    return tuple(axis for axis, d in enumerate(dims) if not d.HasField("dim_value") or d.dim_value <= 0)
+
+
+def _readers(nodes: tuple[Node, ...]) -> dict[str, tuple[Operand, ...]]:
+    found: dict[str, list[Operand]] = {}
+    for node in nodes:
+        for position, name in enumerate(node.inputs):
+            if name:
+                found.setdefault(name, []).append((node.index, position))
+    return {name: tuple(operands) for name, operands in found.items()}
+
+
+def random_feeds(graph: ModelGraph, *, batch: int = 1, seed: int = 0) -> dict[str, np.ndarray[Any, Any]]:
+    """Returns seeded random inputs that fit the graph.
+
+    Args:
+        graph: The model.
+        batch: Used for every open first axis.
+        seed: Of the generator.
+
+    Returns:
+        Standard normal arrays for floating inputs, zeros for the others, keyed by input name.
+    """
+    rng = np.random.default_rng(seed)
+    feeds = {}
+    for name in graph.inputs:
+        shape = list(graph.shapes[name])
+        if 0 in graph.symbolic.get(name, ()) and shape:
+            shape[0] = batch
+        dtype = onnx.helper.tensor_dtype_to_np_dtype(graph.dtypes[name])
+        drawn = rng.standard_normal(shape) if np.issubdtype(dtype, np.floating) else np.zeros(shape)
+        feeds[name] = drawn.astype(dtype)
+    return feeds

@@ -1,0 +1,105 @@
+"""The record of an ONNX graph that every other room reads."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import onnx
+
+Array = npt.NDArray[Any]
+Operand = tuple[int, int]
+"""Where a constant is used: (node index, input position)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Node:
+    """One operator application.
+
+    Attributes:
+        index: Position in `ModelGraph.nodes`, which is a topological order.
+        name: Unique in the graph; made from operator and index where the file has none or repeats one.
+        op: Operator type, e.g. ``"Conv"``.
+        domain: ``""`` for the standard operators.
+        inputs: Tensor names; ``""`` marks an omitted optional input.
+        outputs: Tensor names.
+        attributes: Attribute values as Python or numpy objects; subgraphs are left out.
+        captures: Outer tensors that the node's subgraphs read.
+    """
+
+    index: int
+    name: str
+    op: str
+    domain: str
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+    attributes: Mapping[str, Any]
+    captures: tuple[str, ...] = ()
+
+    def input(self, position: int) -> str:
+        """Returns the name of an input, ``""`` where it is omitted."""
+        return self.inputs[position] if position < len(self.inputs) else ""
+
+
+@dataclass(frozen=True, slots=True)
+class ModelGraph:
+    """An ONNX graph, read once and never changed.
+
+    Shapes are concrete: a symbolic batch counts as 1, so that MACs are those of batch 1.
+
+    Attributes:
+        proto: The model as read. Treated as read-only; `bocr_onnx.graph.apply_edit` makes changed copies.
+        path: The file it came from, or None.
+        sha256: Digest of the file's bytes (of the serialized model where there is no file).
+        opset: Version of the standard operator set.
+        nodes: In topological order.
+        inputs: Names of the inputs a caller must feed.
+        outputs: Names of the outputs.
+        shapes: Concrete shape of every tensor where it is known.
+        dtypes: ONNX element type of every tensor where it is known.
+        constants: Value of every tensor that no input can change.
+        values: Value of every small tensor known only for the concrete shapes (shape arithmetic).
+        readers: Tensor name -> operands that read it, in node order.
+        producer: Tensor name -> index of the node that makes it.
+        symbolic: Input name -> axes that the file leaves open.
+        external: Whether the weights lie in a file of their own.
+        strict: Whether the model passes the full check of onnx.checker as read.
+    """
+
+    proto: onnx.ModelProto
+    path: Path | None
+    sha256: str
+    opset: int
+    nodes: tuple[Node, ...]
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+    shapes: Mapping[str, tuple[int, ...]]
+    dtypes: Mapping[str, int]
+    constants: Mapping[str, Array]
+    values: Mapping[str, Array]
+    readers: Mapping[str, tuple[Operand, ...]]
+    producer: Mapping[str, int]
+    symbolic: Mapping[str, tuple[int, ...]]
+    external: bool = False
+    strict: bool = True
+
+    @property
+    def label(self) -> str:
+        """Returns how errors name this model."""
+        return str(self.path) if self.path else "the model"
+
+    def constant(self, name: str) -> Array | None:
+        """Returns the value of a constant tensor, or None where it is not one."""
+        return self.constants.get(name) if name else None
+
+    def operand(self, at: Operand) -> Array | None:
+        """Returns the constant an operand holds, or None."""
+        return self.constant(self.nodes[at[0]].input(at[1]))
+
+    def batch_is_symbolic(self) -> bool:
+        """Returns whether every input leaves its first axis open."""
+        return all(0 in self.symbolic.get(name, ()) for name in self.inputs)

@@ -1,0 +1,15 @@
+"""Channel labels through operators: which channels of a graph must be cut together, and which may not be cut."""
+
+from bocr_onnx.groups.index import WEIGHTED, ChannelGroup, Channels, GroupIndex, Member, Refusal, build_index
+from bocr_onnx.groups.labels import Slot
+
+__all__ = [
+    "WEIGHTED",
+    "ChannelGroup",
+    "Channels",
+    "GroupIndex",
+    "Member",
+    "Refusal",
+    "Slot",
+    "build_index",
+]

@@ -1,0 +1,25 @@
+"""Plan, cut and proof."""
+
+from bocr_onnx.slimming.cut import cut, cut_edit, cut_operand, output_axis, widen
+from bocr_onnx.slimming.plan import Mask, Plan, kept_positions, masked_reads, plan_of_mask, read_plan, write_plan
+from bocr_onnx.slimming.proof import Proof, Run, compare, masked_original, prove
+
+__all__ = [
+    "Mask",
+    "Plan",
+    "Proof",
+    "Run",
+    "compare",
+    "cut",
+    "cut_edit",
+    "cut_operand",
+    "kept_positions",
+    "masked_original",
+    "masked_reads",
+    "output_axis",
+    "plan_of_mask",
+    "prove",
+    "read_plan",
+    "widen",
+    "write_plan",
+]

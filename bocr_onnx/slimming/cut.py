@@ -1,0 +1,148 @@
+"""The cut: every member of a group loses the same channels at once.
+
+It is data applied, not code per operator: `GroupIndex.slices` says along which axes each constant is taken, and
+`GroupIndex.slots` which integers (pad amounts, target shapes, group counts) count the channels that stay.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+from onnx import ModelProto
+
+from bocr_onnx.graph import Array, Edit, ModelGraph, Operand, apply_edit
+from bocr_onnx.groups import GroupIndex, Slot
+from bocr_onnx.slimming.plan import Mask, kept_positions
+
+
+def cut_operand(graph: ModelGraph, index: GroupIndex, mask: Mask, at: Operand) -> Array:
+    """Returns a constant operand without the removed channels."""
+    array = graph.operand(at)
+    assert array is not None, f"operand {at} of {graph.label} is not constant"
+    for axis, channels in index.slices.get(at, {}).items():
+        kept = kept_positions(channels, mask)
+        if len(kept) < len(channels):
+            array = np.take(array, kept, axis=axis)
+    return array
+
+
+def cut_edit(
+    graph: ModelGraph, index: GroupIndex, mask: Mask, weights: Mapping[Operand, Array] | None = None
+) -> Edit:
+    """Returns what the cut changes.
+
+    Args:
+        graph: The original.
+        index: Its groups.
+        mask: Which channels stay.
+        weights: Operands of the slim model that recovery or training has set, already in slim shape.
+    """
+    operands: dict[Operand, Array] = {}
+    for at in index.slices:
+        array = cut_operand(graph, index, mask, at)
+        if array is not graph.operand(at):
+            operands[at] = array
+    attributes: dict[tuple[int, str], int | list[int]] = {}
+    for slot, channels in index.slots.items():
+        kept = len(kept_positions(channels, mask))
+        if kept != len(channels):
+            _fill_slot(graph, slot, kept, operands, attributes)
+    operands.update(weights or {})
+    return Edit(operands, attributes, _widths(index, mask))
+
+
+def cut(
+    graph: ModelGraph, index: GroupIndex, mask: Mask, weights: Mapping[Operand, Array] | None = None
+) -> ModelProto:
+    """Returns the slim model.
+
+    Args:
+        graph: The original.
+        index: Its groups.
+        mask: Which channels stay, shape `(n_channels,)`.
+        weights: Operands to put in place of the cut originals, in slim shape.
+
+    Example:
+        >>> import numpy as np, onnx
+        >>> from bocr_onnx.graph import from_proto
+        >>> from bocr_onnx.groups import build_index
+        >>> proto = onnx.parser.parse_model('''
+        ... <ir_version: 8, opset_import: ["" : 17]>
+        ... tiny (float[N, 3] x) => (float[N, 2] y)
+        ... <float[3, 8] a, float[8, 2] b> { h = MatMul(x, a)  r = Relu(h)  y = MatMul(r, b) }''')
+        >>> for name, shape in (("a", (3, 8)), ("b", (8, 2))):
+        ...     proto.graph.initializer.append(onnx.numpy_helper.from_array(np.ones(shape, np.float32), name))
+        >>> graph = from_proto(proto)
+        >>> slim = cut(graph, build_index(graph), np.arange(8) < 5)
+        >>> [tuple(t.dims) for t in slim.graph.initializer]
+        [(3, 5), (5, 2)]
+    """
+    return apply_edit(graph, cut_edit(graph, index, mask, weights))
+
+
+def _fill_slot(
+    graph: ModelGraph,
+    slot: Slot,
+    kept: int,
+    operands: dict[Operand, Array],
+    attributes: dict[tuple[int, str], int | list[int]],
+) -> None:
+    if isinstance(slot.where, int):
+        at = (slot.node, slot.where)
+        original = graph.operand(at)
+        assert original is not None and slot.position is not None
+        array = operands.get(at, original).copy()
+        array.reshape(-1)[slot.position] = kept
+        operands[at] = array
+    elif slot.position is None:
+        attributes[(slot.node, slot.where)] = kept
+    else:
+        key = (slot.node, slot.where)
+        entries = attributes.get(key, list(graph.nodes[slot.node].attributes[slot.where]))
+        assert isinstance(entries, list)
+        entries[slot.position] = kept
+        attributes[key] = entries
+
+
+def _widths(index: GroupIndex, mask: Mask) -> dict[str, dict[int, int]]:
+    widths: dict[str, dict[int, int]] = {}
+    for name, axes in index.axes.items():
+        for axis, channels in axes.items():
+            kept = len(kept_positions(channels, mask))
+            if kept < len(channels):
+                widths.setdefault(name, {})[axis] = kept
+    return widths
+
+
+def widen(
+    graph: ModelGraph, index: GroupIndex, mask: Mask, weights: Mapping[Operand, Array]
+) -> dict[Operand, Array]:
+    """Returns slim operands in their original shape, with the original's values where channels were removed.
+
+    An operand that the original does not have (a bias that recovery added) is zero there.
+    """
+    wide: dict[Operand, Array] = {}
+    for at, array in weights.items():
+        original = graph.operand(at)
+        axes = index.slices.get(at, {})
+        if original is None:
+            channels = index.slices.get((at[0], 1), {}).get(output_axis(graph, at[0]))
+            axes = {} if channels is None else {0: channels}
+            original = np.zeros(array.shape if channels is None else len(channels), dtype=array.dtype)
+        full = np.array(original, dtype=array.dtype)
+        where = [
+            kept_positions(axes[axis], mask) if axis in axes else np.arange(size)
+            for axis, size in enumerate(full.shape)
+        ]
+        full[np.ix_(*where)] = array
+        wide[at] = full
+    return wide
+
+
+def output_axis(graph: ModelGraph, index: int) -> int:
+    """Returns the axis of a weighted node's weight that counts its outputs."""
+    node = graph.nodes[index]
+    if node.op == "Gemm":
+        return 0 if node.attributes.get("transB", 0) else 1
+    return 1 if node.op in ("MatMul", "ConvTranspose") else 0

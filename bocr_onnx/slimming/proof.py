@@ -1,0 +1,157 @@
+"""The proof of a cut: slim model == original with the removed channels zeroed where they are consumed.
+
+Both are run on the same inputs. The masked original takes the slim model's weights where these were changed by
+recovery or training, spread to the original shape, so that the identity holds for every emitted model.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import onnx
+from onnx import ModelProto
+
+from bocr_onnx.errors import ProofError
+from bocr_onnx.graph import Array, Edit, ModelGraph, Operand, apply_edit, from_proto, random_feeds, with_masks, with_outputs
+from bocr_onnx.groups import WEIGHTED, GroupIndex
+from bocr_onnx.slimming.cut import widen
+from bocr_onnx.slimming.plan import Mask, masked_reads
+
+TOLERANCE = 1e-4
+MAX_WITNESSES = 8
+"""Inner tensors that are compared beside the outputs."""
+
+Run = Callable[[ModelProto, Mapping[str, Array]], list[Array]]
+"""Runs a model on inputs by name and returns its outputs; evaluation.session.run_once is one."""
+
+
+@dataclass(frozen=True, slots=True)
+class Proof:
+    """What the comparison measured.
+
+    Attributes:
+        max_abs_diff: Largest absolute difference over all outputs.
+        max_rel_diff: The same, divided by the largest absolute value of that output.
+        tolerance: Bound on `max_rel_diff`.
+    """
+
+    max_abs_diff: float
+    max_rel_diff: float
+    tolerance: float = TOLERANCE
+
+    @property
+    def passed(self) -> bool:
+        """Returns whether the relative difference is within the tolerance."""
+        return bool(self.max_rel_diff <= self.tolerance)
+
+
+def masked_original(
+    graph: ModelGraph, index: GroupIndex, mask: Mask, weights: Mapping[Operand, Array]
+) -> ModelProto:
+    """Returns the original with the removed channels zeroed at every weighted operator that reads them.
+
+    Args:
+        graph: The original.
+        index: Its groups.
+        mask: Which channels stay.
+        weights: Operands that the slim model has changed, in slim shape.
+    """
+    wide = apply_edit(graph, Edit(widen(graph, index, mask, weights)))
+    masks = {}
+    for (node, position), (axis, kept) in masked_reads(graph, index, mask).items():
+        shape = graph.shapes[graph.nodes[node].inputs[position]]
+        ones = np.zeros(shape[axis], dtype=np.float32)
+        ones[kept] = 1
+        masks[(node, position)] = (axis - len(shape), ones)
+    outputs = {next(o for o in node.outputs if o): node.index for node in graph.nodes}
+    return with_masks(wide, outputs, masks)
+
+
+def prove(
+    graph: ModelGraph,
+    index: GroupIndex,
+    mask: Mask,
+    weights: Mapping[Operand, Array],
+    slim: ModelProto,
+    run: Run,
+    *,
+    batch: int = 2,
+    seed: int = 0,
+) -> Proof:
+    """Checks a slim model and compares it with the masked original.
+
+    Args:
+        graph: The original.
+        index: Its groups.
+        mask: Which channels stay.
+        weights: Operands that the slim model has changed, in slim shape.
+        slim: The slim model.
+        run: Runs a model.
+        batch: Used where the model leaves its batch open.
+        seed: Of the random inputs.
+
+    Raises:
+        ProofError: The slim model is invalid, does not run, or differs from the masked original.
+    """
+    _check_valid(graph, slim)
+    feeds = random_feeds(graph, batch=batch, seed=seed)
+    inside = _witnesses(graph, index, mask)
+    try:
+        expected = run(with_outputs(masked_original(graph, index, mask, weights), inside), feeds)
+        got = run(with_outputs(slim, inside), feeds)
+    except Exception as error:
+        raise ProofError(f"the slim model of {graph.label} must run, got: {error}") from error
+    proof = compare(expected, got)
+    if not proof.passed:
+        raise ProofError(
+            f"the slim model of {graph.label} must equal the masked original within {proof.tolerance:g} relative, "
+            f"got {proof.max_rel_diff:.3g}; nothing was written",
+            hint="This is a bug of bocr-onnx: please report it with the model. --freeze PATTERN leaves groups alone.",
+        )
+    return proof
+
+
+def _witnesses(graph: ModelGraph, index: GroupIndex, mask: Mask) -> list[str]:
+    """Returns weighted tensors that kept all their channels: a saturated softmax behind them hides nothing."""
+    found = [
+        node.outputs[0]
+        for node in graph.nodes
+        if node.op in WEIGHTED
+        and node.outputs[0] in index.axes
+        and all(mask[c[c >= 0]].all() for c in index.axes[node.outputs[0]].values())
+    ]
+    return found[-MAX_WITNESSES:]
+
+
+def compare(expected: list[Array], got: list[Array]) -> Proof:
+    """Returns the largest differences between two lists of outputs."""
+    absolute = relative = 0.0
+    for a, b in zip(expected, got, strict=True):
+        if a.shape != b.shape:
+            return Proof(float("inf"), float("inf"))
+        if not a.size or a.dtype.kind not in "fiub":
+            continue
+        wide_a, wide_b = a.astype(np.float64), b.astype(np.float64)
+        same = np.isclose(wide_a, wide_b, rtol=0, atol=0, equal_nan=True)
+        difference = float(np.max(np.where(same, 0.0, np.abs(wide_a - wide_b))))
+        finite = np.abs(wide_a[np.isfinite(wide_a)])
+        scale = max(float(finite.max()) if finite.size else 0.0, 1e-12)
+        absolute = max(absolute, difference)
+        relative = max(relative, difference / scale if np.isfinite(difference) else float("inf"))
+    return Proof(absolute, relative)
+
+
+def _check_valid(graph: ModelGraph, slim: ModelProto) -> None:
+    try:
+        onnx.checker.check_model(slim, full_check=graph.strict)
+        found = from_proto(slim)
+    except Exception as error:
+        raise ProofError(f"the slim model of {graph.label} must be valid, got: {error}") from error
+    for name in (*graph.inputs, *graph.outputs):
+        if found.shapes.get(name) != graph.shapes.get(name):
+            raise ProofError(
+                f"the slim model of {graph.label} must keep the shape of {name!r}, "
+                f"{graph.shapes.get(name)}, got {found.shapes.get(name)}"
+            )

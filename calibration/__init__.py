@@ -1,0 +1,1 @@
+"""The embedded default: sample digits, a demo model and preprocessing presets."""
