@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import onnx
@@ -145,7 +146,7 @@ def _same(a: Array, b: Array) -> bool:
 def _fill(tensor: TensorProto, array: Array) -> None:
     """Replaces the data of a tensor; name, element type, doc string and metadata stay."""
     dtype = onnx.helper.tensor_dtype_to_np_dtype(tensor.data_type)
-    made = numpy_helper.from_array(np.ascontiguousarray(array, dtype=dtype), tensor.name)
+    made = numpy_helper.from_array(np.asarray(array, dtype=dtype, order="C"), tensor.name)
     for data in ("float_data", "int32_data", "int64_data", "double_data", "uint64_data", "string_data"):
         tensor.ClearField(data)
     del tensor.dims[:]
@@ -187,9 +188,15 @@ def _sweep(target: GraphProto, unread: set[str]) -> None:
                 waiting.append(source)
     for node in dead_nodes:
         target.node.remove(node)
-    for tensors in (target.initializer, target.value_info):
-        for item in [t for t in tensors if t.name in dead_tensors]:
-            tensors.remove(item)  # type: ignore[arg-type]
+    dead_inputs = {t.name for t in target.initializer} & dead_tensors
+    _drop(target.input, dead_inputs)
+    _drop(target.initializer, dead_tensors)
+    _drop(target.value_info, dead_tensors)
+
+
+def _drop(items: Any, names: set[str]) -> None:
+    for item in [i for i in items if i.name in names]:
+        items.remove(item)
 
 
 def _read_counts(graph: GraphProto) -> dict[str, int]:

@@ -1,0 +1,140 @@
+"""Moments of what every weighted operator reads, collected once on the original; later recoveries are arithmetic.
+
+For the input patches p of an operator: m = E[p] and C = E[(p - m)(p - m)^T] (Gram matrix of the centred patches).
+They hold all that least squares needs for any kept set, and the mean and variance of the outputs too:
+
+    E[y] = W m + b,    var[y] = diag(W C W^T)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from bocr_onnx.evaluation.patches import Affine, Floats, draw_positions, input_rows
+from bocr_onnx.evaluation.session import open_session, run_session
+from bocr_onnx.graph import Array, ModelGraph, with_outputs
+
+N_ROWS = 40_000
+MAX_COLUMNS = 8_192
+"""Operators with more inputs are cut without recovery: their matrix alone would take half a gigabyte."""
+
+Progress = Callable[[int, int], None]
+"""Told after each step how many of how many are done."""
+
+
+@dataclass(frozen=True, slots=True)
+class Moments:
+    """Moments of the input patches of one operator.
+
+    Attributes:
+        mean: Shape `(n_columns,)`, float64. Of a depthwise operator `(n_channels, taps)`.
+        covariance: Shape `(n_columns, n_columns)`, float64. Of a depthwise operator `(n_channels, taps, taps)`.
+    """
+
+    mean: Floats
+    covariance: Floats
+
+    @property
+    def energy(self) -> Floats:
+        """Returns E[p^2] per column, flat."""
+        if self.covariance.ndim == 3:
+            diagonal = np.einsum("ctt->ct", self.covariance)
+        else:
+            diagonal = np.diagonal(self.covariance)
+        return np.asarray(diagonal + self.mean**2).reshape(-1)
+
+
+def collect_moments(
+    graph: ModelGraph,
+    affines: tuple[Affine, ...],
+    images: Array,
+    *,
+    seed: int = 0,
+    n_rows: int = N_ROWS,
+    progress: Progress | None = None,
+) -> dict[int, Moments]:
+    """Returns the moments of every operator's input, by node index.
+
+    Args:
+        graph: The original.
+        affines: The operators.
+        images: Preprocessed input, float32, first axis the images.
+        seed: Of the positions drawn.
+        n_rows: Patches per operator, over all images.
+        progress: Told after each batch.
+    """
+    rng = np.random.default_rng(seed)
+    wanted = [a for a in affines if _n_columns(graph, a) <= MAX_COLUMNS]
+    names = list(dict.fromkeys(a.node.inputs[0] for a in wanted))
+    inside = [n for n in names if n not in graph.inputs]
+    session = open_session(with_outputs(graph.proto, inside))
+    sums = {a.node.index: _Sums.empty(graph, a) for a in wanted}
+    batch = batch_size(graph)
+    for start in range(0, len(images) - len(images) % batch if len(images) >= batch else 0, batch):
+        feed = images[start : start + batch]
+        found = dict(zip(inside, run_session(session, {graph.inputs[0]: feed}, inside), strict=True))
+        found[graph.inputs[0]] = feed
+        for affine in wanted:
+            share = max(1, n_rows * len(feed) // len(images))
+            sums[affine.node.index].add(_rows(graph, affine, found, share, rng))
+        if progress:
+            progress(min(start + batch, len(images)), len(images))
+    return {index: s.moments() for index, s in sums.items() if s.n}
+
+
+def batch_size(graph: ModelGraph, wish: int = 50) -> int:
+    """Returns how many images one run takes: `wish` where the model leaves its batch open."""
+    return wish if graph.batch_is_symbolic() else max(1, graph.shapes[graph.inputs[0]][0])
+
+
+def _n_columns(graph: ModelGraph, affine: Affine) -> int:
+    weight = graph.operand(affine.weight)
+    assert weight is not None
+    return affine.taps if affine.depthwise else weight.size // affine.n_outputs
+
+
+def _rows(
+    graph: ModelGraph, affine: Affine, found: Mapping[str, Array], n_rows: int, rng: np.random.Generator
+) -> Array:
+    x = found[affine.node.inputs[0]]
+    weight = graph.operand(affine.weight)
+    assert weight is not None
+    out = (len(x), *graph.shapes[affine.node.outputs[0]][1:])
+    at = draw_positions(out, affine.node.op, n_rows, rng)
+    return input_rows(affine.node, weight.shape[2:], x, at)
+
+
+@dataclass(slots=True)
+class _Sums:
+    """Running sums; batches are added in float32 products and float64 totals."""
+
+    depthwise: bool
+    taps: int
+    first: Floats
+    second: Floats
+    n: int = 0
+
+    @staticmethod
+    def empty(graph: ModelGraph, affine: Affine) -> _Sums:
+        if affine.depthwise:
+            shape: tuple[int, ...] = (affine.n_outputs, affine.taps)
+        else:
+            shape = (_n_columns(graph, affine),)
+        return _Sums(affine.depthwise, affine.taps, np.zeros(shape), np.zeros((*shape, shape[-1])))
+
+    def add(self, rows: Array) -> None:
+        if self.depthwise:
+            blocks = rows.reshape(len(rows), -1, self.taps)
+            self.first += blocks.sum(axis=0, dtype=np.float64)
+            self.second += np.matmul(blocks.transpose(1, 2, 0), blocks.transpose(1, 0, 2))
+        else:
+            self.first += rows.sum(axis=0, dtype=np.float64)
+            self.second += rows.T @ rows
+        self.n += len(rows)
+
+    def moments(self) -> Moments:
+        mean = self.first / self.n
+        return Moments(mean, self.second / self.n - mean[..., :, None] * mean[..., None, :])

@@ -1,0 +1,167 @@
+"""Which channel to lose next, and what it costs: backward elimination on the moments of the consumers.
+
+For a consumer with centred input moments C and weight W, refitting on the kept inputs leaves the error
+
+    e(S) = trace(R) of the part of W p that the kept inputs cannot explain.
+
+With H = C^-1 over the inputs still kept and W the weight refitted on them, losing the block of columns of channel c
+(all taps) adds exactly
+
+    delta_c = trace(W_c (H_cc)^-1 W_c^T)
+
+(optimal brain surgeon, Hassibi & Stork 1993, by blocks), after which
+
+    W <- W - W_c (H_cc)^-1 H_c,     H <- H - H_c^T (H_cc)^-1 H_c.
+
+Removing the cheapest channel again and again gives a nested ranking and the whole error curve of a group at once,
+with no data pass. Errors of a consumer are shares of the variance of its output, so consumers add up.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from bocr_onnx.evaluation.importance import channel_importance
+from bocr_onnx.evaluation.moments import Moments
+from bocr_onnx.evaluation.oneshot import RIDGE
+from bocr_onnx.evaluation.patches import Affine, Floats, to_matrix
+from bocr_onnx.graph import ModelGraph
+from bocr_onnx.groups import ChannelGroup, GroupIndex
+from bocr_onnx.slimming import output_axis
+
+Ranking = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True, slots=True)
+class Sensitivity:
+    """What each group loses with its channels.
+
+    Attributes:
+        ranked: For every group its channel numbers, the last one lost first.
+        curves: For every group the error at width w, shape `(n_channels + 1,)`; zero at full width, not
+            increasing in w. The value at width 0 repeats that at width 1.
+    """
+
+    ranked: tuple[Ranking, ...]
+    curves: tuple[Floats, ...]
+
+    def proxy(self, widths: npt.NDArray[np.int64]) -> Floats:
+        """Returns the sum of the groups' errors, shape `(n_policies,)`, for widths `(n_policies, n_groups)`."""
+        widths = np.atleast_2d(widths)
+        return np.sum([curve[widths[:, i]] for i, curve in enumerate(self.curves)], axis=0)
+
+
+def scan_sensitivity(
+    graph: ModelGraph, index: GroupIndex, affines: tuple[Affine, ...], moments: Mapping[int, Moments]
+) -> Sensitivity:
+    """Returns ranking and error curve of every group.
+
+    Groups whose consumers have no moments (no images, or none that can be refitted) are ranked by importance, and
+    their curve is the share of importance lost.
+
+    Args:
+        graph: The original.
+        index: Its groups.
+        affines: Its weighted operators.
+        moments: By node index; may be empty.
+    """
+    importance = channel_importance(graph, index, affines, moments)
+    ranked, curves = [], []
+    for group in index.groups:
+        consumers = _consumers(graph, index, affines, moments, group)
+        if consumers:
+            order, curve = _eliminate(consumers, group.n_channels)
+        else:
+            order, curve = _by_importance(importance[group.span])
+        ranked.append(order)
+        curves.append(curve)
+    return Sensitivity(tuple(ranked), tuple(curves))
+
+
+@dataclass(slots=True)
+class _Consumer:
+    """One operator that reads the group.
+
+    Attributes:
+        weight: Refitted on the inputs still kept, scaled so that the output variances sum to one,
+            shape `(n_outputs, n_columns)`.
+        inverse: H, shape `(n_columns, n_columns)`.
+        columns: For every channel of the group its columns, shape `(n_channels, n_columns_each)`.
+    """
+
+    weight: Floats
+    inverse: Floats
+    columns: npt.NDArray[np.int64]
+
+    def deltas(self, alive: npt.NDArray[np.int64]) -> Floats:
+        """Returns the error that losing each of the living channels adds, shape `(n_alive,)`."""
+        columns = self.columns[alive]
+        blocks = self.inverse[columns[:, :, None], columns[:, None, :]]
+        weights = self.weight[:, columns].transpose(1, 2, 0)
+        return np.asarray(np.einsum("cto,cto->c", weights, np.linalg.solve(blocks, weights)))
+
+    def lose(self, channel: int) -> None:
+        """Removes a channel."""
+        columns = self.columns[channel]
+        rows = self.inverse[columns]
+        gain = np.linalg.solve(rows[:, columns], rows)
+        self.weight -= self.weight[:, columns] @ gain
+        self.inverse -= rows.T @ gain
+
+
+def _consumers(
+    graph: ModelGraph,
+    index: GroupIndex,
+    affines: tuple[Affine, ...],
+    moments: Mapping[int, Moments],
+    group: ChannelGroup,
+) -> list[_Consumer]:
+    found = []
+    for affine in affines:
+        inner = 1 - output_axis(graph, affine.node.index)
+        channels = index.slices[affine.weight].get(inner)
+        known = moments.get(affine.node.index)
+        if affine.depthwise or channels is None or known is None:
+            continue
+        local = channels - group.start
+        inside = np.flatnonzero((local >= 0) & (local < group.n_channels))
+        if not inside.size:
+            continue
+        inside = inside[np.argsort(local[inside], kind="stable")]
+        columns = (inside[:, None] * affine.taps + np.arange(affine.taps)).reshape(group.n_channels, -1)
+        weight = graph.operand(affine.weight)
+        assert weight is not None
+        matrix = to_matrix(affine, graph, weight)
+        covariance = known.covariance.copy()
+        total = float(np.einsum("oi,ij,oj->", matrix, covariance, matrix, optimize=True))
+        covariance[np.diag_indices_from(covariance)] += RIDGE * max(np.trace(covariance) / len(covariance), 1e-12)
+        found.append(_Consumer(matrix / np.sqrt(max(total, 1e-30)), np.linalg.inv(covariance), columns))
+    return found
+
+
+def _eliminate(consumers: list[_Consumer], n_channels: int) -> tuple[Ranking, Floats]:
+    alive = np.arange(n_channels)
+    curve = np.zeros(n_channels + 1)
+    lost: list[int] = []
+    while len(alive) > 1:
+        deltas = np.sum([consumer.deltas(alive) for consumer in consumers], axis=0)
+        worst = int(np.argmin(deltas))
+        channel = int(alive[worst])
+        for consumer in consumers:
+            consumer.lose(channel)
+        alive = np.delete(alive, worst)
+        lost.append(channel)
+        curve[len(alive)] = curve[len(alive) + 1] + max(float(deltas[worst]), 0.0)
+    curve[0] = curve[1]
+    return np.array([*alive.tolist(), *lost[::-1]], dtype=np.int64), curve
+
+
+def _by_importance(importance: Floats) -> tuple[Ranking, Floats]:
+    order = np.argsort(-importance, kind="stable").astype(np.int64)
+    lost = np.cumsum(importance[order][::-1])[::-1]
+    total = max(float(importance.sum()), 1e-30)
+    return order, np.append(lost, 0.0) / total

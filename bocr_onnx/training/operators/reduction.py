@@ -1,0 +1,35 @@
+"""Reductions over axes: an attribute in old opsets, an input in new ones."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from bocr_onnx.graph import Node
+from bocr_onnx.training.operators.registry import Context, Function, Inputs, ints, need, operator
+
+REDUCTIONS: dict[str, Callable[..., Tensor]] = {
+    "ReduceMean": torch.mean,
+    "ReduceSum": torch.sum,
+    "ReduceMax": torch.amax,
+    "ReduceMin": torch.amin,
+}
+
+
+def _reduction(function: Callable[..., Tensor]) -> Function:
+    def reduce(node: Node, inputs: Inputs, ctx: Context) -> Tensor:
+        x = need(inputs, 0)
+        axes = ints(node, "axes", inputs, 1)
+        if not axes:
+            if node.attributes.get("noop_with_empty_axes", 0):
+                return x
+            axes = list(range(x.dim()))
+        return function(x, dim=axes, keepdim=bool(node.attributes.get("keepdims", 1)))
+
+    return reduce
+
+
+for _op, _function in REDUCTIONS.items():
+    operator(_op)(_reduction(_function))

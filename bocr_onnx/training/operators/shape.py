@@ -1,0 +1,26 @@
+"""Shape arithmetic: integers about tensors. They stay on the host, whatever device computes."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from bocr_onnx.graph import Node
+from bocr_onnx.training.operators.registry import Context, Inputs, need, operator, to_tensor
+
+
+@operator("Shape")
+def shape(node: Node, inputs: Inputs, ctx: Context) -> Tensor:
+    """Returns the shape, shape `(rank,)` int64, or the part of it that the attributes ask for."""
+    sizes = list(need(inputs, 0).shape)
+    return torch.tensor(
+        sizes[node.attributes.get("start", 0) : node.attributes.get("end", len(sizes))], dtype=torch.int64
+    )
+
+
+@operator("ConstantOfShape")
+def constant_of_shape(node: Node, inputs: Inputs, ctx: Context) -> Tensor:
+    """Returns a tensor filled with one value."""
+    value = node.attributes.get("value")
+    sizes = [int(n) for n in need(inputs, 0).tolist()]
+    return torch.zeros(sizes) if value is None else to_tensor(value).reshape(()).repeat(sizes)
