@@ -1,1 +1,32 @@
-"""bocr-onnx: physically slimmer ONNX files, found by search and proved equal to the masked original."""
+"""bocr-onnx: physically slimmer ONNX files, found by search and proved equal to the masked original.
+
+Example:
+    >>> import bocr_onnx
+    >>> from importlib.resources import files
+    >>> found = bocr_onnx.inspect(str(files("bocr_onnx.calibration") / "demo.onnx"))
+    >>> len(found.groups) > 3
+    True
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from bocr_onnx.api import apply, evaluate, inspect, prune
+    from bocr_onnx.errors import BocrError
+
+__all__ = ["BocrError", "apply", "evaluate", "inspect", "prune"]
+
+
+def __getattr__(name: str) -> Any:
+    """Loads the public functions on first use, so that importing the package stays light."""
+    if name == "BocrError":
+        from bocr_onnx.errors import BocrError
+
+        return BocrError
+    if name in __all__:
+        from bocr_onnx import api
+
+        return getattr(api, name)
+    raise AttributeError(f"module 'bocr_onnx' has no attribute {name!r}")

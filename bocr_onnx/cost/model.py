@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -56,8 +56,9 @@ class Terms:
 
     def total(self, widths: Widths) -> _Floats:
         """Returns the sum for every policy, shape `(n_policies,)`."""
-        lengths = np.einsum("tag,pg->pta", self.forms[:, :, 1:], widths) + self.forms[None, :, :, 0]
-        return np.asarray(np.prod(lengths, axis=2) @ self.scale)
+        n_terms, _, n = self.forms.shape
+        lengths = widths @ self.forms[:, :, 1:].reshape(2 * n_terms, n - 1).T + self.forms[:, :, 0].reshape(-1)
+        return np.asarray((lengths[:, 0::2] * lengths[:, 1::2]) @ self.scale)
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +71,7 @@ class CostModel:
         params_terms: Parameters.
         bytes_terms: Bytes of the stored constants.
         overhead_bytes: Bytes of the file that no policy changes.
+        node_macs: MACs of every weighted node of the original, by node index.
     """
 
     full: Widths
@@ -77,6 +79,7 @@ class CostModel:
     params_terms: Terms
     bytes_terms: Terms
     overhead_bytes: int
+    node_macs: Mapping[int, float] = field(default_factory=dict)
 
     def macs(self, widths: Widths) -> _Floats:
         """Returns MACs of policies, shape `(n_policies,)`, for widths `(n_policies, n_groups)`."""
@@ -121,26 +124,23 @@ def build_cost_model(graph: ModelGraph, index: GroupIndex) -> CostModel:
     n_groups = len(index.groups)
     owner = np.repeat(np.arange(n_groups), [g.n_channels for g in index.groups])
     form = _FormOf(owner, n_groups)
-    macs = [t for node in graph.nodes if (t := _macs_term(graph, index, node, form)) is not None]
+    weighted = {node.index: t for node in graph.nodes if (t := _macs_term(graph, index, node, form)) is not None}
     stored = _stored(graph)
-    sizes = [form.term(1.0, graph.constants[name].shape, index.slices.get(at, {})) for name, at in stored.items()]
+    sizes = _terms(
+        [form.term(1.0, graph.constants[name].shape, index.slices.get(at, {})) for name, at in stored.items()], n_groups
+    )
     floating = np.array([graph.constants[name].dtype.kind == "f" for name in stored], dtype=np.float64)
     itemsize = np.array([graph.constants[name].dtype.itemsize for name in stored], dtype=np.float64)
-    in_file = np.array([name not in graph.producer for name in stored], dtype=np.float64)
-    params = _terms(sizes, n_groups)
     full = np.array([g.n_channels for g in index.groups], dtype=np.int64)
-    size_terms = Terms(params.scale * itemsize, params.forms)
     model = CostModel(
         full=full,
-        macs_terms=_terms(macs, n_groups),
-        params_terms=Terms(params.scale * floating * in_file, params.forms),
-        bytes_terms=Terms(size_terms.scale * in_file, params.forms),
+        macs_terms=_terms(list(weighted.values()), n_groups),
+        params_terms=Terms(sizes.scale * floating, sizes.forms),
+        bytes_terms=Terms(sizes.scale * itemsize, sizes.forms),
         overhead_bytes=0,
+        node_macs={i: float(_terms([t], n_groups).total(full[None])[0]) for i, t in weighted.items()},
     )
-    constants = int(model.size_bytes(full)[0])
-    return CostModel(
-        full, model.macs_terms, model.params_terms, model.bytes_terms, serialized_size(graph.proto) - constants
-    )
+    return replace(model, overhead_bytes=serialized_size(graph.proto) - int(model.size_bytes(full)[0]))
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,7 +16,7 @@ from bocr_onnx.evaluation.moments import Moments
 from bocr_onnx.evaluation.patches import Affine, Floats, to_matrix
 from bocr_onnx.graph import ModelGraph
 from bocr_onnx.groups import GroupIndex
-from bocr_onnx.slimming import Mask, output_axis
+from bocr_onnx.slimming import output_axis
 
 
 def channel_importance(
@@ -51,22 +51,3 @@ def channel_importance(
 def _scale(per_input: Floats) -> float:
     """Returns what makes consumers comparable: the whole energy of one of them."""
     return max(float(per_input.sum()), 1e-30)
-
-
-def ranked_channels(index: GroupIndex, importance: Floats) -> tuple[Floats, ...]:
-    """Returns for every group its channel numbers from the most to the least important."""
-    return tuple(np.argsort(-importance[g.span], kind="stable") for g in index.groups)
-
-
-def mask_of_widths(index: GroupIndex, ranked: tuple[Floats, ...], widths: np.ndarray[tuple[int], np.dtype[np.int64]]) -> Mask:
-    """Returns the mask that keeps the most important channels of every group.
-
-    Args:
-        index: The groups.
-        ranked: From `ranked_channels`.
-        widths: Kept channels per group, shape `(n_groups,)`.
-    """
-    mask = np.zeros(index.n_channels, dtype=bool)
-    for group, order, width in zip(index.groups, ranked, widths, strict=True):
-        mask[group.start + order[: int(width)].astype(np.int64)] = True
-    return mask

@@ -77,3 +77,14 @@ def classes_of(outputs: npt.NDArray[np.float32]) -> npt.NDArray[np.int64]:
 def score_outputs(outputs: npt.NDArray[np.float32], truth: npt.NDArray[np.int64]) -> Score:
     """Returns the share of images whose winning class is the true one."""
     return Score(float(np.mean(classes_of(outputs) == truth)), len(truth))
+
+
+def distortion(outputs: npt.NDArray[np.float32], reference: npt.NDArray[np.float32]) -> float:
+    """Returns how far outputs are from a reference: mean squared difference over the reference's variance.
+
+    Zero is equal; one is as far as the mean of the reference would be. Finer than a share of images, and it needs
+    no labels.
+    """
+    wide = reference.astype(np.float64)
+    spread = float(np.mean((wide - wide.mean(axis=0)) ** 2))
+    return float(np.mean((outputs.astype(np.float64) - wide) ** 2)) / max(spread, 1e-30)

@@ -140,6 +140,32 @@ def widen(
     return wide
 
 
+def changed_operands(graph: ModelGraph, index: GroupIndex, mask: Mask, slim: ModelGraph) -> dict[Operand, Array]:
+    """Returns the constants in which a slim model differs from the plain cut of its original, in slim shape.
+
+    Args:
+        graph: The original.
+        index: Its groups.
+        mask: Which channels stay.
+        slim: The slim model; its nodes are matched by what they output.
+    """
+    by_output = {next(o for o in node.outputs if o): node for node in graph.nodes}
+    changed: dict[Operand, Array] = {}
+    for node in slim.nodes:
+        original = by_output.get(next(o for o in node.outputs if o))
+        if original is None or node.op == "Constant":
+            continue
+        for position, name in enumerate(node.inputs):
+            array = slim.constant(name)
+            if array is None or array.dtype.kind != "f":
+                continue
+            at = (original.index, position)
+            known = graph.operand(at)
+            if known is None or not np.array_equal(cut_operand(graph, index, mask, at), array, equal_nan=True):
+                changed[at] = array
+    return changed
+
+
 def output_axis(graph: ModelGraph, index: int) -> int:
     """Returns the axis of a weighted node's weight that counts its outputs."""
     node = graph.nodes[index]

@@ -16,7 +16,7 @@ from onnx import ModelProto
 from bocr_onnx.errors import ProofError
 from bocr_onnx.graph import Array, Edit, ModelGraph, Operand, apply_edit, from_proto, random_feeds, with_masks, with_outputs
 from bocr_onnx.groups import WEIGHTED, GroupIndex
-from bocr_onnx.slimming.cut import widen
+from bocr_onnx.slimming.cut import changed_operands, widen
 from bocr_onnx.slimming.plan import Mask, masked_reads
 
 TOLERANCE = 1e-4
@@ -75,7 +75,6 @@ def prove(
     graph: ModelGraph,
     index: GroupIndex,
     mask: Mask,
-    weights: Mapping[Operand, Array],
     slim: ModelProto,
     run: Run,
     *,
@@ -88,8 +87,7 @@ def prove(
         graph: The original.
         index: Its groups.
         mask: Which channels stay.
-        weights: Operands that the slim model has changed, in slim shape.
-        slim: The slim model.
+        slim: The slim model, its weights changed by recovery or training or not.
         run: Runs a model.
         batch: Used where the model leaves its batch open.
         seed: Of the random inputs.
@@ -97,7 +95,7 @@ def prove(
     Raises:
         ProofError: The slim model is invalid, does not run, or differs from the masked original.
     """
-    _check_valid(graph, slim)
+    weights = changed_operands(graph, index, mask, _check_valid(graph, slim))
     feeds = random_feeds(graph, batch=batch, seed=seed)
     inside = _witnesses(graph, index, mask)
     try:
@@ -146,7 +144,7 @@ def compare(expected: list[Array], got: list[Array]) -> Proof:
     return Proof(absolute, relative, TOLERANCE_16_BIT if narrow else TOLERANCE)
 
 
-def _check_valid(graph: ModelGraph, slim: ModelProto) -> None:
+def _check_valid(graph: ModelGraph, slim: ModelProto) -> ModelGraph:
     try:
         onnx.checker.check_model(slim, full_check=graph.strict)
         found = from_proto(slim)
@@ -158,3 +156,4 @@ def _check_valid(graph: ModelGraph, slim: ModelProto) -> None:
                 f"the slim model of {graph.label} must keep the shape of {name!r}, "
                 f"{graph.shapes.get(name)}, got {found.shapes.get(name)}"
             )
+    return found

@@ -20,7 +20,7 @@ def reshape(node: Node, inputs: Inputs, ctx: Context) -> Tensor:
     shape = ints(node, "shape", inputs, 1) or []
     if not node.attributes.get("allowzero", 0):
         shape = [x.shape[axis] if size == 0 else size for axis, size in enumerate(shape)]
-    return x.reshape(shape)
+    return torch.reshape(x, shape)
 
 
 @operator("Flatten")
@@ -97,7 +97,7 @@ def gather(node: Node, inputs: Inputs, ctx: Context) -> Tensor:
     x, indices = need(inputs, 0), need(inputs, 1).long()
     axis = node.attributes.get("axis", 0) % x.dim()
     flat = torch.where(indices < 0, indices + x.shape[axis], indices).reshape(-1).to(x.device)
-    return x.index_select(axis, flat).reshape(*x.shape[:axis], *indices.shape, *x.shape[axis + 1 :])
+    return torch.reshape(x.index_select(axis, flat), (*x.shape[:axis], *indices.shape, *x.shape[axis + 1 :]))
 
 
 @operator("Pad", since=2)

@@ -23,4 +23,7 @@ def constant_of_shape(node: Node, inputs: Inputs, ctx: Context) -> Tensor:
     """Returns a tensor filled with one value."""
     value = node.attributes.get("value")
     sizes = [int(n) for n in need(inputs, 0).tolist()]
-    return torch.zeros(sizes) if value is None else to_tensor(value).reshape(()).repeat(sizes)
+    if value is None:
+        return torch.zeros(sizes)
+    fill = to_tensor(value)
+    return torch.full(sizes, fill.item(), dtype=fill.dtype)

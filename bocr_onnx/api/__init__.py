@@ -1,0 +1,19 @@
+"""inspect, prune, apply, evaluate: the composition root, the same names as the command line."""
+
+from bocr_onnx.api.apply import Applied, Evaluated, apply, evaluate
+from bocr_onnx.api.inspection import Inspection, inspect
+from bocr_onnx.api.progress import Progress, Silent
+from bocr_onnx.api.prune import Options, prune
+
+__all__ = [
+    "Applied",
+    "Evaluated",
+    "Inspection",
+    "Options",
+    "Progress",
+    "Silent",
+    "apply",
+    "evaluate",
+    "inspect",
+    "prune",
+]

@@ -1,0 +1,134 @@
+"""The same cut again, without a search; and the score of a model."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from bocr_onnx.api.emit import measured_cost
+from bocr_onnx.api.images import check_labels, load_images, open_images
+from bocr_onnx.api.progress import Progress, Silent
+from bocr_onnx.cost import Cost, build_cost_model
+from bocr_onnx.errors import DataError, UsageError
+from bocr_onnx.evaluation import Score, predict, run_once, score_outputs
+from bocr_onnx.graph import check_writable, load, save
+from bocr_onnx.groups import build_index
+from bocr_onnx.slimming import Proof, cut, prove, read_plan
+
+
+@dataclass(frozen=True, slots=True)
+class Applied:
+    """What applying a plan gave.
+
+    Attributes:
+        output: The slim file.
+        baseline: Cost of the original.
+        result: Cost of the slim model.
+        proof: Differences against the masked original.
+    """
+
+    output: str
+    baseline: Cost
+    result: Cost
+    proof: Proof
+
+    def as_json(self) -> dict[str, Any]:
+        """Returns what ``bocr-onnx apply --json`` prints."""
+        return {
+            "schema": 1,
+            "output": self.output,
+            "baseline": asdict(self.baseline),
+            "result": asdict(self.result),
+            "proof": asdict(self.proof) | {"passed": self.proof.passed},
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Evaluated:
+    """A model's score on images.
+
+    Attributes:
+        model: The file.
+        score: Top-1.
+        preprocessing: What turned images into inputs.
+        n_images: How many there were.
+    """
+
+    model: str
+    score: Score
+    preprocessing: str
+    n_images: int
+
+    def as_json(self) -> dict[str, Any]:
+        """Returns what ``bocr-onnx evaluate --json`` prints."""
+        return {
+            "schema": 1,
+            "model": self.model,
+            "accuracy": self.score.value,
+            "stderr": self.score.stderr,
+            "n_images": self.n_images,
+            "preprocessing": self.preprocessing,
+        }
+
+
+def apply(model: str | Path, plan: str | Path, output: str | Path) -> Applied:
+    """Cuts a model by a plan, with the original's weights, and proves it.
+
+    Args:
+        model: The .onnx file the plan was made for.
+        plan: A plan.json.
+        output: The slim file.
+
+    Raises:
+        BocrError: The plan is of another model, the output cannot be written, or the proof fails.
+    """
+    graph = load(model)
+    path = check_writable(output)
+    if path.resolve() == Path(model).resolve():
+        raise UsageError(f"output {path} must not be the model itself", hint="Name another file with -o")
+    index = build_index(graph)
+    mask = read_plan(plan, graph, index).mask(index)
+    slim = cut(graph, index, mask)
+    proof = prove(graph, index, mask, slim, run_once)
+    save(slim, path, external=graph.external)
+    cost = build_cost_model(graph, index)
+    return Applied(str(path), cost.cost(cost.full), measured_cost(slim), proof)
+
+
+def evaluate(
+    model: str | Path,
+    data: str | Path,
+    *,
+    preset: str | None = None,
+    preprocess: str | Path | None = None,
+    progress: Progress | None = None,
+) -> Evaluated:
+    """Returns the top-1 accuracy of a model on labelled images.
+
+    Args:
+        model: The .onnx file.
+        data: Images with labels; of a folder with train/ and val/, val/ is used.
+        preset: Name of a preprocessing preset.
+        preprocess: A preprocessing file, instead of a preset.
+        progress: Shows long steps.
+
+    Raises:
+        BocrError: Model or data cannot be used.
+    """
+    if preset and preprocess:
+        raise UsageError("one of --preset and --preprocess must be given, got both")
+    graph = load(model)
+    found = open_images(graph, str(data), preset or (None if preprocess is None else str(preprocess)))
+    samples = found.pools.held_out or found.pools.single
+    assert samples is not None
+    if samples.labels is None:
+        raise DataError(
+            f"--data {data} must have labels to evaluate on, got none", hint="See calibration/README.md"
+        )
+    shown = progress or Silent()
+    images = load_images(graph, found, samples)
+    with shown.task("Scoring") as update:
+        outputs = predict(graph, graph.proto, images, progress=update)
+    check_labels(graph, outputs, samples, str(data))
+    return Evaluated(str(model), score_outputs(outputs, samples.labels), found.preprocessing.name, len(images))

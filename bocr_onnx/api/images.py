@@ -1,0 +1,169 @@
+"""Images for one model: preprocessing chosen or guessed, loaded, and checked against the model."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from bocr_onnx.data import Pools, Preprocessing, Samples, load_preprocessing, open_data, preset_names
+from bocr_onnx.errors import DataError
+from bocr_onnx.evaluation import classes_of, predict, score_outputs
+from bocr_onnx.graph import ModelGraph
+
+GUESS_IMAGES = 200
+
+
+@dataclass(frozen=True, slots=True)
+class ModelData:
+    """Where a model's images come from.
+
+    Attributes:
+        pools: What `--data` holds.
+        preprocessing: From image to input.
+        guessed: Whether the preset was chosen by trying them.
+    """
+
+    pools: Pools
+    preprocessing: Preprocessing
+    guessed: bool
+
+    @property
+    def metric(self) -> str:
+        """Returns what a score means."""
+        return "top-1" if self.pools.labelled else "agreement with the original"
+
+
+def open_images(graph: ModelGraph, path: str, preprocessing: str | None) -> ModelData:
+    """Returns the data of a model.
+
+    Args:
+        graph: The model.
+        path: What `--data` names.
+        preprocessing: A preset or a file; None tries the presets that give the model's input shape and keeps the
+            one the model scores best with.
+
+    Raises:
+        DataError: The data or the preprocessing does not fit the model.
+    """
+    _check_interface(graph)
+    pools = open_data(path)
+    if preprocessing is not None:
+        return ModelData(pools, load_preprocessing(preprocessing), guessed=False)
+    sample = _sample(pools)
+    fitting = []
+    for name in preset_names():
+        preset = load_preprocessing(name)
+        try:
+            _check_shape(graph, sample.take([0]).load(preset), path)
+        except DataError:
+            continue
+        fitting.append(preset)
+    if not fitting:
+        raise DataError(
+            f"--data {path}: no preset turns its images into the model's input {_wanted(graph)}",
+            hint="Describe the preprocessing in a file: --preprocess FILE (see calibration/README.md). "
+            f"Presets: {', '.join(preset_names())}.",
+        )
+    if len(fitting) > 1 and not pools.labelled:
+        raise DataError(
+            f"--data {path} has no labels, so the preprocessing cannot be guessed among "
+            f"{', '.join(p.name for p in fitting)}",
+            hint=f"Name it: --preset {fitting[0].name}",
+        )
+    best = max(fitting, key=lambda p: _accuracy(graph, sample, p)) if len(fitting) > 1 else fitting[0]
+    return ModelData(pools, best, guessed=True)
+
+
+def _sample(pools: Pools) -> Samples:
+    samples = pools.single or pools.held_out or pools.train
+    assert samples is not None
+    rng = np.random.default_rng(0)
+    return samples.take(rng.permutation(len(samples))[:GUESS_IMAGES].tolist())
+
+
+def _accuracy(graph: ModelGraph, sample: Samples, preprocessing: Preprocessing) -> float:
+    assert sample.labels is not None
+    return score_outputs(predict(graph, graph.proto, sample.load(preprocessing)), sample.labels).value
+
+
+def load_images(graph: ModelGraph, data: ModelData, samples: Samples) -> npt.NDArray[np.float32]:
+    """Returns preprocessed images that fit the model, float32, first axis the images.
+
+    Raises:
+        DataError: An image cannot be read, or its shape is not the model's.
+    """
+    images = samples.load(data.preprocessing)
+    _check_shape(graph, images, data.pools.path)
+    return images
+
+
+def check_labels(graph: ModelGraph, outputs: npt.NDArray[np.float32], samples: Samples, path: str) -> None:
+    """Checks that the labels are classes of the model.
+
+    Raises:
+        DataError: The model's output is not one vector of classes per image, or a label is out of range.
+    """
+    if outputs.ndim < 2 or outputs[0].size != outputs.shape[1]:
+        raise DataError(
+            f"{graph.label}: output {graph.outputs[0]!r} must hold one vector of classes per image to be scored, "
+            f"got shape {outputs.shape}",
+            hint="Only classifiers are scored so far; --search uniform needs no data.",
+        )
+    if samples.labels is not None and int(samples.labels.max()) >= outputs.shape[1]:
+        raise DataError(
+            f"--data {path}: labels must be below the model's {outputs.shape[1]} classes, "
+            f"got {int(samples.labels.max())}"
+        )
+
+
+def check_chance(data: ModelData, accuracy: float, n_images: int, n_classes: int) -> None:
+    """Stops where the original does no better than guessing: then the preprocessing or the labels are wrong.
+
+    Raises:
+        DataError: The accuracy lies within three standard errors of chance, or below twice chance.
+    """
+    chance = 1 / n_classes
+    noise = (chance * (1 - chance) / n_images) ** 0.5
+    if data.pools.labelled and n_classes > 1 and accuracy < min(max(2 * chance, chance + 3 * noise), 0.9):
+        raise DataError(
+            f"the original must do better than guessing on --data {data.pools.path}, got {accuracy:.1%} on "
+            f"{n_images} images with {n_classes} classes (preprocessing {data.preprocessing.name!r})",
+            hint="Is the preprocessing right (--preset, --preprocess), and are the classes in the model's order?",
+        )
+
+
+def own_answers(outputs: npt.NDArray[np.float32]) -> npt.NDArray[np.int64]:
+    """Returns the original's winning classes, the truth where there are no labels."""
+    return classes_of(outputs)
+
+
+def _check_interface(graph: ModelGraph) -> None:
+    if len(graph.inputs) != 1 or graph.inputs[0] not in graph.shapes:
+        raise DataError(
+            f"{graph.label} must have one input to be fed images, got {list(graph.inputs)}",
+            hint="--search uniform needs no data.",
+        )
+
+
+def _check_shape(graph: ModelGraph, images: npt.NDArray[Any], path: str) -> None:
+    wanted = graph.shapes[graph.inputs[0]]
+    free = graph.symbolic.get(graph.inputs[0], ())
+    got = images.shape
+    fits = len(got) == len(wanted) and all(
+        axis == 0 or axis in free or a == b for axis, (a, b) in enumerate(zip(got, wanted, strict=True))
+    )
+    if not fits:
+        raise DataError(
+            f"--data {path}: images must become the model's input {_wanted(graph)}, got {tuple(got[1:])} per image",
+            hint="Choose a preprocessing that resizes and crops: --preset NAME or --preprocess FILE.",
+        )
+
+
+def _wanted(graph: ModelGraph) -> str:
+    name = graph.inputs[0]
+    free = graph.symbolic.get(name, ())
+    dims = ["?" if axis in free else str(n) for axis, n in enumerate(graph.shapes[name])][1:]
+    return f"{name!r} ({', '.join(dims)})"

@@ -1,0 +1,135 @@
+"""What a model offers to a pruner."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import Any
+
+from bocr_onnx.cost import Cost, CostModel, build_cost_model
+from bocr_onnx.errors import UsageError, did_you_mean
+from bocr_onnx.graph import ModelGraph, load
+from bocr_onnx.groups import ChannelGroup, GroupIndex, Refusal, build_index
+
+
+@dataclass(frozen=True, slots=True)
+class Inspection:
+    """A model's groups, what they cost, and what cannot be cut.
+
+    Attributes:
+        path: The file.
+        sha256: Its digest.
+        cost: Of the original.
+        prunable_share: Share of MACs that any group controls, in [0, 1].
+        groups: Channels that are cut together.
+        shares: Share of MACs each group controls, in the order of `groups`.
+        refusals: What was left alone.
+        refusal_shares: Share of MACs of the operators each refusal touches.
+    """
+
+    path: str
+    sha256: str
+    cost: Cost
+    prunable_share: float
+    groups: tuple[ChannelGroup, ...]
+    shares: tuple[float, ...]
+    refusals: tuple[Refusal, ...]
+    refusal_shares: tuple[float, ...]
+
+    def as_json(self) -> dict[str, Any]:
+        """Returns what ``bocr-onnx inspect --json`` prints."""
+        return {
+            "schema": 1,
+            "model": {"path": self.path, "sha256": self.sha256},
+            "cost": asdict(self.cost),
+            "prunable_share": self.prunable_share,
+            "groups": [
+                {
+                    "name": g.name,
+                    "n_channels": g.n_channels,
+                    "macs_share": share,
+                    "members": [asdict(m) for m in g.members],
+                }
+                for g, share in zip(self.groups, self.shares, strict=True)
+            ],
+            "refusals": list(refusal_records(self.refusals, self.refusal_shares)),
+        }
+
+
+def refusal_records(refusals: Sequence[Refusal], shares: Sequence[float]) -> tuple[dict[str, Any], ...]:
+    """Returns refusals as records: node, op, reason, n_channels, macs_share."""
+    return tuple(
+        {
+            "node": r.node,
+            "op": r.op,
+            "reason": r.reason,
+            "n_channels": r.n_channels,
+            "macs_share": share,
+        }
+        for r, share in zip(refusals, shares, strict=True)
+    )
+
+
+def inspect(model: str | Path) -> Inspection:
+    """Returns the channel groups of an ONNX file, what they cost, and what cannot be cut.
+
+    Args:
+        model: The .onnx file.
+
+    Raises:
+        ModelError: The file cannot be used.
+
+    Example:
+        >>> from importlib.resources import files
+        >>> found = inspect(str(files("bocr_onnx.calibration") / "demo.onnx"))
+        >>> found.prunable_share > 0.9
+        True
+    """
+    graph = load(model)
+    index = build_index(graph)
+    return inspect_graph(graph, index, build_cost_model(graph, index))
+
+
+def inspect_graph(graph: ModelGraph, index: GroupIndex, cost: CostModel) -> Inspection:
+    """Returns the inspection of a graph that is already indexed."""
+    total = max(cost.macs(cost.full)[0], 1.0)
+    return Inspection(
+        path=graph.label,
+        sha256=graph.sha256,
+        cost=cost.cost(cost.full),
+        prunable_share=cost.prunable_share(),
+        groups=index.groups,
+        shares=cost.shares(),
+        refusals=index.refusals,
+        refusal_shares=tuple(
+            sum(cost.node_macs.get(i, 0.0) for i in refusal.nodes) / total for refusal in index.refusals
+        ),
+    )
+
+
+def match_groups(index: GroupIndex, patterns: Sequence[str]) -> tuple[str, ...]:
+    """Returns the names of groups that match any pattern, by their own name or a member's node.
+
+    Args:
+        index: The groups.
+        patterns: Shell patterns, e.g. ``"*/layer1*"``.
+
+    Raises:
+        UsageError: A pattern matches nothing.
+    """
+    found: dict[str, None] = {}
+    for pattern in patterns:
+        names = [
+            g.name
+            for g in index.groups
+            if fnmatchcase(g.name, pattern) or any(fnmatchcase(m.node, pattern) for m in g.members)
+        ]
+        if not names:
+            known = [g.name for g in index.groups]
+            raise UsageError(
+                f"--freeze must match a group, got {pattern!r}", hint=did_you_mean(pattern, known)
+            )
+        found.update(dict.fromkeys(names))
+    return tuple(found)

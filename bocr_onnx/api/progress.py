@@ -1,0 +1,36 @@
+"""How long work is reported: a protocol, and the silent one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from typing import Protocol
+
+Update = Callable[[int, int], None]
+"""Told how many steps of how many are done."""
+
+
+class Progress(Protocol):
+    """Shows long steps to somebody."""
+
+    def task(self, description: str) -> AbstractContextManager[Update]:
+        """Opens a step; the update it yields is called as the step advances."""
+        ...
+
+    def note(self, text: str) -> None:
+        """Says one thing worth knowing."""
+        ...
+
+
+class Silent:
+    """Shows nothing."""
+
+    @contextmanager
+    def task(self, description: str) -> Iterator[Update]:
+        """Opens a step that nobody watches."""
+        del description
+        yield lambda done, total: None
+
+    def note(self, text: str) -> None:
+        """Says nothing."""
+        del text

@@ -1,0 +1,97 @@
+"""The run directory: options, journal, plan and report of one run."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, fields
+from pathlib import Path
+from typing import Any, TypeVar
+
+from bocr_onnx.errors import OutputError, ResumeError
+from bocr_onnx.graph import write_text
+
+OptionsType = TypeVar("OptionsType")
+
+
+class RunDir:
+    """Names the files of a run.
+
+    Args:
+        path: The folder.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    @property
+    def options(self) -> Path:
+        """Returns where the options lie."""
+        return self.path / "run.json"
+
+    @property
+    def journal(self) -> Path:
+        """Returns where the journal lies."""
+        return self.path / "journal.jsonl"
+
+    @property
+    def plan(self) -> Path:
+        """Returns where the plan lies."""
+        return self.path / "plan.json"
+
+    @property
+    def report_json(self) -> Path:
+        """Returns where the machine-readable report lies."""
+        return self.path / "report.json"
+
+    @property
+    def report_md(self) -> Path:
+        """Returns where the readable report lies."""
+        return self.path / "report.md"
+
+    def read_options(self, kind: type[OptionsType]) -> OptionsType:
+        """Returns the options of the run.
+
+        Args:
+            kind: Their dataclass.
+
+        Raises:
+            ResumeError: The folder is no run directory, or one of another version.
+        """
+        try:
+            record = json.loads(self.options.read_text(encoding="utf-8"))
+            known = {f.name for f in fields(kind)}  # type: ignore[arg-type]
+            unknown = set(record) - known
+            if unknown:
+                raise ValueError(f"unknown option {sorted(unknown)[0]!r}")
+            lists = {k: tuple(v) for k, v in record.items() if isinstance(v, list)}
+            return kind(**(record | lists))
+        except FileNotFoundError as error:
+            raise ResumeError(
+                f"{self.path} must be a run directory, got no {self.options.name} in it",
+                hint="The directory is the one that --run-dir named, or <output>.run",
+            ) from error
+        except (OSError, ValueError, TypeError) as error:
+            raise ResumeError(f"{self.options} must hold the options of a run, got: {error}") from error
+
+
+def open_run_dir(path: str | Path | None, output: Path, options: Any) -> RunDir:
+    """Returns the run directory, made where it does not exist, with the options in it.
+
+    A journal of earlier trials in it is continued only if it belongs to the same search.
+
+    Args:
+        path: The folder; ``<output>.run`` where None.
+        output: The slim file.
+        options: Written to run.json.
+
+    Raises:
+        OutputError: The folder cannot be made or written.
+    """
+    folder = Path(path) if path is not None else output.with_suffix(".run")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OutputError(f"run directory {folder} must be a folder, got {error.strerror}") from error
+    run_dir = RunDir(folder)
+    write_text(run_dir.options, json.dumps(asdict(options), indent=2) + "\n")
+    return run_dir

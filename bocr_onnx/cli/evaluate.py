@@ -1,0 +1,30 @@
+"""bocr-onnx evaluate."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from bocr_onnx.cli.output import TerminalProgress, print_json
+
+
+def evaluate(
+    model: Annotated[Path, typer.Argument(help="The .onnx file.")],
+    data: Annotated[str, typer.Option(help="Images with labels; of a folder with val/, that part.")],
+    preset: Annotated[str | None, typer.Option(help="Preprocessing preset; guessed where not given.")] = None,
+    preprocess: Annotated[str | None, typer.Option(help="Preprocessing file (TOML).")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Score a model on labelled images."""
+    from bocr_onnx import api
+
+    found = api.evaluate(model, data, preset=preset, preprocess=preprocess, progress=TerminalProgress())
+    if as_json:
+        print_json(found.as_json())
+        return
+    print(
+        f"{found.model}: top-1 {found.score.value:.2%} (+-{found.score.stderr:.2%}) on {found.n_images} images, "
+        f"preprocessing {found.preprocessing}"
+    )

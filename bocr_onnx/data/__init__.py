@@ -1,0 +1,21 @@
+"""Samples, their preprocessing and their division."""
+
+from bocr_onnx.data.preprocessing import Preprocessing, load_preprocessing, preset_names
+from bocr_onnx.data.samples import Inputs, Labels, Pools, Samples, digest
+from bocr_onnx.data.sources import open_data
+from bocr_onnx.data.split import Part, Split, split
+
+__all__ = [
+    "Inputs",
+    "Labels",
+    "Part",
+    "Pools",
+    "Preprocessing",
+    "Samples",
+    "Split",
+    "digest",
+    "load_preprocessing",
+    "open_data",
+    "preset_names",
+    "split",
+]

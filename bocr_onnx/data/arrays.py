@@ -1,0 +1,167 @@
+"""Images that lie in memory: .npz files and the data sets of torchvision."""
+
+from __future__ import annotations
+
+import zipfile
+import zlib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from bocr_onnx.data.samples import Labels, Pools, Samples
+from bocr_onnx.errors import DataError, did_you_mean
+
+Array = npt.NDArray[Any]
+TORCHVISION = "torchvision:"
+_NPZ_NAMES = ("images", "labels", "val_images", "val_labels")
+_NPZ_HINT = (
+    "Save it with numpy.savez_compressed(path, images=..., labels=...), plain arrays only; "
+    "val_images and val_labels are optional."
+)
+_TORCHVISION_HINT = "Those with train=True/False and .data work, e.g. CIFAR10, CIFAR100, MNIST, FashionMNIST."
+
+
+def open_npz(path: Path) -> Pools:
+    """Returns the pools of an .npz file: one, or two where there are ``val_images``.
+
+    The arrays: ``images`` as in `Samples`, ``labels`` `(N,)` of whole numbers, and the same with ``val_``.
+
+    Raises:
+        DataError: The file is no .npz, is pickled, has no ``images`` or unknown arrays, shapes or types that
+            are not those of `Samples`, labels that do not fit, or only one pool is labelled.
+    """
+    arrays = _read_npz(path)
+    _check_names(path, arrays)
+    train = _samples(arrays["images"], arrays.get("labels"), f"{path} images")
+    if "val_images" not in arrays:
+        return _pools(str(path), train)
+    return _pools(str(path), train, _samples(arrays["val_images"], arrays.get("val_labels"), f"{path} val"))
+
+
+def open_torchvision(source: str) -> Pools:
+    """Returns both pools of ``torchvision:NAME@ROOT``; nothing is downloaded.
+
+    Raises:
+        DataError: The text has another form, torchvision cannot be imported, it has no such data set, the
+            data is not in ROOT, or the data set does not keep its images in one array.
+    """
+    name, at, root = source.removeprefix(TORCHVISION).partition("@")
+    if not (name and at and root):
+        raise DataError(
+            f"data must have the form torchvision:NAME@ROOT, got {source!r}", hint=_TORCHVISION_HINT
+        )
+    train, held_out = (_torchvision_samples(name, Path(root).expanduser(), part) for part in (True, False))
+    return _pools(source, train, held_out)
+
+
+def _read_npz(path: Path) -> Mapping[str, Array]:
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            return {name: archive[name] for name in archive.files}
+    except (
+        OSError,
+        ValueError,
+        EOFError,
+        KeyError,
+        zipfile.BadZipFile,
+        zlib.error,
+        AttributeError,
+        TypeError,
+    ) as e:
+        raise DataError(
+            f"{path} must be a readable .npz file without pickled objects: {e}", hint=_NPZ_HINT
+        ) from e
+
+
+def _check_names(path: Path, arrays: Mapping[str, Array]) -> None:
+    for name in arrays:
+        if name not in _NPZ_NAMES:
+            raise DataError(
+                f"{path}: array {name!r} must be a known one", hint=did_you_mean(name, _NPZ_NAMES)
+            )
+    if "images" not in arrays:
+        raise DataError(
+            f"{path} must have an array 'images', got {', '.join(arrays) or 'none'}", hint=_NPZ_HINT
+        )
+    if "val_labels" in arrays and "val_images" not in arrays:
+        raise DataError(f"{path} must have 'val_images' for its 'val_labels'", hint=_NPZ_HINT)
+    if "val_images" in arrays and ("labels" in arrays) != ("val_labels" in arrays):
+        raise DataError(f"{path} must have both 'labels' and 'val_labels', or neither", hint=_NPZ_HINT)
+
+
+def _pools(path: str, train: Samples, held_out: Samples | None = None) -> Pools:
+    labelled = train.labels is not None
+    if held_out is None:
+        return Pools(train=None, held_out=None, single=train, labelled=labelled, path=path)
+    return Pools(train=train, held_out=held_out, single=None, labelled=labelled, path=path)
+
+
+def _samples(images: Array, labels: Array | None, name: str, classes: tuple[str, ...] = ()) -> Samples:
+    _check_images(images, name)
+    if labels is None:
+        return Samples(images=images, labels=None, classes=(), name=name)
+    checked = _checked_labels(labels, len(images), name)
+    n_classes = max(int(checked.max()) + 1, len(classes))
+    names = classes + tuple(str(i) for i in range(len(classes), n_classes))
+    return Samples(images=images, labels=checked, classes=names, name=name)
+
+
+def _check_images(images: Array, name: str) -> None:
+    grey, coloured = images.ndim == 3, images.ndim == 4 and images.shape[-1] in (1, 3, 4)
+    pixels = images.dtype == np.uint8 and (grey or coloured)
+    inputs = images.dtype == np.float32 and images.ndim == 4
+    if not (pixels or inputs):
+        raise DataError(
+            f"{name} must be (N, H, W) or (N, H, W, C) uint8, or preprocessed (N, C, H, W) float32, "
+            f"got {images.shape} {images.dtype}",
+            hint="Store decoded images as uint8 with the channels last.",
+        )
+    if 0 in images.shape:
+        raise DataError(f"{name} must hold at least one image, got shape {images.shape}")
+    if inputs and not np.isfinite(images).all():
+        raise DataError(f"{name} must be finite, got NaN or infinity", hint="Preprocess the images anew.")
+
+
+def _checked_labels(labels: Array, n_images: int, name: str) -> Labels:
+    if labels.ndim != 1 or labels.dtype.kind not in "iu":
+        raise DataError(
+            f"labels of {name} must be (N,) whole numbers, got {labels.shape} {labels.dtype}",
+            hint="A label is the index of the class in the model's output.",
+        )
+    if len(labels) != n_images:
+        raise DataError(f"labels of {name} must be as many as the images, got {len(labels)} for {n_images}")
+    if labels.min() < 0:
+        raise DataError(
+            f"labels of {name} must be 0 or more, got {labels.min()} at row {labels.argmin()}",
+            hint="Count classes from 0, and leave out images without a label.",
+        )
+    return labels.astype(np.int64)
+
+
+def _torchvision_samples(name: str, root: Path, train: bool) -> Samples:
+    try:
+        from torchvision import datasets
+    except (ImportError, RuntimeError) as error:
+        raise DataError(
+            f"torchvision must be importable for data {TORCHVISION}{name}: {error}",
+            hint="pip install torchvision",
+        ) from error
+    if name not in datasets.__all__:
+        raise DataError(f"torchvision has no data set {name!r}", hint=did_you_mean(name, datasets.__all__))
+    try:
+        data = getattr(datasets, name)(root=str(root), train=train, download=False)
+        images, labels = np.asarray(data.data), np.asarray(data.targets)
+    except (TypeError, AttributeError) as error:
+        raise DataError(
+            f"torchvision's {name} cannot be used here: {error}", hint=_TORCHVISION_HINT
+        ) from error
+    except (RuntimeError, OSError) as error:
+        raise DataError(
+            f"the data of torchvision's {name} must lie in {root}: {error}",
+            hint=f"python -c \"from torchvision.datasets import {name}; {name}('{root}', download=True)\"",
+        ) from error
+    classes = tuple(str(label) for label in getattr(data, "classes", ()))
+    return _samples(images, labels, f"{TORCHVISION}{name} {'train' if train else 'test'}", classes)

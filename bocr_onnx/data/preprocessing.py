@@ -1,0 +1,251 @@
+"""From a decoded image to what a model reads: the record, its arithmetic, and the TOML that holds it."""
+
+from __future__ import annotations
+
+import math
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+from typing import Any, Literal, TypeGuard
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+from bocr_onnx.errors import DataError, UsageError, did_you_mean
+
+Channels = Literal["RGB", "BGR", "L"]
+Layout = Literal["NCHW", "NHWC"]
+N_CHANNELS: Mapping[str, int] = {"RGB": 3, "BGR": 3, "L": 1}
+_LAYOUTS = ("NCHW", "NHWC")
+_DEEP_MODES = ("I", "F")
+_REQUIRED = ("channels", "scale", "mean", "std")
+_KEYS = (*_REQUIRED, "name", "resize", "crop", "layout", "dtype")
+_REMEDY = "calibration/README.md shows a whole preprocessing file."
+
+
+@dataclass(frozen=True, slots=True)
+class Preprocessing:
+    """How an image becomes the input of a model: resize, centre crop, ``(pixel * scale - mean) / std``.
+
+    Attributes:
+        name: Of the preset, or of the file it was read from.
+        channels: Order of the channels the model wants; ``"L"`` is one grey channel.
+        resize: Length of the shorter side in pixels, the aspect kept; or (height, width); or None.
+            Bilinear with antialiasing, as PIL does it.
+        crop: (height, width) in pixels of the centre that is kept, after `resize`; or None.
+        scale: Multiplied onto the pixel, which is 0..255 in a file.
+        mean: Per channel in the order of `channels`, subtracted after `scale`.
+        std: Per channel in the order of `channels`, positive, divided by after `mean`.
+        layout: ``"NCHW"`` or ``"NHWC"``.
+        dtype: Of the result.
+
+    Raises:
+        DataError: A field has a value outside of what is said above.
+    """
+
+    name: str
+    channels: Channels
+    resize: int | tuple[int, int] | None
+    crop: tuple[int, int] | None
+    scale: float
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    layout: Layout = "NCHW"
+    dtype: Literal["float32"] = "float32"
+
+    def __post_init__(self) -> None:
+        for key, fault in _faults(self):
+            raise DataError(f"preprocessing {self.name}: {key} must {fault}", hint=_REMEDY)
+
+    def apply(self, image: npt.NDArray[np.uint8] | Image.Image) -> npt.NDArray[np.float32]:
+        """Returns what the model reads for one image.
+
+        Args:
+            image: `(H, W)` or `(H, W, C)` uint8 with C of 1 (grey), 3 (RGB) or 4 (RGBA), or a PIL image of
+                8 bits a channel. Transparency is dropped; an orientation noted in EXIF is not obeyed.
+
+        Returns:
+            `(C, H, W)` float32 for ``"NCHW"``, `(H, W, C)` for ``"NHWC"``.
+
+        Raises:
+            DataError: The image has another type or shape, more than 8 bits a channel, or is smaller than
+                the crop.
+        """
+        picture = self._crop(self._resize(self._convert(_picture(image))))
+        pixels = np.asarray(picture, dtype=np.float32).reshape(picture.height, picture.width, -1)
+        if self.channels == "BGR":
+            pixels = pixels[:, :, ::-1]
+        mean, std = np.float32(self.mean), np.float32(self.std)
+        values = (pixels * np.float32(self.scale) - mean) / std
+        return np.ascontiguousarray(values.transpose(2, 0, 1) if self.layout == "NCHW" else values)
+
+    def _convert(self, picture: Image.Image) -> Image.Image:
+        if picture.mode.partition(";")[0] in _DEEP_MODES:
+            raise DataError(
+                f"image must have 8 bits a channel, got PIL mode {picture.mode}",
+                hint="Convert the images to 8 bits, e.g. to PNG in mode L or RGB.",
+            )
+        if picture.mode == "P":  # PIL warns on the direct way when the palette holds transparency
+            picture = picture.convert("RGBA")
+        return picture.convert("L" if self.channels == "L" else "RGB")
+
+    def _resize(self, picture: Image.Image) -> Image.Image:
+        if self.resize is None:
+            return picture
+        size = _wanted_size(picture.size, self.resize)
+        return picture if size == picture.size else picture.resize(size, Image.Resampling.BILINEAR)
+
+    def _crop(self, picture: Image.Image) -> Image.Image:
+        if self.crop is None:
+            return picture
+        height, width = self.crop
+        if picture.height < height or picture.width < width:
+            raise DataError(
+                f"image must be at least {height} x {width} for the crop of preprocessing {self.name}, "
+                f"got {picture.height} x {picture.width}",
+                hint="Give a preset with resize and crop.",
+            )
+        top, left = round((picture.height - height) / 2), round((picture.width - width) / 2)
+        return picture.crop((left, top, left + width, top + height))
+
+
+def preset_names() -> tuple[str, ...]:
+    """Returns the names of the presets that come with the package, sorted."""
+    folder = resources.files("bocr_onnx.calibration") / "presets"
+    return tuple(sorted(f.name.removesuffix(".toml") for f in folder.iterdir() if f.name.endswith(".toml")))
+
+
+def load_preprocessing(preset_or_path: str | Path) -> Preprocessing:
+    """Returns a preprocessing read from a preset or from a TOML file.
+
+    Args:
+        preset_or_path: Name of a preset (see `preset_names`), or the path of a file. What ends in ``.toml``
+            or holds a path separator is a path.
+
+    Raises:
+        UsageError: No preset has this name.
+        DataError: The file cannot be read, is no TOML, or has unknown, missing or impossible values.
+    """
+    path = Path(preset_or_path)
+    if isinstance(preset_or_path, Path) or path.suffix == ".toml" or len(path.parts) != 1:
+        return _parse(_read(path), name=path.stem, source=str(path))
+    if preset_or_path not in preset_names():
+        raise UsageError(
+            f"preset must be the name of one or the path of a .toml file, got {preset_or_path!r}",
+            hint=did_you_mean(preset_or_path, preset_names()),
+        )
+    file = resources.files("bocr_onnx.calibration") / "presets" / f"{preset_or_path}.toml"
+    return _parse(file.read_text(encoding="utf-8"), name=preset_or_path, source=f"preset {preset_or_path}")
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "it is no UTF-8 text"
+        raise DataError(
+            f"preprocessing file {path} must be a readable TOML file: {reason}",
+            hint=f"Give the path of a .toml file or a preset: {', '.join(preset_names())}.",
+        ) from error
+
+
+def _parse(text: str, *, name: str, source: str) -> Preprocessing:
+    try:
+        table = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise DataError(f"{source} must be valid TOML: {error}", hint=_REMEDY) from error
+    for key in table:
+        if key not in _KEYS:
+            raise DataError(f"{source}: key {key!r} must be a known one", hint=did_you_mean(key, _KEYS))
+    for key in _REQUIRED:
+        if key not in table:
+            raise DataError(f"{source}: key {key!r} must be given, it is missing", hint=_REMEDY)
+    try:
+        return _record(table, name)
+    except DataError as error:
+        raise DataError(f"{source}: {error.message}", hint=error.hint) from error
+
+
+def _record(table: Mapping[str, Any], name: str) -> Preprocessing:
+    """Returns the record; lists become tuples, and one number for `crop` is a square."""
+    fields = {key: tuple(value) if isinstance(value, list) else value for key, value in table.items()}
+    crop = fields.get("crop")
+    return Preprocessing(
+        name=fields.get("name", name),
+        channels=fields["channels"],
+        resize=fields.get("resize"),
+        crop=(crop, crop) if isinstance(crop, int) else crop,
+        scale=fields["scale"],
+        mean=fields["mean"],
+        std=fields["std"],
+        layout=fields.get("layout", "NCHW"),
+        dtype=fields.get("dtype", "float32"),
+    )
+
+
+def _faults(p: Preprocessing) -> list[tuple[str, str]]:
+    """Returns (key, condition it fails) of every bad field."""
+    n = N_CHANNELS.get(p.channels, 0) if isinstance(p.channels, str) else 0
+    checks = [
+        ("name", "be a text", p.name, isinstance(p.name, str)),
+        ("channels", f"be one of {', '.join(N_CHANNELS)}", p.channels, n > 0),
+        (
+            "resize",
+            "be a positive whole number or [height, width]",
+            p.resize,
+            p.resize is None or _is_side(p.resize) or _is_size(p.resize),
+        ),
+        ("crop", "be [height, width] of positive whole numbers", p.crop, p.crop is None or _is_size(p.crop)),
+        ("scale", "be a positive number", p.scale, _is_number(p.scale) and p.scale > 0),
+        ("mean", f"be {n} numbers, one per channel", p.mean, _is_row(p.mean, n)),
+        (
+            "std",
+            f"be {n} positive numbers, one per channel",
+            p.std,
+            _is_row(p.std, n) and all(value > 0 for value in p.std),
+        ),
+        ("layout", f"be one of {', '.join(_LAYOUTS)}", p.layout, p.layout in _LAYOUTS),
+        ("dtype", "be float32", p.dtype, p.dtype == "float32"),
+    ]
+    return [(key, f"{condition}, got {value!r}") for key, condition, value, holds in checks if not holds]
+
+
+def _is_number(value: object) -> TypeGuard[float]:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def _is_side(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value > 0
+
+
+def _is_size(value: object) -> bool:
+    return isinstance(value, tuple) and len(value) == 2 and all(_is_side(side) for side in value)
+
+
+def _is_row(value: object, n: int) -> bool:
+    return isinstance(value, tuple) and len(value) == n and all(_is_number(item) for item in value)
+
+
+def _picture(image: npt.NDArray[np.uint8] | Image.Image) -> Image.Image:
+    if isinstance(image, Image.Image):
+        return image
+    shaped = image.ndim == 2 or (image.ndim == 3 and image.shape[2] in (1, 3, 4))
+    if image.dtype != np.uint8 or not shaped or 0 in image.shape:
+        raise DataError(
+            f"image must be (H, W) or (H, W, C) uint8 with C of 1, 3 or 4, got {image.shape} {image.dtype}",
+            hint="Store decoded images as uint8 with the channels last.",
+        )
+    return Image.fromarray(image[:, :, 0] if image.ndim == 3 and image.shape[2] == 1 else image)
+
+
+def _wanted_size(size: tuple[int, int], resize: int | tuple[int, int]) -> tuple[int, int]:
+    """Returns (width, height) after the resize of a (width, height)."""
+    if isinstance(resize, tuple):
+        return resize[1], resize[0]
+    width, height = size
+    if width <= height:
+        return resize, int(resize * height / width)
+    return int(resize * width / height), resize

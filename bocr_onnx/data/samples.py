@@ -1,0 +1,186 @@
+"""The records of data: `Samples`, which can be loaded and divided, and the `Pools` of one source."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+from bocr_onnx.data.preprocessing import Preprocessing
+from bocr_onnx.errors import DataError, UsageError
+
+Inputs = npt.NDArray[np.float32]
+"""What a model reads: `(N, C, H, W)` or `(N, H, W, C)`."""
+Labels = npt.NDArray[np.int64]
+"""Class indices `(N,)`, 0 and up."""
+Rows = Sequence[int] | npt.NDArray[np.integer]
+
+_N_WORKERS = 4
+_DECODE_ERRORS = (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError)
+_ONE_SHAPE = "Give a preset with resize and crop."
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Samples:
+    """Images, with labels or without, decoded only when asked for.
+
+    Attributes:
+        images: Files; or uint8 `(N, H, W)` or `(N, H, W, C)`; or float32 `(N, C, H, W)`, which are
+            preprocessed already.
+        labels: `(N,)` int64 class indices, or None.
+        classes: Name of every class index; empty where there are no labels.
+        name: Where the samples come from, for messages and reports.
+    """
+
+    images: tuple[Path, ...] | npt.NDArray[np.uint8] | Inputs
+    labels: Labels | None
+    classes: tuple[str, ...]
+    name: str
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    @property
+    def preprocessed(self) -> bool:
+        """Whether the images are model inputs already, so that a preprocessing is not applied."""
+        return not isinstance(self.images, tuple) and self.images.dtype == np.float32
+
+    def take(self, rows: Rows) -> Samples:
+        """Returns the samples of the given rows, in that order."""
+        index = np.asarray(rows, dtype=np.int64)
+        files = isinstance(self.images, tuple)
+        images = tuple(self.images[i] for i in index) if files else self.images[index]
+        labels = None if self.labels is None else self.labels[index]
+        return Samples(images=images, labels=labels, classes=self.classes, name=self.name)
+
+    def load(self, preprocessing: Preprocessing | None = None) -> Inputs:
+        """Returns all inputs, `(N, ...)` float32, in the order of the samples.
+
+        Args:
+            preprocessing: Applied to every image. Images that are `preprocessed` stay as they are and need
+                none.
+
+        Raises:
+            UsageError: The images are not preprocessed and no preprocessing was given.
+            DataError: There are no images, one cannot be read, or their shapes differ after preprocessing.
+        """
+        if not len(self):
+            raise DataError(f"{self.name} must hold at least one image, got none")
+        return np.concatenate(list(self.batches(preprocessing, len(self))))
+
+    def batches(self, preprocessing: Preprocessing | None, batch_size: int) -> Iterator[Inputs]:
+        """Yields the inputs of `load` in pieces of `batch_size`, the last one perhaps smaller.
+
+        Raises:
+            UsageError: As `load`, or the batch size is not positive.
+            DataError: As `load`; shapes are compared across batches too.
+        """
+        if batch_size < 1:
+            raise UsageError(f"batch size must be at least 1, got {batch_size}")
+        starts = range(0, len(self), batch_size)
+        if isinstance(self.images, np.ndarray) and self.images.dtype == np.float32:
+            yield from (self.images[start : start + batch_size].astype(np.float32) for start in starts)
+            return
+        if preprocessing is None:
+            raise UsageError(
+                f"preprocessing must be given for the images of {self.name}",
+                hint="Name a preset, e.g. imagenet or cifar10, or the path of a preprocessing file.",
+            )
+        shape: tuple[int, ...] | None = None
+        with ThreadPoolExecutor(_N_WORKERS) as pool:
+            for start in starts:
+                rows = range(start, min(start + batch_size, len(self)))
+                inputs = list(pool.map(lambda row: self._input(row, preprocessing), rows))
+                shape = shape or inputs[0].shape
+                self._check_shapes(inputs, rows, shape)
+                yield np.stack(inputs)
+
+    def _input(self, row: int, preprocessing: Preprocessing) -> Inputs:
+        image = self.images[row]
+        try:
+            if isinstance(image, Path):
+                return preprocessing.apply(_decode(image))
+            return preprocessing.apply(image.astype(np.uint8, copy=False))
+        except DataError as error:
+            raise DataError(f"{self._called(row)}: {error.message}", hint=error.hint) from error
+
+    def _called(self, row: int) -> str:
+        image = self.images[row]
+        return str(image) if isinstance(image, Path) else f"image {row} of {self.name}"
+
+    def _check_shapes(self, inputs: Sequence[Inputs], rows: range, shape: tuple[int, ...]) -> None:
+        for row, value in zip(rows, inputs, strict=True):
+            if value.shape != shape:
+                raise DataError(
+                    f"{self._called(row)} must have the shape {shape} of {self._called(0)} after "
+                    f"preprocessing, got {value.shape}",
+                    hint=_ONE_SHAPE,
+                )
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Pools:
+    """The samples of one source: either `train` and `held_out`, or `single`.
+
+    Attributes:
+        train: Images that may be searched, recovered and trained on.
+        held_out: Images kept for the final score.
+        single: All images, where the source does not divide them.
+        labelled: Whether every pool has labels.
+        path: The source as it was given.
+    """
+
+    train: Samples | None
+    held_out: Samples | None
+    single: Samples | None
+    labelled: bool
+    path: str
+
+
+def digest(samples: Samples) -> str:
+    """Returns a sha256 that changes when images or labels do, to refuse a resume on other data.
+
+    Files count by the last two parts of their path and their size, so a moved data set keeps its digest and
+    a file edited without a change of size is not noticed; arrays count by their bytes.
+
+    Raises:
+        DataError: A file is gone.
+    """
+    sha = hashlib.sha256()
+    if isinstance(samples.images, tuple):
+        for path in samples.images:
+            sha.update(f"{path.parent.name}/{path.name}\0{_size(path)}\n".encode())
+    else:
+        _add_array(sha, samples.images)
+    if samples.labels is not None:
+        _add_array(sha, samples.labels)
+    return sha.hexdigest()
+
+
+def _add_array(sha: hashlib._Hash, array: npt.NDArray[np.generic]) -> None:
+    sha.update(f"{array.shape}{array.dtype.str}".encode())
+    sha.update(np.ascontiguousarray(array).data)
+
+
+def _size(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except OSError as error:
+        raise DataError(f"image file {path} must be readable: {error.strerror}") from error
+
+
+def _decode(path: Path) -> Image.Image:
+    try:
+        with Image.open(path) as picture:
+            picture.load()
+            return picture.copy()
+    except _DECODE_ERRORS as error:
+        raise DataError(
+            f"image must be readable: {error}", hint="Replace the file or take it out of the data."
+        ) from error

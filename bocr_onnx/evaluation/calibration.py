@@ -1,0 +1,198 @@
+"""Everything recovery needs, collected once on the original; a trial is arithmetic and one evaluation."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from bocr_onnx.evaluation.moments import Moments, Progress, collect_moments
+from bocr_onnx.evaluation.oneshot import fit_targets, recover_oneshot
+from bocr_onnx.evaluation.patches import Affine, Floats, find_affines
+from bocr_onnx.evaluation.score import Score, distortion, predict, score_outputs
+from bocr_onnx.evaluation.sensitivity import Sensitivity, scan_sensitivity
+from bocr_onnx.evaluation.sequential import recover_sequential
+from bocr_onnx.evaluation.statistics import Statistics, output_statistics, restore_statistics
+from bocr_onnx.graph import Array, ModelGraph, Operand
+from bocr_onnx.groups import GroupIndex
+from bocr_onnx.slimming import Mask, cut
+
+Recovery = Literal["none", "oneshot", "sequential"]
+Weights = dict[Operand, Array]
+
+N_STATISTICS = 200
+"""Images whose batch statistics are taken per trial."""
+
+
+@dataclass(frozen=True, slots=True)
+class Calibration:
+    """A model, its groups, and what was measured on images without labels.
+
+    Attributes:
+        graph: The original.
+        index: Its groups.
+        affines: Its weighted operators.
+        moments: Of their inputs, by node index; empty without images.
+        targets: C W^T, by node index.
+        statistics: Of convolution outputs, by node index.
+        sensitivity: Ranking and error curve of every group.
+        images: Preprocessed recovery images, `(n, ...)`, float32, or None.
+        seed: Of what is drawn.
+    """
+
+    graph: ModelGraph
+    index: GroupIndex
+    affines: tuple[Affine, ...]
+    moments: Mapping[int, Moments]
+    targets: Mapping[int, Floats]
+    statistics: Mapping[int, Statistics]
+    sensitivity: Sensitivity
+    images: Array | None
+    seed: int
+
+    def mask(self, widths: npt.NDArray[np.int64]) -> Mask:
+        """Returns the mask that keeps the highest ranked channels of every group.
+
+        Args:
+            widths: Kept channels per group, shape `(n_groups,)`.
+        """
+        mask = np.zeros(self.index.n_channels, dtype=bool)
+        for group, order, width in zip(self.index.groups, self.sensitivity.ranked, widths, strict=True):
+            mask[group.start + order[: int(width)]] = True
+        return mask
+
+    def recover(self, mask: Mask, recovery: Recovery, progress: Progress | None = None) -> Weights:
+        """Returns the weights of the slim model after recovery, in slim shape.
+
+        Args:
+            mask: Which channels stay.
+            recovery: ``none``, ``oneshot`` (closed form, then statistics; for trials) or ``sequential``.
+            progress: Told after each node of the sequential recovery.
+        """
+        if recovery == "none" or self.images is None:
+            return {}
+        if recovery == "sequential":
+            return recover_sequential(
+                self.graph, self.index, self.affines, mask, self.images, seed=self.seed, progress=progress
+            )
+        weights = recover_oneshot(self.graph, self.index, self.affines, self.moments, self.targets, mask)
+        batch = self.images[:N_STATISTICS]
+        if not self.graph.batch_is_symbolic() or not self.statistics:
+            return weights
+        return restore_statistics(
+            self.graph, self.index, self.affines, self.statistics, mask, weights, batch
+        )
+
+
+def calibrate(
+    graph: ModelGraph, index: GroupIndex, images: Array | None, *, seed: int = 0, progress: Progress | None = None
+) -> Calibration:
+    """Returns the calibration of a model.
+
+    Args:
+        graph: The original.
+        index: Its groups.
+        images: Preprocessed recovery images, or None: then channels are ranked by the norm of their weights.
+        seed: Of the positions drawn.
+        progress: Told after each batch.
+    """
+    affines = find_affines(graph, index)
+    moments = {} if images is None else collect_moments(graph, affines, images, seed=seed, progress=progress)
+    return Calibration(
+        graph=graph,
+        index=index,
+        affines=affines,
+        moments=moments,
+        targets=fit_targets(graph, affines, moments),
+        statistics=output_statistics(graph, affines, moments),
+        sensitivity=scan_sensitivity(graph, index, affines, moments),
+        images=images,
+        seed=seed,
+    )
+
+
+def weigh_curves(calibration: Calibration, *, progress: Progress | None = None) -> Calibration:
+    """Returns the calibration with every error curve scaled to what the group does to the model's output.
+
+    The closed form knows a group's error at its consumers, not how far it travels. So every group is halved once,
+    alone, recovered in one shot, and its curve is scaled to the distortion of the output it causes there.
+
+    Args:
+        calibration: With images.
+        progress: Told after each group.
+    """
+    images = calibration.images
+    if images is None:
+        return calibration
+    images = images[:N_STATISTICS]
+    graph, index = calibration.graph, calibration.index
+    reference = predict(graph, graph.proto, images)
+    full = np.array([g.n_channels for g in index.groups], dtype=np.int64)
+    curves = []
+    for i, curve in enumerate(calibration.sensitivity.curves):
+        widths = full.copy()
+        widths[i] = max(1, full[i] // 2)
+        mask = calibration.mask(widths)
+        outputs = predict(graph, cut(graph, index, mask, calibration.recover(mask, "oneshot")), images)
+        curves.append(curve * distortion(outputs, reference) / max(float(curve[widths[i]]), 1e-12))
+        if progress:
+            progress(i + 1, len(full))
+    return replace(calibration, sensitivity=replace(calibration.sensitivity, curves=tuple(curves)))
+
+
+@dataclass(frozen=True, slots=True)
+class ScoredModel:
+    """What scoring a policy gave.
+
+    Attributes:
+        score: Share of images that are right, or that agree with the original.
+        distortion: Of the output, against the original's.
+        seconds: Wall time of recovery and evaluation.
+    """
+
+    score: Score
+    distortion: float
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class PolicyScorer:
+    """Scores policies by a slim model on held-back images.
+
+    Attributes:
+        calibration: The model.
+        images: Preprocessed score images.
+        truth: Classes to hit: labels, or the original's own answers.
+        reference: The original's outputs on the images.
+    """
+
+    calibration: Calibration
+    images: Array
+    truth: npt.NDArray[np.int64]
+    reference: npt.NDArray[np.float32]
+
+    def score(
+        self, widths: npt.NDArray[np.int64], recovery: Recovery, progress: Callable[[int, int], None] | None = None
+    ) -> tuple[ScoredModel, Weights]:
+        """Returns the score of a policy and the weights it was scored with.
+
+        Args:
+            widths: Kept channels per group.
+            recovery: How the slim model is recovered first.
+            progress: Told while a sequential recovery runs.
+        """
+        start = time.perf_counter()
+        graph, index = self.calibration.graph, self.calibration.index
+        mask = self.calibration.mask(widths)
+        weights = self.calibration.recover(mask, recovery, progress)
+        outputs = predict(graph, cut(graph, index, mask, weights), self.images)
+        scored = ScoredModel(
+            score_outputs(outputs, self.truth),
+            distortion(outputs, self.reference),
+            time.perf_counter() - start,
+        )
+        return scored, weights

@@ -1,0 +1,6 @@
+"""A pure result becomes text, JSON and Markdown."""
+
+from bocr_onnx.report.record import Figures, GroupFigures, Report
+from bocr_onnx.report.text import figure_rows, markdown
+
+__all__ = ["Figures", "GroupFigures", "Report", "figure_rows", "markdown"]

@@ -1,0 +1,104 @@
+"""The pure result of a run, and its report.json."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+SCHEMA = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Figures:
+    """What a model costs and scores.
+
+    Attributes:
+        macs: Multiply-accumulates at batch 1.
+        params: Elements of floating-point constants.
+        size_bytes: Size of the file, external data included.
+        accuracy: Share of unseen images, in [0, 1]; None without data.
+        latency_ms: Median of one run at batch 1 on this host; None where it was not measured.
+    """
+
+    macs: int
+    params: int
+    size_bytes: int
+    accuracy: float | None = None
+    latency_ms: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class GroupFigures:
+    """One group of the result.
+
+    Attributes:
+        name: The group.
+        n_channels: Of the original.
+        n_kept: Of the result.
+        share: Of all MACs that the group controls in the original.
+    """
+
+    name: str
+    n_channels: int
+    n_kept: int
+    share: float
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """Everything a run has to say.
+
+    Attributes:
+        model: Path and digest of the original.
+        output: Path of the slim model.
+        target: Budget by name; shares that are kept.
+        baseline: The original.
+        result: The slim model.
+        accuracy_before_finetune: Of the slim model before finetuning, on the same images; None without data.
+        metric: What accuracy is: ``top-1`` or ``agreement with the original``.
+        search: Strategy, trials, seed, seconds and more.
+        proof: Differences against the masked original.
+        data: Which images served for what.
+        refusals: What was left alone, and why.
+        groups: Kept channels of every group.
+        latency: Raw samples in ms, by ``baseline`` and ``result``, with threads and batch.
+        finetune: What finetuning did; empty without it.
+        missed: Targets and checks that were missed, in words.
+        versions: Of the packages that matter.
+        seconds: Wall time of each stage.
+    """
+
+    model: dict[str, str]
+    output: str
+    target: dict[str, float]
+    baseline: Figures
+    result: Figures
+    accuracy_before_finetune: float | None
+    metric: str
+    search: dict[str, Any]
+    proof: dict[str, Any]
+    data: dict[str, Any]
+    refusals: tuple[dict[str, Any], ...]
+    groups: tuple[GroupFigures, ...]
+    latency: dict[str, Any] = field(default_factory=dict)
+    finetune: dict[str, Any] = field(default_factory=dict)
+    missed: tuple[str, ...] = ()
+    versions: dict[str, str] = field(default_factory=dict)
+    seconds: dict[str, float] = field(default_factory=dict)
+
+    def as_json(self) -> dict[str, Any]:
+        """Returns the content of report.json, schema 1."""
+        record = asdict(self)
+        before = record.pop("accuracy_before_finetune")
+        versions = record.pop("versions")
+        return {
+            "schema": SCHEMA,
+            "tool": {"name": "bocr-onnx", **versions},
+            **record,
+            "result": record["result"] | {"accuracy_before_finetune": before},
+        }
+
+    def dumps(self) -> str:
+        """Returns report.json as text."""
+        return json.dumps(self.as_json(), indent=2) + "\n"

@@ -1,0 +1,154 @@
+"""The space of policies: one keep ratio per group, and which channel counts a group may keep."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from bocr_onnx.cost import CostModel, Widths
+from bocr_onnx.errors import BudgetError, UsageError
+from bocr_onnx.groups import GroupIndex
+
+Point = npt.NDArray[np.float64]
+"""Keep ratios, shape `(n_groups,)`, float64, each in (0, 1]."""
+
+MIN_RATIO = 0.1
+
+
+@dataclass(frozen=True, slots=True)
+class SearchSpace:
+    """Which policies there are.
+
+    Attributes:
+        names: Group names.
+        full: Channels per group, shape `(n_groups,)`.
+        choices: For every group the channel counts it may keep, ascending; the last one is all of them.
+    """
+
+    names: tuple[str, ...]
+    full: Widths
+    choices: tuple[Widths, ...]
+
+    @property
+    def low(self) -> Widths:
+        """Returns the smallest widths, shape `(n_groups,)`."""
+        return np.array([c[0] for c in self.choices], dtype=np.int64)
+
+    @property
+    def free(self) -> npt.NDArray[np.int64]:
+        """Returns the numbers of the groups that have a choice."""
+        return np.array([i for i, c in enumerate(self.choices) if len(c) > 1], dtype=np.int64)
+
+    def snap(self, ratios: Point) -> Widths:
+        """Returns the allowed widths nearest to keep ratios, shape as `ratios`; ties go to the smaller width.
+
+        Args:
+            ratios: Shape `(n_policies, n_groups)`.
+        """
+        columns = []
+        for i, choice in enumerate(self.choices):
+            wish = ratios[:, i] * self.full[i]
+            between = (choice[1:] + choice[:-1]) / 2
+            columns.append(choice[np.searchsorted(between, wish, side="left")])
+        return np.stack(columns, axis=1) if columns else np.zeros((len(ratios), 0), dtype=np.int64)
+
+    def step(self, group: int, width: int, direction: int) -> int | None:
+        """Returns the next allowed width up (1) or down (-1), or None at the end."""
+        choice = self.choices[group]
+        at = int(np.searchsorted(choice, width)) + direction
+        return int(choice[at]) if 0 <= at < len(choice) else None
+
+
+def build_space(index: GroupIndex, *, grid: int = 1, frozen: tuple[str, ...] = ()) -> SearchSpace:
+    """Returns the space of an index.
+
+    Args:
+        index: The groups.
+        grid: Kept counts are multiples of it, or all channels; a group smaller than two grid steps moves in
+            steps of its half, so that it is not locked.
+        frozen: Names of groups that keep all channels.
+
+    Raises:
+        UsageError: The grid is below one.
+    """
+    if grid < 1:
+        raise UsageError(f"--round-to must be at least 1, got {grid}")
+    choices = []
+    for group in index.groups:
+        n = group.n_channels
+        if group.name in frozen:
+            choices.append(np.array([n]))
+            continue
+        step = grid if n >= 2 * grid else max(1, n // 2)
+        low = max(1, int(np.ceil(MIN_RATIO * n)))
+        counts = [k for k in range(step, n, step) if k >= low] if step > 1 else list(range(low, n))
+        choices.append(np.array([*counts, n], dtype=np.int64))
+    full = np.array([g.n_channels for g in index.groups], dtype=np.int64)
+    return SearchSpace(tuple(g.name for g in index.groups), full, tuple(choices))
+
+
+@dataclass(frozen=True, slots=True)
+class Budget:
+    """What may be kept: shares of the original in (0, 1); None where there is no bound.
+
+    Attributes:
+        flops: Share of MACs.
+        params: Share of parameters.
+        size: Share of the file size.
+    """
+
+    flops: float | None = None
+    params: float | None = None
+    size: float | None = None
+
+    def __post_init__(self) -> None:
+        """Checks the shares."""
+        given = {name: value for name, value in self.shares().items() if value is not None}
+        for name, value in given.items():
+            if not 0 < value < 1:
+                raise UsageError(
+                    f"--{name} must be the share that is kept, between 0 and 1, got {value:g}",
+                    hint=f"Half of it: --{name} 0.5",
+                )
+        if not given:
+            raise UsageError("a budget must be given, got none", hint="Half the operations: --flops 0.5")
+
+    def shares(self) -> dict[str, float | None]:
+        """Returns the shares by name."""
+        return {"flops": self.flops, "params": self.params, "size": self.size}
+
+    def use(self, cost: CostModel, widths: Widths) -> Point:
+        """Returns how much of the budget policies use, shape `(n_policies,)`; at most 1 is within it.
+
+        Args:
+            cost: The cost model.
+            widths: Shape `(n_policies, n_groups)`.
+        """
+        used = []
+        for name, count in (("flops", cost.macs), ("params", cost.params), ("size", cost.size_bytes)):
+            share = self.shares()[name]
+            if share is not None:
+                used.append(count(widths) / (share * count(cost.full)[0]))
+        return np.max(used, axis=0)
+
+    def check_reachable(self, cost: CostModel, space: SearchSpace) -> None:
+        """Raises where the smallest policy exceeds the budget.
+
+        Raises:
+            BudgetError: Names the smallest reachable share of each bound.
+        """
+        if self.use(cost, space.low[None])[0] <= 1:
+            return
+        least = {
+            "flops": cost.macs(space.low)[0] / cost.macs(cost.full)[0],
+            "params": cost.params(space.low)[0] / cost.params(cost.full)[0],
+            "size": cost.size_bytes(space.low)[0] / cost.size_bytes(cost.full)[0],
+        }
+        name, share = next((n, s) for n, s in self.shares().items() if s is not None and least[n] > s)
+        smallest = np.ceil(least[name] * 1000) / 1000
+        raise BudgetError(
+            f"--{name} must be reachable, got {share:g}; the smallest reachable share is {smallest:.3f}",
+            hint="A finer grid reaches further: --round-to 1. Frozen or refused groups: bocr-onnx inspect MODEL",
+        )

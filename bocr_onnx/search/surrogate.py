@@ -1,0 +1,125 @@
+"""The surrogate: a Gaussian process over executed policies, with the predicted error as its prior mean.
+
+Glossary:
+    X       keep ratios and, in the last column, the proxy of the policy; `(n, d + 1)`, double
+    Y       objectives, standardised; `(n, 1)`, double
+    mean    a * proxy + b, a and b fitted with the other hyperparameters, a drawn towards minus one
+    k       Matern-5/2 with one lengthscale per group and the dimension-scaled prior, on the first d columns
+
+References:
+    Ament et al., "Unexpected Improvements to Expected Improvement for Bayesian Optimization", NeurIPS 2023;
+    Hvarfner et al., "Vanilla Bayesian Optimization Performs Great in High Dimensions", ICML 2024.
+"""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import dataclass
+from typing import Any
+
+import gpytorch
+import numpy as np
+import numpy.typing as npt
+import torch
+from botorch.acquisition.logei import qLogNoisyExpectedImprovement
+from botorch.fit import fit_gpytorch_mll
+from botorch.models import SingleTaskGP
+from botorch.sampling import SobolQMCNormalSampler
+from gpytorch.kernels import MaternKernel
+from gpytorch.mlls import ExactMarginalLogLikelihood
+from gpytorch.priors import LogNormalPrior, NormalPrior
+from torch import Tensor
+
+from bocr_onnx.search.space import Point
+
+Floats = npt.NDArray[np.float64]
+MAX_FIT_STEPS = 100
+N_SAMPLES = 64
+
+
+class ProxyMean(gpytorch.means.Mean):  # type: ignore[misc]
+    """a * proxy + b, where the proxy is the last column of the input."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_parameter("slope", torch.nn.Parameter(torch.tensor(-1.0, dtype=torch.double)))
+        self.register_parameter("offset", torch.nn.Parameter(torch.tensor(0.0, dtype=torch.double)))
+        self.register_prior("slope_prior", NormalPrior(-0.7, 0.5), "slope")
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Returns the prior mean, shape `(..., n)`, for inputs `(..., n, d + 1)`."""
+        return self.slope * x[..., -1] + self.offset
+
+
+@dataclass(frozen=True, slots=True)
+class Surrogate:
+    """A fitted Gaussian process.
+
+    Attributes:
+        model: On standardised objectives.
+        X: Executed policies.
+        proxy_mean: Subtracted from every proxy before it becomes a column.
+        proxy_scale: Divides it.
+    """
+
+    model: Any
+    X: Tensor
+    proxy_mean: float
+    proxy_scale: float
+
+    def posterior_mean(self) -> Floats:
+        """Returns the posterior mean at the executed policies, standardised, shape `(n,)`."""
+        with torch.no_grad():
+            return np.asarray(self.model.posterior(self.X).mean.squeeze(-1).numpy())
+
+    def acquisition(self, points: Point, proxies: Floats, seed: int) -> Floats:
+        """Returns the log expected improvement of policies over the executed ones, shape `(n,)`.
+
+        Args:
+            points: Keep ratios, shape `(n, n_groups)`.
+            proxies: Their predicted errors, shape `(n,)`.
+            seed: Of the Monte Carlo sample.
+        """
+        sampler = SobolQMCNormalSampler(torch.Size([N_SAMPLES]), seed=seed)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            improvement = qLogNoisyExpectedImprovement(self.model, self.X, sampler=sampler, prune_baseline=True)
+            with torch.no_grad():
+                found = improvement(_columns(points, proxies, self.proxy_mean, self.proxy_scale).unsqueeze(1))
+        return np.asarray(found.numpy())
+
+
+def fit_surrogate(points: Point, proxies: Floats, objectives: Floats) -> Surrogate:
+    """Returns a surrogate fitted to executed policies.
+
+    Args:
+        points: Keep ratios, shape `(n, n_groups)`.
+        proxies: Predicted errors, shape `(n,)`.
+        objectives: Shape `(n,)`, larger is better.
+    """
+    mean, scale = float(proxies.mean()), float(max(proxies.std(), 1e-9))
+    X = _columns(points, proxies, mean, scale)
+    spread = max(float(objectives.std()), 1e-9)
+    Y = torch.from_numpy((objectives - objectives.mean()) / spread).double().unsqueeze(-1)
+    n_groups = points.shape[1]
+    lengthscale_prior = LogNormalPrior(loc=np.sqrt(2) + np.log(n_groups) / 2, scale=np.sqrt(3))
+    kernel = MaternKernel(
+        nu=2.5, ard_num_dims=n_groups, active_dims=tuple(range(n_groups)), lengthscale_prior=lengthscale_prior
+    )
+    kernel.lengthscale = float(np.exp(lengthscale_prior.loc.item() - lengthscale_prior.scale.item() ** 2 / 3))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # numerical advice of the fit; nothing a user could act on
+        model = SingleTaskGP(
+            X,
+            Y,
+            mean_module=ProxyMean(),
+            covar_module=gpytorch.kernels.ScaleKernel(kernel, outputscale_prior=LogNormalPrior(-1.0, 1.0)),
+            outcome_transform=None,
+        )
+        mll = ExactMarginalLogLikelihood(model.likelihood, model)
+        fit_gpytorch_mll(mll, optimizer_kwargs={"options": {"maxiter": MAX_FIT_STEPS}})
+    return Surrogate(model, X, mean, scale)
+
+
+def _columns(points: Point, proxies: Floats, mean: float, scale: float) -> Tensor:
+    return torch.from_numpy(np.column_stack([points, (proxies - mean) / scale])).double()

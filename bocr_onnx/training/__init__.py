@@ -1,0 +1,20 @@
+"""An ONNX graph becomes a torch module, is finetuned, and its weights go back into the same graph."""
+
+from bocr_onnx.training.augment import augment
+from bocr_onnx.training.finetune import finetune
+from bocr_onnx.training.interpreter import OnnxModule, check_agreement, export
+from bocr_onnx.training.operators import known_operators
+from bocr_onnx.training.settings import EpochReport, FinetuneResult, FinetuneSettings, StepReport
+
+__all__ = [
+    "EpochReport",
+    "FinetuneResult",
+    "FinetuneSettings",
+    "OnnxModule",
+    "StepReport",
+    "augment",
+    "check_agreement",
+    "export",
+    "finetune",
+    "known_operators",
+]
