@@ -403,7 +403,14 @@ def _finetune(run: _Run, images: _Images, mask: Mask, slim: ModelProto) -> tuple
 
     start = time.perf_counter()
     trained, record = finetune_slim(
-        run.graph, slim, images.data, images.split, images.score, run.options, run.progress
+        run.graph,
+        slim,
+        images.data,
+        images.split,
+        images.score,
+        epochs=run.options.finetune,
+        seed=run.options.seed,
+        progress=run.progress,
     )
     run.seconds["finetune"] = time.perf_counter() - start
     return trained, record

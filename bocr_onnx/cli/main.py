@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import warnings
 from importlib.metadata import version
 from typing import Annotated
 
@@ -48,6 +49,8 @@ def _main(
 
 def run() -> None:
     """Runs the command line; deliberate errors become one message and exit code 2."""
+    if not sys.warnoptions:
+        warnings.simplefilter("ignore")  # libraries' advice to developers; errors and notes are ours
     try:
         app()
     except BocrError as error:

@@ -70,9 +70,9 @@ def _missed(report: Report) -> list[str]:
 def _data(report: Report) -> list[str]:
     if not report.data:
         return []
-    parts = report.data.get("parts", {})
-    used = ", ".join(f"{name} {part['n']}" for name, part in parts.items() if isinstance(part, dict) and "n" in part)
-    return [f"Images ({report.data.get('path', '')}): {used}. No image is in two of score, recovery and final.", ""]
+    parts = report.data["parts"]
+    used = ", ".join(f"{name} {part['n_images']}" for name, part in parts.items())
+    return [f"Images ({report.data['path']}): {used}. No image is in two of score, recovery and final.", ""]
 
 
 def _ratio(name: str, before: int, after: int, show: object) -> Row:

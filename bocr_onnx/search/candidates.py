@@ -42,7 +42,7 @@ def draw_candidates(
     made = [
         maker(logits, clusters, radius, count, rng) for maker, count in zip(makers, counts[:-1], strict=True)
     ]
-    spread = qmc.Sobol(len(low), seed=rng).random(counts[-1]) if counts[-1] else np.zeros((0, len(low)))
+    spread = qmc.Sobol(len(low), seed=rng).random_base2(max(counts[-1], 1).bit_length())[: counts[-1]]
     ratios = np.concatenate([1 / (1 + np.exp(-np.concatenate(made))), low + (1 - low) * spread])
     return np.asarray(np.clip(ratios, low, 1))
 

@@ -1,0 +1,112 @@
+"""Finetuning inside a run: the slim model learns from its original."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from onnx import ModelProto
+
+from bocr_onnx.api.images import ModelData, load_images
+from bocr_onnx.api.progress import Progress
+from bocr_onnx.data import Samples, Split
+from bocr_onnx.data.augmentation import Augmentation
+from bocr_onnx.evaluation import distortion, predict, run_once, score_outputs
+from bocr_onnx.graph import Array, ModelGraph, from_proto
+from bocr_onnx.training import FinetuneSettings, OnnxModule, check_agreement, finetune
+
+
+def finetune_slim(
+    graph: ModelGraph,
+    slim: ModelProto,
+    data: ModelData,
+    split: Split,
+    score_images: Array,
+    *,
+    epochs: float,
+    seed: int,
+    progress: Progress,
+) -> tuple[ModelProto, dict[str, Any]]:
+    """Returns the trained model and a record of the training.
+
+    The best epoch is chosen on the images the search scored on, which are not trained on.
+
+    Args:
+        graph: The original, the teacher.
+        slim: The slim model, the student.
+        data: Preprocessing and pools.
+        split: Which images train.
+        score_images: Preprocessed search images.
+        epochs: Passes over the training images.
+        seed: Of order and augmentation.
+        progress: Shows steps with their loss.
+
+    Raises:
+        TrainingError: The slim model cannot be trained, or torch and ONNX Runtime disagree on it.
+    """
+    student = from_proto(slim)
+    agreed = _agreement(student)
+    images = _Loader(graph, data, split.training)
+    reference = predict(graph, graph.proto, score_images)
+    with progress.task("Finetuning") as update:
+        result = finetune(
+            student,
+            graph,
+            images,
+            split.training.labels,
+            settings=FinetuneSettings(epochs=epochs, seed=seed),
+            augmentation=Augmentation(),
+            on_step=lambda step: update(step.step, step.n_steps),
+            validate=_validation(graph, split.score, score_images, reference),
+        )
+    if result.stopped:
+        progress.note(f"finetuning stopped: {result.stopped}; the best model so far is kept")
+    trained = from_proto(result.proto)
+    return result.proto, {
+        "epochs": epochs,
+        "epochs_done": result.epochs_done,
+        "n_images": len(images),
+        "best_score": result.best_score,
+        "stopped": result.stopped,
+        "agreement_before": agreed,
+        "agreement_after": _agreement(trained),
+        "history": [
+            {"epoch": e.epoch, "loss": e.loss if e.loss is None or math.isfinite(e.loss) else None, "score": e.score}
+            for e in result.history
+        ],
+    }
+
+
+@dataclass(frozen=True, slots=True)
+class _Loader:
+    """Images that are decoded when a step asks for them, so that a data set may be larger than memory."""
+
+    graph: ModelGraph
+    data: ModelData
+    samples: Samples
+
+    def __len__(self) -> int:
+        return len(self.samples)
+
+    def __getitem__(self, indices: Array, /) -> Array:
+        return load_images(self.graph, self.data, self.samples.take(indices))
+
+
+def _validation(
+    graph: ModelGraph, samples: Samples, images: Array, reference: Array
+) -> Callable[[ModelProto], float]:
+    def validate(proto: ModelProto) -> float:
+        outputs = predict(graph, proto, images)
+        if samples.labels is None:
+            return -distortion(outputs, reference)
+        return score_outputs(outputs, samples.labels).value
+
+    return validate
+
+
+def _agreement(graph: ModelGraph) -> float:
+    """Returns the relative difference between torch and ONNX Runtime on random inputs."""
+    return check_agreement(OnnxModule(graph), graph, lambda feeds: run_once(graph.proto, feeds))
+
