@@ -7,9 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from bocr_onnx.api.emit import measured_cost
-from bocr_onnx.api.images import check_labels, load_images, open_images
+from bocr_onnx.api.images import check_labels, fit_images, load_images
 from bocr_onnx.api.progress import Progress, Silent
 from bocr_onnx.cost import Cost, build_cost_model
+from bocr_onnx.data import open_data
 from bocr_onnx.errors import DataError, UsageError
 from bocr_onnx.evaluation import Score, predict, run_once, score_outputs
 from bocr_onnx.graph import check_writable, load, save
@@ -119,13 +120,13 @@ def evaluate(
     if preset and preprocess:
         raise UsageError("one of --preset and --preprocess must be given, got both")
     graph = load(model)
-    found = open_images(graph, str(data), preset or (None if preprocess is None else str(preprocess)))
-    samples = found.pools.held_out or found.pools.single
+    pools = open_data(str(data))
+    samples = pools.held_out or pools.single
     assert samples is not None
+    chosen = preset or (None if preprocess is None else str(preprocess))
+    found = fit_images(graph, pools, pools.train or samples, chosen)
     if samples.labels is None:
-        raise DataError(
-            f"--data {data} must have labels to evaluate on, got none", hint="See calibration/README.md"
-        )
+        raise DataError(f"--data {data} must have labels to evaluate on, got none", hint="See calibration/README.md")
     shown = progress or Silent()
     images = load_images(graph, found, samples)
     with shown.task("Scoring") as update:

@@ -122,9 +122,7 @@ def _report(emission: Emission, proof: Proof, before: Cost, after: Cost, latency
         model={"path": graph.label, "sha256": graph.sha256},
         output=str(emission.output),
         target={k: v for k, v in emission.budget.shares().items() if v is not None},
-        baseline=Figures(
-            before.macs, before.params, before.size_bytes, baseline, latency["baseline_median_ms"]
-        ),
+        baseline=Figures(before.macs, before.params, before.size_bytes, baseline, latency["baseline_median_ms"]),
         result=Figures(after.macs, after.params, _file_size(emission), end, latency["result_median_ms"]),
         accuracy_before_finetune=middle,
         metric=emission.metric,
@@ -139,7 +137,11 @@ def _report(emission: Emission, proof: Proof, before: Cost, after: Cost, latency
         latency=latency,
         finetune=emission.finetune,
         missed=tuple(_missed(emission.budget, before, after)),
-        versions={"version": version("bocr-onnx"), "onnx": version("onnx"), "onnxruntime": version("onnxruntime")},
+        versions={
+            "version": version("bocr-onnx"),
+            "onnx": version("onnx"),
+            "onnxruntime": version("onnxruntime"),
+        },
         seconds=emission.seconds,
     )
 

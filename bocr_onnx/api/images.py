@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from bocr_onnx.data import Pools, Preprocessing, Samples, load_preprocessing, open_data, preset_names
+from bocr_onnx.data import Pools, Preprocessing, Samples, load_preprocessing, preset_names
 from bocr_onnx.errors import DataError
 from bocr_onnx.evaluation import classes_of, predict, score_outputs
 from bocr_onnx.graph import ModelGraph
@@ -36,12 +36,13 @@ class ModelData:
         return "top-1" if self.pools.labelled else "agreement with the original"
 
 
-def open_images(graph: ModelGraph, path: str, preprocessing: str | None) -> ModelData:
-    """Returns the data of a model.
+def fit_images(graph: ModelGraph, pools: Pools, sample: Samples, preprocessing: str | None) -> ModelData:
+    """Returns the pools with the preprocessing that makes them the model's input.
 
     Args:
         graph: The model.
-        path: What `--data` names.
+        pools: What `--data` holds.
+        sample: Images to try presets on; not those of the final score.
         preprocessing: A preset or a file; None tries the presets that give the model's input shape and keeps the
             one the model scores best with.
 
@@ -49,27 +50,18 @@ def open_images(graph: ModelGraph, path: str, preprocessing: str | None) -> Mode
         DataError: The data or the preprocessing does not fit the model.
     """
     _check_interface(graph)
-    pools = open_data(path)
     if preprocessing is not None:
         return ModelData(pools, load_preprocessing(preprocessing), guessed=False)
-    sample = _sample(pools)
-    fitting = []
-    for name in preset_names():
-        preset = load_preprocessing(name)
-        try:
-            _check_shape(graph, sample.take([0]).load(preset), path)
-        except DataError:
-            continue
-        fitting.append(preset)
+    sample = sample.take(np.arange(min(len(sample), GUESS_IMAGES)))
+    fitting, misfits = _try_presets(graph, sample, pools.path)
     if not fitting:
         raise DataError(
-            f"--data {path}: no preset turns its images into the model's input {_wanted(graph)}",
-            hint="Describe the preprocessing in a file: --preprocess FILE (see calibration/README.md). "
-            f"Presets: {', '.join(preset_names())}.",
+            f"--data {pools.path}: no preset turns its images into the model's input {_wanted(graph)}: {misfits}",
+            hint="Describe the preprocessing in a file: --preprocess FILE (see calibration/README.md).",
         )
     if len(fitting) > 1 and not pools.labelled:
         raise DataError(
-            f"--data {path} has no labels, so the preprocessing cannot be guessed among "
+            f"--data {pools.path} has no labels, so the preprocessing cannot be guessed among "
             f"{', '.join(p.name for p in fitting)}",
             hint=f"Name it: --preset {fitting[0].name}",
         )
@@ -77,11 +69,18 @@ def open_images(graph: ModelGraph, path: str, preprocessing: str | None) -> Mode
     return ModelData(pools, best, guessed=True)
 
 
-def _sample(pools: Pools) -> Samples:
-    samples = pools.single or pools.held_out or pools.train
-    assert samples is not None
-    rng = np.random.default_rng(0)
-    return samples.take(rng.permutation(len(samples))[:GUESS_IMAGES].tolist())
+def _try_presets(graph: ModelGraph, sample: Samples, path: str) -> tuple[list[Preprocessing], str]:
+    """Returns the presets that give the model's input, and why the others do not."""
+    fitting, misfits = [], []
+    for name in preset_names():
+        preset = load_preprocessing(name)
+        try:
+            _check_shape(graph, sample.take([0]).load(preset), path)
+        except DataError as error:
+            misfits.append(f"{name}: {error.message}")
+        else:
+            fitting.append(preset)
+    return fitting, "; ".join(misfits)
 
 
 def _accuracy(graph: ModelGraph, sample: Samples, preprocessing: Preprocessing) -> float:

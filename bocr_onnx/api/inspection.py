@@ -128,8 +128,6 @@ def match_groups(index: GroupIndex, patterns: Sequence[str]) -> tuple[str, ...]:
         ]
         if not names:
             known = [g.name for g in index.groups]
-            raise UsageError(
-                f"--freeze must match a group, got {pattern!r}", hint=did_you_mean(pattern, known)
-            )
+            raise UsageError(f"--freeze must match a group, got {pattern!r}", hint=did_you_mean(pattern, known))
         found.update(dict.fromkeys(names))
     return tuple(found)

@@ -12,12 +12,12 @@ import numpy as np
 from onnx import ModelProto
 
 from bocr_onnx.api.emit import Emission, emit
-from bocr_onnx.api.images import ModelData, check_chance, check_labels, load_images, open_images, own_answers
+from bocr_onnx.api.images import ModelData, check_chance, check_labels, fit_images, load_images, own_answers
 from bocr_onnx.api.inspection import inspect_graph, match_groups
 from bocr_onnx.api.progress import Progress, Silent
 from bocr_onnx.api.rundir import RunDir, open_run_dir
 from bocr_onnx.cost import CostModel, build_cost_model
-from bocr_onnx.data import Split, split
+from bocr_onnx.data import Split, open_data, split
 from bocr_onnx.errors import UsageError
 from bocr_onnx.evaluation import (
     Calibration,
@@ -231,9 +231,7 @@ def _prepare(options: Options, run_dir: str | Path | None, progress: Progress) -
         raise UsageError(f"output {output} must not be the model itself", hint="Name another file with -o")
     index = build_index(graph)
     cost = build_cost_model(graph, index)
-    space = build_space(
-        index, grid=options.round_to or AUTO_GRID, frozen=match_groups(index, options.freeze)
-    )
+    space = build_space(index, grid=options.round_to or AUTO_GRID, frozen=match_groups(index, options.freeze))
     projection = Projection(space, cost, Budget(options.flops, options.params, options.size))
     projection.budget.check_reachable(cost, space)
     return _Run(options, graph, index, cost, projection, progress, output, open_run_dir(run_dir, output, options))
@@ -299,10 +297,11 @@ def _load(run: _Run) -> _Images:
     options = run.options
     assert options.data is not None
     start = time.perf_counter()
-    data = open_images(run.graph, options.data, options.preprocessing)
+    pools = open_data(options.data)
+    parts = split(pools, seed=options.seed, n_score=options.n_score, n_recovery=options.n_recovery)
+    data = fit_images(run.graph, pools, parts.score, options.preprocessing)
     if data.guessed:
         run.progress.note(f"preprocessing: {data.preprocessing.name} (the best fit; name it with --preset)")
-    parts = split(data.pools, seed=options.seed, n_score=options.n_score, n_recovery=options.n_recovery)
     with run.progress.task("Loading images") as update:
         loaded = []
         for i, samples in enumerate((parts.score, parts.recovery, parts.final)):

@@ -73,7 +73,11 @@ def finetune_slim(
         "agreement_before": agreed,
         "agreement_after": _agreement(trained),
         "history": [
-            {"epoch": e.epoch, "loss": e.loss if e.loss is None or math.isfinite(e.loss) else None, "score": e.score}
+            {
+                "epoch": e.epoch,
+                "loss": e.loss if e.loss is None or math.isfinite(e.loss) else None,
+                "score": e.score,
+            }
             for e in result.history
         ],
     }
@@ -94,9 +98,7 @@ class _Loader:
         return load_images(self.graph, self.data, self.samples.take(indices))
 
 
-def _validation(
-    graph: ModelGraph, samples: Samples, images: Array, reference: Array
-) -> Callable[[ModelProto], float]:
+def _validation(graph: ModelGraph, samples: Samples, images: Array, reference: Array) -> Callable[[ModelProto], float]:
     def validate(proto: ModelProto) -> float:
         outputs = predict(graph, proto, images)
         if samples.labels is None:
@@ -109,4 +111,3 @@ def _validation(
 def _agreement(graph: ModelGraph) -> float:
     """Returns the relative difference between torch and ONNX Runtime on random inputs."""
     return check_agreement(OnnxModule(graph), graph, lambda feeds: run_once(graph.proto, feeds))
-

@@ -19,7 +19,8 @@ def prune(
     params: Annotated[float | None, typer.Option(help="Share of the parameters to keep.")] = None,
     size: Annotated[float | None, typer.Option(help="Share of the file size to keep.")] = None,
     data: Annotated[
-        str | None, typer.Option(help="Images: a folder, an .npz, or torchvision:NAME@ROOT. Labels are optional.")
+        str | None,
+        typer.Option(help="Images: a folder, an .npz, or torchvision:NAME@ROOT. Labels are optional."),
     ] = None,
     preset: Annotated[str | None, typer.Option(help="Preprocessing preset; guessed where not given.")] = None,
     preprocess: Annotated[str | None, typer.Option(help="Preprocessing file (TOML).")] = None,

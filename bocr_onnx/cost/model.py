@@ -96,9 +96,9 @@ class CostModel:
     def cost(self, widths: Widths) -> Cost:
         """Returns the cost of one policy."""
         return Cost(
-            int(round(self.macs(widths)[0])),
-            int(round(self.params(widths)[0])),
-            int(round(self.size_bytes(widths)[0])),
+            round(float(self.macs(widths)[0])),
+            round(float(self.params(widths)[0])),
+            round(float(self.size_bytes(widths)[0])),
         )
 
     def shares(self) -> tuple[float, ...]:
@@ -127,7 +127,8 @@ def build_cost_model(graph: ModelGraph, index: GroupIndex) -> CostModel:
     weighted = {node.index: t for node in graph.nodes if (t := _macs_term(graph, index, node, form)) is not None}
     stored = _stored(graph)
     sizes = _terms(
-        [form.term(1.0, graph.constants[name].shape, index.slices.get(at, {})) for name, at in stored.items()], n_groups
+        [form.term(1.0, graph.constants[name].shape, index.slices.get(at, {})) for name, at in stored.items()],
+        n_groups,
     )
     floating = np.array([graph.constants[name].dtype.kind == "f" for name in stored], dtype=np.float64)
     itemsize = np.array([graph.constants[name].dtype.itemsize for name in stored], dtype=np.float64)
@@ -156,9 +157,7 @@ class _FormOf:
         made[1:] = np.bincount(cut, minlength=self.n_groups) / np.maximum(sizes, 1)
         return made
 
-    def term(
-        self, scale: float, shape: tuple[int, ...], axes: Mapping[int, Channels]
-    ) -> tuple[float, _Floats]:
+    def term(self, scale: float, shape: tuple[int, ...], axes: Mapping[int, Channels]) -> tuple[float, _Floats]:
         one = np.zeros(1 + self.n_groups)
         one[0] = 1
         forms = [self.form(channels) for _, channels in sorted(axes.items())][:2]
@@ -172,9 +171,7 @@ def _terms(terms: list[tuple[float, _Floats]], n_groups: int) -> Terms:
     return Terms(np.array([s for s, _ in terms]), np.stack([f for _, f in terms]))
 
 
-def _macs_term(
-    graph: ModelGraph, index: GroupIndex, node: Node, form: _FormOf
-) -> tuple[float, _Floats] | None:
+def _macs_term(graph: ModelGraph, index: GroupIndex, node: Node, form: _FormOf) -> tuple[float, _Floats] | None:
     if node.op not in WEIGHTED or node.domain or not node.inputs[0]:
         return None
     out, x = graph.shapes.get(node.outputs[0]), graph.shapes.get(node.inputs[0])
@@ -184,9 +181,7 @@ def _macs_term(
     weight = graph.constant(node.inputs[1])
     if weight is None:
         return form.term(float(math.prod(out) * x[-1]) / _batch(graph), (), {})
-    return form.term(
-        positions(graph, node) / _batch(graph), weight.shape, index.slices.get((node.index, 1), {})
-    )
+    return form.term(positions(graph, node) / _batch(graph), weight.shape, index.slices.get((node.index, 1), {}))
 
 
 def positions(graph: ModelGraph, node: Node) -> int:

@@ -11,12 +11,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from bocr_onnx.data.samples import Labels, Pools, Samples
+from bocr_onnx.data.samples import MAX_CLASSES, Labels, Pools, Samples, numbered_classes
 from bocr_onnx.errors import DataError, did_you_mean
 
 Array = npt.NDArray[Any]
 TORCHVISION = "torchvision:"
 _NPZ_NAMES = ("images", "labels", "val_images", "val_labels")
+_NPZ_ERRORS = (OSError, ValueError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error)
 _NPZ_HINT = (
     "Save it with numpy.savez_compressed(path, images=..., labels=...), plain arrays only; "
     "val_images and val_labels are optional."
@@ -59,21 +60,15 @@ def open_torchvision(source: str) -> Pools:
 
 def _read_npz(path: Path) -> Mapping[str, Array]:
     try:
-        with np.load(path, allow_pickle=False) as archive:
+        with path.open("rb") as stream:  # opened here: np.load leaves a broken file open
+            archive = np.load(stream, allow_pickle=False)
+            if not isinstance(archive, np.lib.npyio.NpzFile):
+                raise ValueError("it is a single .npy array")
             return {name: archive[name] for name in archive.files}
-    except (
-        OSError,
-        ValueError,
-        EOFError,
-        KeyError,
-        zipfile.BadZipFile,
-        zlib.error,
-        AttributeError,
-        TypeError,
-    ) as e:
+    except _NPZ_ERRORS as error:
         raise DataError(
-            f"{path} must be a readable .npz file without pickled objects: {e}", hint=_NPZ_HINT
-        ) from e
+            f"{path} must be a readable .npz file without pickled objects: {error}", hint=_NPZ_HINT
+        ) from error
 
 
 def _check_names(path: Path, arrays: Mapping[str, Array]) -> None:
@@ -105,7 +100,7 @@ def _samples(images: Array, labels: Array | None, name: str, classes: tuple[str,
         return Samples(images=images, labels=None, classes=(), name=name)
     checked = _checked_labels(labels, len(images), name)
     n_classes = max(int(checked.max()) + 1, len(classes))
-    names = classes + tuple(str(i) for i in range(len(classes), n_classes))
+    names = classes + numbered_classes(n_classes)[len(classes) :]
     return Samples(images=images, labels=checked, classes=names, name=name)
 
 
@@ -133,9 +128,10 @@ def _checked_labels(labels: Array, n_images: int, name: str) -> Labels:
         )
     if len(labels) != n_images:
         raise DataError(f"labels of {name} must be as many as the images, got {len(labels)} for {n_images}")
-    if labels.min() < 0:
+    if labels.min() < 0 or labels.max() >= MAX_CLASSES:
+        (row, *_) = np.nonzero((labels < 0) | (labels >= MAX_CLASSES))[0]
         raise DataError(
-            f"labels of {name} must be 0 or more, got {labels.min()} at row {labels.argmin()}",
+            f"labels of {name} must be from 0 to {MAX_CLASSES - 1}, got {labels[row]} at row {row}",
             hint="Count classes from 0, and leave out images without a label.",
         )
     return labels.astype(np.int64)
@@ -158,7 +154,7 @@ def _torchvision_samples(name: str, root: Path, train: bool) -> Samples:
         raise DataError(
             f"torchvision's {name} cannot be used here: {error}", hint=_TORCHVISION_HINT
         ) from error
-    except (RuntimeError, OSError) as error:
+    except (RuntimeError, OSError, ValueError) as error:
         raise DataError(
             f"the data of torchvision's {name} must lie in {root}: {error}",
             hint=f"python -c \"from torchvision.datasets import {name}; {name}('{root}', download=True)\"",

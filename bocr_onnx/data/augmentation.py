@@ -1,10 +1,10 @@
-"""Which random changes training makes to the images."""
+"""Which random changes finetuning makes to the images."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-from bocr_onnx.errors import DataError
+from bocr_onnx.errors import DataError, did_you_mean
 
 
 @dataclass(frozen=True, slots=True)
@@ -13,15 +13,31 @@ class Augmentation:
 
     Attributes:
         flip: Whether half of the images are mirrored left to right.
-        pad: Zeros added on every side before a crop of the original size is taken at random.
+        pad: Zeros added on every side, in pixels, before a crop of the original size is taken at random.
 
     Raises:
-        DataError: `pad` is negative.
+        DataError: `flip` is not true or false, or `pad` is not a whole number from 0 on.
     """
 
     flip: bool = False
     pad: int = 0
 
     def __post_init__(self) -> None:
-        if self.pad < 0:
-            raise DataError(f"augment.pad must not be negative, got {self.pad}")
+        if not isinstance(self.flip, bool):
+            raise DataError(f"augment.flip must be true or false, got {self.flip!r}")
+        if not isinstance(self.pad, int) or isinstance(self.pad, bool) or self.pad < 0:
+            raise DataError(f"augment.pad must be a whole number from 0 on, got {self.pad!r}")
+
+
+def read_augmentation(table: object) -> Augmentation:
+    """Returns the record of an ``[augment]`` table.
+
+    Raises:
+        DataError: It is no table, or has unknown keys or impossible values.
+    """
+    if not isinstance(table, dict):
+        raise DataError(f"augment must be a table, got {table!r}", hint="Write [augment] on a line of its own.")
+    for key in table:
+        if key not in ("flip", "pad"):
+            raise DataError(f"key 'augment.{key}' must be a known one", hint=did_you_mean(key, ("flip", "pad")))
+    return Augmentation(**table)

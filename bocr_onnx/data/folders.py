@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import csv
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 
-from bocr_onnx.data.samples import Labels, Pools, Samples
+from bocr_onnx.data.samples import MAX_CLASSES, Labels, Pools, Samples, numbered_classes
 from bocr_onnx.errors import DataError
 
 MANIFEST = "manifest.csv"
 TRAIN = "train"
 HELD_OUT = ("val", "test", "validation")
+_LABEL = re.compile(r"\s*[0-9]{1,6}\s*")
 SUFFIXES = frozenset({".bmp", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"})
 
 
@@ -124,8 +126,8 @@ def _from_manifest(folder: Path) -> Samples:
     _no_repeats(path, images, [line for line, _, _ in rows])
     if rows[0][2] is None:
         return Samples(images=images, labels=None, classes=(), name=str(folder))
-    labels: Labels = np.array([_label(text, f"{path} line {line}") for line, _, text in rows], np.int64)
-    classes = tuple(str(i) for i in range(int(labels.max()) + 1))
+    labels: Labels = np.array([_label(text or "", f"{path} line {line}") for line, _, text in rows], np.int64)
+    classes = numbered_classes(int(labels.max()) + 1)
     return Samples(images=images, labels=labels, classes=classes, name=str(folder))
 
 
@@ -151,13 +153,17 @@ def _manifest_rows(path: Path) -> Iterator[tuple[int, str, str | None]]:
 
 def _inside(folder: Path, name: str, where: str) -> Path:
     image = folder / name
-    if not name or not image.resolve().is_relative_to(folder.resolve()):
+    try:
+        inside, exists = image.resolve().is_relative_to(folder.resolve()), image.is_file()
+    except (OSError, ValueError) as error:
+        raise DataError(f"{where}: path must be one of a file, got {name!r}: {error}") from error
+    if not name or not inside:
         raise DataError(
             f"{where}: path must lie inside {folder}, got {name!r}",
             hint=f"Paths in {MANIFEST} are relative to its folder.",
         )
-    if not image.is_file():
-        raise DataError(f"{where}: path must name a file, {image} is none", hint="Remove the line or add it.")
+    if not exists:
+        raise DataError(f"{where}: path must name a file, {image} is none", hint="Add it or remove the line.")
     return image
 
 
@@ -173,9 +179,9 @@ def _no_repeats(manifest: Path, images: tuple[Path, ...], lines: list[int]) -> N
 
 
 def _label(text: str, where: str) -> int:
-    if not (text.strip().isascii() and text.strip().isdigit()):
+    if not _LABEL.fullmatch(text):
         raise DataError(
-            f"{where}: label must be a whole number of 0 or more, got {text!r}",
+            f"{where}: label must be a whole number from 0 to {MAX_CLASSES - 1}, got {text!r}",
             hint="A label is the index of the class in the model's output.",
         )
     return int(text)

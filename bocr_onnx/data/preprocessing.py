@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
+from bocr_onnx.data.augmentation import Augmentation, read_augmentation
 from bocr_onnx.errors import DataError, UsageError, did_you_mean
 
 Channels = Literal["RGB", "BGR", "L"]
@@ -22,7 +23,7 @@ N_CHANNELS: Mapping[str, int] = {"RGB": 3, "BGR": 3, "L": 1}
 _LAYOUTS = ("NCHW", "NHWC")
 _DEEP_MODES = ("I", "F")
 _REQUIRED = ("channels", "scale", "mean", "std")
-_KEYS = (*_REQUIRED, "name", "resize", "crop", "layout", "dtype")
+_KEYS = (*_REQUIRED, "name", "resize", "crop", "layout", "dtype", "augment")
 _REMEDY = "calibration/README.md shows a whole preprocessing file."
 
 
@@ -41,6 +42,7 @@ class Preprocessing:
         std: Per channel in the order of `channels`, positive, divided by after `mean`.
         layout: ``"NCHW"`` or ``"NHWC"``.
         dtype: Of the result.
+        augment: Random changes under finetuning; `apply` makes none.
 
     Raises:
         DataError: A field has a value outside of what is said above.
@@ -55,6 +57,7 @@ class Preprocessing:
     std: tuple[float, ...]
     layout: Layout = "NCHW"
     dtype: Literal["float32"] = "float32"
+    augment: Augmentation = Augmentation()
 
     def __post_init__(self) -> None:
         for key, fault in _faults(self):
@@ -78,7 +81,7 @@ class Preprocessing:
         pixels = np.asarray(picture, dtype=np.float32).reshape(picture.height, picture.width, -1)
         if self.channels == "BGR":
             pixels = pixels[:, :, ::-1]
-        mean, std = np.float32(self.mean), np.float32(self.std)
+        mean, std = np.asarray(self.mean, np.float32), np.asarray(self.std, np.float32)
         values = (pixels * np.float32(self.scale) - mean) / std
         return np.ascontiguousarray(values.transpose(2, 0, 1) if self.layout == "NCHW" else values)
 
@@ -171,7 +174,9 @@ def _parse(text: str, *, name: str, source: str) -> Preprocessing:
 
 def _record(table: Mapping[str, Any], name: str) -> Preprocessing:
     """Returns the record; lists become tuples, and one number for `crop` is a square."""
-    fields = {key: tuple(value) if isinstance(value, list) else value for key, value in table.items()}
+    fields: dict[str, Any] = {
+        key: tuple(value) if isinstance(value, list) else value for key, value in table.items()
+    }
     crop = fields.get("crop")
     return Preprocessing(
         name=fields.get("name", name),
@@ -183,6 +188,7 @@ def _record(table: Mapping[str, Any], name: str) -> Preprocessing:
         std=fields["std"],
         layout=fields.get("layout", "NCHW"),
         dtype=fields.get("dtype", "float32"),
+        augment=read_augmentation(fields.get("augment", {})),
     )
 
 

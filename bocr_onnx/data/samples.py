@@ -21,7 +21,11 @@ Labels = npt.NDArray[np.int64]
 """Class indices `(N,)`, 0 and up."""
 Rows = Sequence[int] | npt.NDArray[np.integer]
 
+MAX_CLASSES = 1_000_000
+"""Labels from here on are taken for a mistake."""
+
 _N_WORKERS = 4
+_CHUNK = 256
 _DECODE_ERRORS = (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError)
 _ONE_SHAPE = "Give a preset with resize and crop."
 
@@ -54,10 +58,11 @@ class Samples:
     def take(self, rows: Rows) -> Samples:
         """Returns the samples of the given rows, in that order."""
         index = np.asarray(rows, dtype=np.int64)
-        files = isinstance(self.images, tuple)
-        images = tuple(self.images[i] for i in index) if files else self.images[index]
         labels = None if self.labels is None else self.labels[index]
-        return Samples(images=images, labels=labels, classes=self.classes, name=self.name)
+        if isinstance(self.images, tuple):
+            files = tuple(self.images[row] for row in index)
+            return Samples(images=files, labels=labels, classes=self.classes, name=self.name)
+        return Samples(images=self.images[index], labels=labels, classes=self.classes, name=self.name)
 
     def load(self, preprocessing: Preprocessing | None = None) -> Inputs:
         """Returns all inputs, `(N, ...)` float32, in the order of the samples.
@@ -72,7 +77,12 @@ class Samples:
         """
         if not len(self):
             raise DataError(f"{self.name} must hold at least one image, got none")
-        return np.concatenate(list(self.batches(preprocessing, len(self))))
+        inputs: Inputs = np.empty(0, np.float32)
+        for start, batch in enumerate(self.batches(preprocessing, _CHUNK)):
+            if start == 0:
+                inputs = np.empty((len(self), *batch.shape[1:]), np.float32)
+            inputs[start * _CHUNK : start * _CHUNK + len(batch)] = batch
+        return inputs
 
     def batches(self, preprocessing: Preprocessing | None, batch_size: int) -> Iterator[Inputs]:
         """Yields the inputs of `load` in pieces of `batch_size`, the last one perhaps smaller.
@@ -143,6 +153,16 @@ class Pools:
     path: str
 
 
+def numbered_classes(n: int) -> tuple[str, ...]:
+    """Returns the names of classes that have only their number.
+
+    Example:
+        >>> numbered_classes(3)
+        ('0', '1', '2')
+    """
+    return tuple(str(i) for i in range(n))
+
+
 def digest(samples: Samples) -> str:
     """Returns a sha256 that changes when images or labels do, to refuse a resume on other data.
 
@@ -179,7 +199,7 @@ def _decode(path: Path) -> Image.Image:
     try:
         with Image.open(path) as picture:
             picture.load()
-            return picture.copy()
+            return picture
     except _DECODE_ERRORS as error:
         raise DataError(
             f"image must be readable: {error}", hint="Replace the file or take it out of the data."

@@ -78,7 +78,7 @@ def split(
 
     With train and held-out pools, `score` (at most half of train) and `recovery` (at most what is then left)
     are drawn from train and `final` from held-out. A single pool gives 30 % to `score`, 30 % to `recovery`
-    and the rest to `final`. The sizes asked for are upper limits. Draws are stratified where there are labels.
+    and the rest to `final`. The sizes asked for are upper limits. Labelled draws are stratified.
 
     Raises:
         UsageError: A size is not positive, or the seed is negative.

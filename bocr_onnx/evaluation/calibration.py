@@ -83,13 +83,16 @@ class Calibration:
         batch = self.images[:N_STATISTICS]
         if not self.graph.batch_is_symbolic() or not self.statistics:
             return weights
-        return restore_statistics(
-            self.graph, self.index, self.affines, self.statistics, mask, weights, batch
-        )
+        return restore_statistics(self.graph, self.index, self.affines, self.statistics, mask, weights, batch)
 
 
 def calibrate(
-    graph: ModelGraph, index: GroupIndex, images: Array | None, *, seed: int = 0, progress: Progress | None = None
+    graph: ModelGraph,
+    index: GroupIndex,
+    images: Array | None,
+    *,
+    seed: int = 0,
+    progress: Progress | None = None,
 ) -> Calibration:
     """Returns the calibration of a model.
 
@@ -176,7 +179,10 @@ class PolicyScorer:
     reference: npt.NDArray[np.float32]
 
     def score(
-        self, widths: npt.NDArray[np.int64], recovery: Recovery, progress: Callable[[int, int], None] | None = None
+        self,
+        widths: npt.NDArray[np.int64],
+        recovery: Recovery,
+        progress: Callable[[int, int], None] | None = None,
     ) -> tuple[ScoredModel, Weights]:
         """Returns the score of a policy and the weights it was scored with.
 

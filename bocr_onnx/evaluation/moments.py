@@ -40,11 +40,7 @@ class Moments:
     @property
     def energy(self) -> Floats:
         """Returns E[p^2] per column, flat."""
-        if self.covariance.ndim == 3:
-            diagonal = np.einsum("ctt->ct", self.covariance)
-        else:
-            diagonal = np.diagonal(self.covariance)
-        return np.asarray(diagonal + self.mean**2).reshape(-1)
+        return np.asarray(np.einsum("...tt->...t", self.covariance) + self.mean**2).reshape(-1)
 
 
 def collect_moments(

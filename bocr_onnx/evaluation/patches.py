@@ -11,6 +11,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -163,7 +164,7 @@ def input_rows(node: Node, taps_shape: tuple[int, ...], x: Array, at: Positions)
         at: The positions.
     """
     if node.op != "Conv":
-        return x[(at.images, *at.places)].astype(np.float32, copy=False).reshape(len(at.images), -1)
+        return np.asarray(x[(at.images, *at.places)], dtype=np.float32).reshape(len(at.images), -1)
     rank = len(taps_shape)
     strides = node.attributes.get("strides") or [1] * rank
     dilations = node.attributes.get("dilations") or [1] * rank
@@ -175,13 +176,13 @@ def input_rows(node: Node, taps_shape: tuple[int, ...], x: Array, at: Positions)
     starts = tuple(place * s for place, s in zip(at.places, strides, strict=True))
     windows = windows[(slice(None), slice(None), *[slice(None)] * rank, *taps)]
     picked = windows[(at.images, slice(None), *starts)]
-    return picked.astype(np.float32, copy=False).reshape(len(at.images), -1)
+    return np.asarray(picked, dtype=np.float32).reshape(len(at.images), -1)
 
 
 def output_rows(node: Node, y: Array, at: Positions) -> Rows:
     """Returns the outputs at positions, shape `(n_rows, n_outputs)`, float32."""
-    where = (at.images, slice(None), *at.places) if node.op == "Conv" else (at.images, *at.places)
-    return y[where].astype(np.float32, copy=False)
+    where: Any = (at.images, slice(None), *at.places) if node.op == "Conv" else (at.images, *at.places)
+    return np.asarray(y[where], dtype=np.float32)
 
 
 def conv_pads(node: Node, size: tuple[int, ...], taps: tuple[int, ...]) -> tuple[list[int], list[int]]:

@@ -52,7 +52,7 @@ class Sensitivity:
     def proxy(self, widths: npt.NDArray[np.int64]) -> Floats:
         """Returns the sum of the groups' errors, shape `(n_policies,)`, for widths `(n_policies, n_groups)`."""
         widths = np.atleast_2d(widths)
-        return np.sum([curve[widths[:, i]] for i, curve in enumerate(self.curves)], axis=0)
+        return np.asarray(np.sum([curve[widths[:, i]] for i, curve in enumerate(self.curves)], axis=0))
 
 
 def scan_sensitivity(
@@ -139,7 +139,11 @@ def _consumers(
         covariance = known.covariance.copy()
         total = float(np.einsum("oi,ij,oj->", matrix, covariance, matrix, optimize=True))
         covariance[np.diag_indices_from(covariance)] += RIDGE * max(np.trace(covariance) / len(covariance), 1e-12)
-        found.append(_Consumer(matrix / np.sqrt(max(total, 1e-30)), np.linalg.inv(covariance), columns))
+        found.append(
+            _Consumer(
+                matrix / np.sqrt(max(total, 1e-30)), np.asarray(np.linalg.inv(covariance), dtype=np.float64), columns
+            )
+        )
     return found
 
 

@@ -115,9 +115,7 @@ def _last_reads(graph: ModelGraph) -> dict[str, int]:
     return last
 
 
-def _step(
-    walk: _Walk, node: Node, cut_all: Edit, affine: Affine | None, n_rows: int, rng: np.random.Generator
-) -> None:
+def _step(walk: _Walk, node: Node, cut_all: Edit, affine: Affine | None, n_rows: int, rng: np.random.Generator) -> None:
     graph = walk.graph
     names = computed_inputs(graph, node)
     feeds = {name: walk.original[name] for name in names}
@@ -198,8 +196,9 @@ def _stream_error(walk: _Walk, affine: Affine) -> list[Array] | None:
 
 
 def _gain(walk: _Walk, node: Node) -> Array:
-    """Returns the factor a BatchNormalization applies to each kept channel; tiny ones are made large, so that no
-    stream error is asked of a channel that hardly reaches the stream.
+    """Returns the factor a BatchNormalization applies to each kept channel.
+
+    Tiny ones become infinite, so that no stream error is asked of a channel that hardly reaches the stream.
     """
     gamma, variance = (cut_operand(walk.graph, walk.index, walk.mask, (node.index, i)) for i in (1, 4))
     gain = gamma / np.sqrt(variance + float(node.attributes.get("epsilon", 1e-5)))
@@ -248,4 +247,3 @@ class _Normal:
         c[np.diag_indices_from(c)] += ridge
         matrix = scipy.linalg.solve(c, b + ridge * start.T, assume_a="pos", check_finite=False).T
         return matrix, y - matrix @ p
-

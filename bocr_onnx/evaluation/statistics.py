@@ -143,9 +143,9 @@ def _with_batch_statistics(slim: ModelProto, goals: Mapping[str, Statistics]) ->
             array = value.astype(np.float32).reshape(shape)
             graph.initializer.append(numpy_helper.from_array(array, f"{name}{suffix}"))
         graph.output.extend(onnx.ValueInfoProto(name=f"{name}{s}") for s in (".mean", ".variance"))
-    graph.initializer.append(numpy_helper.from_array(np.float32(1e-12), "bocr.epsilon"))
-    graph.initializer.append(numpy_helper.from_array(np.float32(1 / MAX_SCALE), "bocr.low"))
-    graph.initializer.append(numpy_helper.from_array(np.float32(MAX_SCALE), "bocr.high"))
+    graph.initializer.append(numpy_helper.from_array(np.array(1e-12, dtype=np.float32), "bocr.epsilon"))
+    graph.initializer.append(numpy_helper.from_array(np.array(1 / MAX_SCALE, dtype=np.float32), "bocr.low"))
+    graph.initializer.append(numpy_helper.from_array(np.array(MAX_SCALE, dtype=np.float32), "bocr.high"))
     del graph.value_info[:]
     return made
 

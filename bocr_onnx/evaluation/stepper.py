@@ -59,7 +59,9 @@ def _single(graph: ModelGraph, node: Node, edit: Edit, inputs: Mapping[str, Chun
     ]
     outputs = [onnx.ValueInfoProto(name=name) for name in node.outputs if name]
     made = onnx.helper.make_graph([proto], "step", infos, outputs, constants)
-    return onnx.helper.make_model(made, opset_imports=graph.proto.opset_import, ir_version=max(graph.proto.ir_version, 4))
+    return onnx.helper.make_model(
+        made, opset_imports=graph.proto.opset_import, ir_version=max(graph.proto.ir_version, 4)
+    )
 
 
 def computed_inputs(graph: ModelGraph, node: Node) -> list[str]:

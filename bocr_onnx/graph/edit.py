@@ -17,7 +17,6 @@ from onnx import GraphProto, ModelProto, TensorProto, numpy_helper
 
 from bocr_onnx.graph.model import Array, ModelGraph, Operand
 
-
 FIRST_IR_WITH_FREE_INITIALIZERS = 4
 """Older files list every initializer among the graph inputs as well."""
 

@@ -118,8 +118,7 @@ def _is_small(
     if not types or any(not d.HasField("dim_value") for d in dims):
         return sum(np.asarray(v).size for v in feeds.values()) < 1 << 16 and node.op != "ConstantOfShape"
     return all(
-        np.prod([float(d.dim_value) for d in t.tensor_type.shape.dim]) <= MAX_FOLDED_ELEMENTS
-        for t in types.values()
+        np.prod([float(d.dim_value) for d in t.tensor_type.shape.dim]) <= MAX_FOLDED_ELEMENTS for t in types.values()
     )
 
 
@@ -144,9 +143,7 @@ def _infer(node: Node, proto: onnx.NodeProto, opsets: dict[str, int], known: Kno
             known.types[name] = found
 
 
-def _infer_types(
-    node: Node, proto: onnx.NodeProto, opsets: dict[str, int], known: Knowledge
-) -> dict[str, TypeProto]:
+def _infer_types(node: Node, proto: onnx.NodeProto, opsets: dict[str, int], known: Knowledge) -> dict[str, TypeProto]:
     domain = "" if node.domain == "ai.onnx" else node.domain
     if domain not in opsets or any(a.type == onnx.AttributeProto.GRAPH for a in proto.attribute):
         return {}

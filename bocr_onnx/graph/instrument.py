@@ -45,4 +45,5 @@ def with_masks(proto: ModelProto, nodes: Mapping[str, int], masks: Mapping[Opera
             )
             node.inputs[position] = masked
     graph.toposort()
-    return gs.export_onnx(graph, ir_version=proto.ir_version)
+    made: ModelProto = gs.export_onnx(graph, ir_version=proto.ir_version)
+    return made

@@ -12,6 +12,7 @@ import numpy as np
 import onnx
 from google.protobuf.message import DecodeError
 from onnx import AttributeProto, GraphProto, ModelProto, NodeProto, TensorProto, numpy_helper
+from onnx.inliner import inline_local_functions
 
 from bocr_onnx.errors import ModelError
 from bocr_onnx.graph.infer import Knowledge, walk
@@ -50,9 +51,7 @@ def load(path: str | Path) -> ModelGraph:
     return from_proto(proto, path=path, sha256=hashlib.sha256(data).hexdigest(), external=external)
 
 
-def from_proto(
-    proto: ModelProto, *, path: Path | None = None, sha256: str = "", external: bool = False
-) -> ModelGraph:
+def from_proto(proto: ModelProto, *, path: Path | None = None, sha256: str = "", external: bool = False) -> ModelGraph:
     """Returns the graph of a model that is already in memory, with its weights inside.
 
     Args:
@@ -76,14 +75,12 @@ def from_proto(
         raise ModelError(f"{label} must hold a graph with nodes, got none", hint="Is the file an ONNX model?")
     strict = _check(proto, label)
     if proto.functions:
-        proto = onnx.inliner.inline_local_functions(proto)
+        proto = inline_local_functions(proto)
     opsets = {("" if o.domain == "ai.onnx" else o.domain): o.version for o in proto.opset_import}
     opsets.setdefault("", 1)
     protos = _topological(proto.graph, label)
     nodes = tuple(_named(protos))
-    initializers = {t.name for t in proto.graph.initializer} | {
-        t.values.name for t in proto.graph.sparse_initializer
-    }
+    initializers = {t.name for t in proto.graph.initializer} | {t.values.name for t in proto.graph.sparse_initializer}
     inputs = tuple(i.name for i in proto.graph.input if i.name not in initializers)
     known = _start(proto, inputs, label)
     walk(zip(nodes, protos, strict=True), opsets, known)
@@ -137,8 +134,7 @@ def _read_external(proto: ModelProto, path: Path) -> bool:
         target = (folder / location).resolve()
         if not location or Path(location).is_absolute() or not target.is_relative_to(folder):
             raise ModelError(
-                f"{path}: external data of tensor {tensor.name!r} must lie in the model's folder, "
-                f"got {location!r}"
+                f"{path}: external data of tensor {tensor.name!r} must lie in the model's folder, got {location!r}"
             )
         if not target.is_file():
             raise ModelError(

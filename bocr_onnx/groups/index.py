@@ -136,9 +136,7 @@ def build_index(graph: ModelGraph) -> GroupIndex:
     for channel, cls in enumerate(cls for group in order for cls in group):
         number[cls] = channel
     channels = number[classed] if at.n_labels else number
-    slices = {
-        operand: {axis: channels[labels] for axis, labels in axes.items()} for operand, axes in at.slices.items()
-    }
+    slices = {operand: {axis: channels[labels] for axis, labels in axes.items()} for operand, axes in at.slices.items()}
     return GroupIndex(
         groups=tuple(_describe(graph, order, slices)),
         refusals=tuple(_refusals(at, classed)),

@@ -133,7 +133,7 @@ def classes(n_labels: int, joins: list[tuple[Labels, Labels]]) -> Labels:
 
     for first, second in joins:
         for a, b in zip(first.tolist(), second.tolist(), strict=True):
-            a, b = find(a), find(b)
-            if a != b:
-                parent[max(a, b)] = min(a, b)
+            root, other = find(a), find(b)
+            if root != other:
+                parent[max(root, other)] = min(root, other)
     return np.array([find(label) for label in range(n_labels)], dtype=np.int64)

@@ -17,13 +17,16 @@ def figure_rows(report: Report) -> tuple[Row, ...]:
     ]
     if before.accuracy is not None and after.accuracy is not None:
         points = 100 * (after.accuracy - before.accuracy)
-        rows.append(
-            (report.metric, f"{before.accuracy:.2%}", f"{after.accuracy:.2%}", f"{points:+.2f} points")
-        )
+        rows.append((report.metric, f"{before.accuracy:.2%}", f"{after.accuracy:.2%}", f"{points:+.2f} points"))
     if before.latency_ms and after.latency_ms:
         faster = before.latency_ms / after.latency_ms
         rows.append(
-            ("latency, batch 1", f"{before.latency_ms:.3f} ms", f"{after.latency_ms:.3f} ms", f"{faster:.2f}x faster")
+            (
+                "latency, batch 1",
+                f"{before.latency_ms:.3f} ms",
+                f"{after.latency_ms:.3f} ms",
+                f"{faster:.2f}x faster",
+            )
         )
     return tuple(rows)
 

@@ -39,9 +39,7 @@ def draw_candidates(
     counts = [int(share * n) for share in SHARES.values()]
     counts[-1] = n - sum(counts[:-1])
     makers = (_cluster, _transfer, _crossover, _local)
-    made = [
-        maker(logits, clusters, radius, count, rng) for maker, count in zip(makers, counts[:-1], strict=True)
-    ]
+    made = [maker(logits, clusters, radius, count, rng) for maker, count in zip(makers, counts[:-1], strict=True)]
     spread = qmc.Sobol(len(low), seed=rng).random_base2(max(counts[-1], 1).bit_length())[: counts[-1]]
     ratios = np.concatenate([1 / (1 + np.exp(-np.concatenate(made))), low + (1 - low) * spread])
     return np.asarray(np.clip(ratios, low, 1))

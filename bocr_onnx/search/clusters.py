@@ -52,6 +52,5 @@ def cluster_stages(problem: Problem) -> tuple[Clusters, ...]:
         return (np.arange(n),)
     tree = linkage(group_features(problem), method="ward")
     sizes = sorted({min(n, max(2, round(n / 10))), min(n, max(3, round(n / 3))), n})
-    return tuple(fcluster(tree, size, criterion="maxclust").astype(np.int64) - 1 for size in sizes[:-1]) + (
-        np.arange(n),
-    )
+    coarse = [fcluster(tree, size, criterion="maxclust").astype(np.int64) - 1 for size in sizes[:-1]]
+    return (*coarse, np.arange(n))

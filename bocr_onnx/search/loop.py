@@ -73,15 +73,11 @@ def _run(number: int, proposal: tuple[Widths, str], problem: Problem, scorer: Sc
     journal.write(Trial(number, key, TrialState.PROPOSED, origin=origin))
     used = problem.projection.budget.use(problem.projection.cost, widths[None])[0]
     if used > 1:
-        trial = Trial(
-            number, key, TrialState.INFEASIBLE, origin=origin, reason=f"it uses {used:.3f} of the budget"
-        )
+        trial = Trial(number, key, TrialState.INFEASIBLE, origin=origin, reason=f"it uses {used:.3f} of the budget")
     else:
         try:
             found = scorer(widths)
-            trial = Trial(
-                number, key, TrialState.COMPLETE, found.score, found.objective, found.seconds, origin=origin
-            )
+            trial = Trial(number, key, TrialState.COMPLETE, found.score, found.objective, found.seconds, origin=origin)
         except (BocrError, MemoryError, np.linalg.LinAlgError) as error:
             trial = Trial(number, key, TrialState.FAILED, origin=origin, reason=str(error))
     journal.write(trial)

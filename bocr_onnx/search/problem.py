@@ -78,4 +78,3 @@ def allocate(problem: Problem, exponent: float = 1.0) -> Widths:
         widths[group] = to
         used = budget.use(cost, widths[None])[0]
     return widths
-

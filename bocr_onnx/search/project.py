@@ -50,7 +50,7 @@ class Projection:
             ratios = np.clip(1 / (1 + np.exp(-(logits + middle))), low, 1)
             over = self.budget.use(self.cost, ratios * self.space.full)[:, None] > 1
             above, below = np.where(over, middle, above), np.where(over, below, middle)
-        return np.clip(1 / (1 + np.exp(-(logits + below))), low, 1)
+        return np.asarray(np.clip(1 / (1 + np.exp(-(logits + below))), low, 1))
 
     def execute(self, point: Point) -> Widths:
         """Returns the widths that are executed for a point, shape `(n_groups,)`, within the budget.

@@ -131,7 +131,7 @@ class Budget:
             share = self.shares()[name]
             if share is not None:
                 used.append(count(widths) / (share * count(cost.full)[0]))
-        return np.max(used, axis=0)
+        return np.asarray(np.max(used, axis=0))
 
     def check_reachable(self, cost: CostModel, space: SearchSpace) -> None:
         """Raises where the smallest policy exceeds the budget.

@@ -14,6 +14,8 @@ References:
 from __future__ import annotations
 
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,7 +26,8 @@ import torch
 from botorch.acquisition.logei import qLogNoisyExpectedImprovement
 from botorch.fit import fit_gpytorch_mll
 from botorch.models import SingleTaskGP
-from botorch.sampling import SobolQMCNormalSampler
+from botorch.sampling.normal import SobolQMCNormalSampler
+from gpytorch.constraints import GreaterThan
 from gpytorch.kernels import MaternKernel
 from gpytorch.mlls import ExactMarginalLogLikelihood
 from gpytorch.priors import LogNormalPrior, NormalPrior
@@ -48,7 +51,21 @@ class ProxyMean(gpytorch.means.Mean):  # type: ignore[misc]
 
     def forward(self, x: Tensor) -> Tensor:
         """Returns the prior mean, shape `(..., n)`, for inputs `(..., n, d + 1)`."""
-        return self.slope * x[..., -1] + self.offset
+        mean: Tensor = self.slope * x[..., -1] + self.offset
+        return mean
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """Runs torch on one thread: the matrices are tiny, and waiting for a second thread costs more than it does."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # numerical advice to developers; nothing a user could act on
+            yield
+    finally:
+        torch.set_num_threads(before)
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +86,7 @@ class Surrogate:
 
     def posterior_mean(self) -> Floats:
         """Returns the posterior mean at the executed policies, standardised, shape `(n,)`."""
-        with torch.no_grad():
+        with _one_thread(), torch.no_grad():
             return np.asarray(self.model.posterior(self.X).mean.squeeze(-1).numpy())
 
     def acquisition(self, points: Point, proxies: Floats, seed: int) -> Floats:
@@ -81,11 +98,9 @@ class Surrogate:
             seed: Of the Monte Carlo sample.
         """
         sampler = SobolQMCNormalSampler(torch.Size([N_SAMPLES]), seed=seed)
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
+        with _one_thread(), torch.no_grad():
             improvement = qLogNoisyExpectedImprovement(self.model, self.X, sampler=sampler, prune_baseline=True)
-            with torch.no_grad():
-                found = improvement(_columns(points, proxies, self.proxy_mean, self.proxy_scale).unsqueeze(1))
+            found = improvement(_columns(points, proxies, self.proxy_mean, self.proxy_scale).unsqueeze(1))
         return np.asarray(found.numpy())
 
 
@@ -104,16 +119,23 @@ def fit_surrogate(points: Point, proxies: Floats, objectives: Floats) -> Surroga
     n_groups = points.shape[1]
     lengthscale_prior = LogNormalPrior(loc=np.sqrt(2) + np.log(n_groups) / 2, scale=np.sqrt(3))
     kernel = MaternKernel(
-        nu=2.5, ard_num_dims=n_groups, active_dims=tuple(range(n_groups)), lengthscale_prior=lengthscale_prior
+        nu=2.5,
+        ard_num_dims=n_groups,
+        active_dims=tuple(range(n_groups)),
+        lengthscale_prior=lengthscale_prior,
+        lengthscale_constraint=GreaterThan(2.5e-2),
     )
     kernel.lengthscale = float(np.exp(lengthscale_prior.loc.item() - lengthscale_prior.scale.item() ** 2 / 3))
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # numerical advice of the fit; nothing a user could act on
+    with _one_thread():
         model = SingleTaskGP(
             X,
             Y,
             mean_module=ProxyMean(),
-            covar_module=gpytorch.kernels.ScaleKernel(kernel, outputscale_prior=LogNormalPrior(-1.0, 1.0)),
+            covar_module=gpytorch.kernels.ScaleKernel(
+                kernel,
+                outputscale_prior=LogNormalPrior(-1.0, 1.0),
+                outputscale_constraint=GreaterThan(1e-3),
+            ),
             outcome_transform=None,
         )
         mll = ExactMarginalLogLikelihood(model.likelihood, model)

@@ -1,7 +1,15 @@
 """Plan, cut and proof."""
 
 from bocr_onnx.slimming.cut import changed_operands, cut, cut_edit, cut_operand, output_axis, widen
-from bocr_onnx.slimming.plan import Mask, Plan, kept_positions, masked_reads, plan_of_mask, read_plan, write_plan
+from bocr_onnx.slimming.plan import (
+    Mask,
+    Plan,
+    kept_positions,
+    masked_reads,
+    plan_of_mask,
+    read_plan,
+    write_plan,
+)
 from bocr_onnx.slimming.proof import Proof, Run, compare, masked_original, prove
 
 __all__ = [

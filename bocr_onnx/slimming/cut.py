@@ -27,9 +27,7 @@ def cut_operand(graph: ModelGraph, index: GroupIndex, mask: Mask, at: Operand) -
     return array
 
 
-def cut_edit(
-    graph: ModelGraph, index: GroupIndex, mask: Mask, weights: Mapping[Operand, Array] | None = None
-) -> Edit:
+def cut_edit(graph: ModelGraph, index: GroupIndex, mask: Mask, weights: Mapping[Operand, Array] | None = None) -> Edit:
     """Returns what the cut changes.
 
     Args:
@@ -52,9 +50,7 @@ def cut_edit(
     return Edit(operands, attributes, _widths(index, mask))
 
 
-def cut(
-    graph: ModelGraph, index: GroupIndex, mask: Mask, weights: Mapping[Operand, Array] | None = None
-) -> ModelProto:
+def cut(graph: ModelGraph, index: GroupIndex, mask: Mask, weights: Mapping[Operand, Array] | None = None) -> ModelProto:
     """Returns the slim model.
 
     Args:
@@ -91,7 +87,8 @@ def _fill_slot(
     if isinstance(slot.where, int):
         at = (slot.node, slot.where)
         original = graph.operand(at)
-        assert original is not None and slot.position is not None
+        assert original is not None
+        assert slot.position is not None
         array = operands.get(at, original).copy()
         array.reshape(-1)[slot.position] = kept
         operands[at] = array
@@ -115,9 +112,7 @@ def _widths(index: GroupIndex, mask: Mask) -> dict[str, dict[int, int]]:
     return widths
 
 
-def widen(
-    graph: ModelGraph, index: GroupIndex, mask: Mask, weights: Mapping[Operand, Array]
-) -> dict[Operand, Array]:
+def widen(graph: ModelGraph, index: GroupIndex, mask: Mask, weights: Mapping[Operand, Array]) -> dict[Operand, Array]:
     """Returns slim operands in their original shape, with the original's values where channels were removed.
 
     An operand that the original does not have (a bias that recovery added) is zero there.

@@ -14,7 +14,17 @@ import onnx
 from onnx import ModelProto
 
 from bocr_onnx.errors import ProofError
-from bocr_onnx.graph import Array, Edit, ModelGraph, Operand, apply_edit, from_proto, random_feeds, with_masks, with_outputs
+from bocr_onnx.graph import (
+    Array,
+    Edit,
+    ModelGraph,
+    Operand,
+    apply_edit,
+    from_proto,
+    random_feeds,
+    with_masks,
+    with_outputs,
+)
 from bocr_onnx.groups import WEIGHTED, GroupIndex
 from bocr_onnx.slimming.cut import changed_operands, widen
 from bocr_onnx.slimming.plan import Mask, masked_reads
@@ -49,9 +59,7 @@ class Proof:
         return bool(self.max_rel_diff <= self.tolerance)
 
 
-def masked_original(
-    graph: ModelGraph, index: GroupIndex, mask: Mask, weights: Mapping[Operand, Array]
-) -> ModelProto:
+def masked_original(graph: ModelGraph, index: GroupIndex, mask: Mask, weights: Mapping[Operand, Array]) -> ModelProto:
     """Returns the original with the removed channels zeroed at every weighted operator that reads them.
 
     Args:

@@ -12,8 +12,9 @@ from bocr_onnx.data.augmentation import Augmentation
 def augment(batch: Tensor, augmentation: Augmentation, generator: torch.Generator) -> Tensor:
     """Returns a batch of the same shape in which every sample is shifted and perhaps mirrored.
 
-    A sample is padded by zeros (the mean, for normalized images) on all four sides and cropped back at a place drawn
-    uniformly; then it is mirrored left to right with probability one half. Nothing is drawn for what is switched off.
+    A sample is padded by zeros (the mean, for normalized images) on all four sides and cropped back at a
+    place drawn uniformly; then it is mirrored left to right with probability one half. Nothing is drawn for
+    what is switched off.
 
     Args:
         batch: Shape `(N, C, H, W)`.

@@ -35,11 +35,11 @@ class Images(Protocol):
         ...
 
     def __getitem__(self, indices: Array, /) -> Array:
-        """Returns float32 images for int64 indices of shape `(n,)`: `(n, C, H, W)`, or as the model's input."""
+        """Returns float32 images, `(n, C, H, W)` or as the model reads them, for `(n,)` int64 indices."""
         ...
 
 
-class _Diverged(Exception):
+class _DivergedError(Exception):
     """The loss or its gradient is not finite."""
 
 
@@ -96,7 +96,7 @@ def finetune(
             if step % n_per_epoch == 0 or step == n_steps:
                 record.add(export(run.module, student), epoch, losses)
                 losses = []
-    except _Diverged as error:
+    except _DivergedError as error:
         stopped, step = f"step {step}: {error}", step - 1
     except KeyboardInterrupt:
         stopped, step = f"step {step}: interrupted", max(step - 1, 0)
@@ -143,7 +143,7 @@ class _Run:
         """Takes one step and returns the loss before it.
 
         Raises:
-            _Diverged: The loss or the gradient is not finite; nothing was changed.
+            _DivergedError: The loss or the gradient is not finite; nothing was changed.
         """
         x = self._input(images)
         with torch.no_grad():
@@ -153,13 +153,13 @@ class _Run:
         loss = finetune_loss(found, wanted, y, self.settings, probabilities=self.probabilities)
         value = float(loss.detach())
         if not math.isfinite(value):
-            raise _Diverged(f"the loss became {value}")
+            raise _DivergedError(f"the loss became {value}")
         self.optimizer.zero_grad()
-        loss.backward()
+        loss.backward()  # type: ignore[no-untyped-call]
         clip = self.settings.grad_clip or math.inf
         norm = float(torch.nn.utils.clip_grad_norm_(self.module.parameters(), clip))
         if not math.isfinite(norm):
-            raise _Diverged(f"the norm of the gradient became {norm}")
+            raise _DivergedError(f"the norm of the gradient became {norm}")
         for group in self.optimizer.param_groups:
             group["lr"] = rate
         self.optimizer.step()
@@ -221,6 +221,11 @@ def _check(student: ModelGraph, images: Images, labels: Array | None) -> Array |
         return None
     if labels.shape != (len(images),):
         raise DataError(f"labels must have shape {(len(images),)}, one per image, got {labels.shape}")
+    n_classes = next((n for n in student.shapes.get(student.outputs[0], ())[1:2]), None)
+    for found in (int(labels.min()), int(labels.max())):
+        if found < 0 or (n_classes is not None and found >= n_classes):
+            last = "" if n_classes is None else n_classes - 1
+            raise DataError(f"labels must lie in 0..{last}, got {found}")
     return labels.astype(np.int64)
 
 
@@ -232,7 +237,7 @@ def _batch_size(student: ModelGraph, teacher: ModelGraph, n_images: int, setting
 
 
 def _batches(n_images: int, batch_size: int, seed: int) -> Iterator[Array]:
-    """Yields indices, shape `(batch_size,)`, for ever; every pass has a new order, its incomplete end is dropped."""
+    """Yields `(batch_size,)` indices for ever; every pass has a new order and drops its incomplete end."""
     rng = np.random.default_rng(seed)
     while True:
         order = rng.permutation(n_images)

@@ -1,6 +1,6 @@
 """An ONNX graph as a torch module: the weights train, everything else computes what the file says.
 
-    ModelGraph -> OnnxModule -> (training) -> export -> ModelProto, the same graph with other weights
+ModelGraph -> OnnxModule -> (training) -> export -> ModelProto, the same graph with other weights
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ HALF_TOLERANCE = 0.01
 """Of half types, whose rounding adds up over the layers."""
 
 SMALLEST_SCALE = 0.01
-"""Outputs below it are compared absolutely: a runtime's Sigmoid of -12 is right to 1e-7, not to 1e-4 of itself."""
+"""Smaller outputs are compared as if this large: a runtime's Sigmoid of -12 is right to 1e-7, not to 1e-4 of it."""
 
 _SCALARS_STAY = frozenset({"Add", "Mul"})
 
@@ -76,9 +76,9 @@ class Step:
 class OnnxModule(nn.Module):
     """Runs a `ModelGraph`; its floating-point weights are parameters.
 
-    A weight that several nodes read is one parameter. Running statistics are buffers, one per operand, because a file
-    may store equal ones once. All other constants, and shape arithmetic, stay on the host. Weights of a half type
-    train in float32. Nodes that no output needs are left out.
+    A weight that several nodes read is one parameter. Running statistics are buffers, one per operand, because
+    a file may store equal ones once. All other constants, and shape arithmetic, stay on the host. Weights of a
+    half type train in float32. Nodes that no output needs are left out.
 
     Attributes:
         graph: The graph as loaded; never changed.
@@ -140,7 +140,8 @@ class OnnxModule(nn.Module):
         Raises:
             TrainingError: An operator's attributes ask for something that is not supported.
         """
-        tensors: dict[Slot, Tensor] = dict(self._constants)
+        tensors: dict[Slot, Tensor] = {}
+        tensors.update(self._constants)
         tensors.update(zip(self._weight_names, self._weights, strict=True))
         tensors.update((at, self.get_buffer(f"statistic_{i}")) for i, at in enumerate(self._statistics))
         tensors.update(zip(self.graph.inputs, inputs, strict=True))
@@ -156,8 +157,8 @@ class OnnxModule(nn.Module):
         except (RuntimeError, IndexError, ValueError) as error:
             shapes = [None if t is None else tuple(t.shape) for t in read]
             raise TrainingError(
-                f"{context.label}: node {step.node.name!r} ({step.node.op}) must fit inputs of shapes {shapes}, "
-                f"got: {str(error).splitlines()[0]}"
+                f"{context.label}: node {step.node.name!r} ({step.node.op}) must fit inputs of shapes "
+                f"{shapes}, got: {str(error).splitlines()[0]}"
             ) from error
         results = made if isinstance(made, tuple) else (made,)
         tensors.update((name, t) for name, t in zip(step.node.outputs, results, strict=False) if name)
@@ -196,11 +197,12 @@ def _plan(graph: ModelGraph) -> tuple[Step, ...]:
 def _operator(graph: ModelGraph, node: Node, last_output: int) -> Operator:
     where = f"{graph.label}: node {node.name!r}"
     opsets = {("" if o.domain == "ai.onnx" else o.domain): o.version for o in graph.proto.opset_import}
-    found = find_operator(node.domain, node.op, opsets.get(node.domain, 1))
+    opset = opsets.get(node.domain, 1)
+    found = find_operator(node.domain, node.op, opset)
     if found is None:
         name = f"{node.domain}.{node.op}" if node.domain else node.op
         raise TrainingError(
-            f"{where} must be an operator that can be trained, got {name!r} of opset {opsets.get(node.domain, 1)}",
+            f"{where} must be an operator that can be trained, got {name!r} of opset {opset}",
             hint=did_you_mean(node.op, {op for _, op, _ in known_operators()}),
         )
     if found.n_outputs is not None and last_output >= found.n_outputs:
@@ -237,9 +239,7 @@ def _roles(graph: ModelGraph, steps: tuple[Step, ...]) -> dict[str, bool]:
                 continue
             if position in WEIGHTS.get(step.node.op, ()):
                 roles[str(slot)] = True
-            elif position in OFFSETS.get(step.node.op, ()) and not (
-                step.node.op in _SCALARS_STAY and array.size == 1
-            ):
+            elif position in OFFSETS.get(step.node.op, ()) and not (step.node.op in _SCALARS_STAY and array.size == 1):
                 roles.setdefault(str(slot), False)
     return roles
 
@@ -282,8 +282,8 @@ def check_agreement(
         graph: Gives the inputs, standard normal.
         reference: Computes the outputs of the file for a feed.
         batch: Used where the file leaves the batch open.
-        tolerance: Largest allowed difference, as a share of the largest output; at least 0.01 for outputs of a half
-            type, which torch computes in float32.
+        tolerance: Largest allowed difference, as a share of the largest output; at least 0.01 for outputs of a
+            half type, which torch computes in float32.
 
     Raises:
         TrainingError: The difference is larger, or not a number.
@@ -319,7 +319,7 @@ def compute(module: OnnxModule, inputs: list[Array]) -> list[Array]:
 
 
 def relative_difference(a: Array, b: Array) -> float:
-    """Returns max |a - b| / max(max |b|, SMALLEST_SCALE), in float64; shapes equal, NaN where either holds one."""
+    """Returns max |a - b| / max(max |b|, SMALLEST_SCALE) in float64, for equal shapes; NaN where one is met."""
     if not a.size:
         return 0.0
     wide, reference = a.astype(np.float64), b.astype(np.float64)

@@ -7,8 +7,8 @@ Notation: z logits of the student, t of the teacher, y labels, T temperature, la
     any other floating output:
         L = mean (z - t)^2 / var(t)
 
-Outputs behind a Softmax are probabilities; their logarithm serves as logits. A model of several outputs learns the
-mean over all of them, so that none drifts.
+Outputs behind a Softmax are probabilities; their logarithm serves as logits. A model of several outputs learns
+the mean over all of them, so that none drifts.
 
 References:
     Hinton, Vinyals, Dean: Distilling the knowledge in a neural network, 2015, section 2.
@@ -75,9 +75,7 @@ def finetune_loss(
     Raises:
         DataError: Labels are given, but the first output does not hold one number per class.
     """
-    terms = [
-        _distance(z, t) for z, t in zip(student[1:], teacher[1:], strict=True) if z.is_floating_point()
-    ]
+    terms = [_distance(z, t) for z, t in zip(student[1:], teacher[1:], strict=True) if z.is_floating_point()]
     z = as_logits(student[0], probabilities=probabilities)
     t = as_logits(teacher[0], probabilities=probabilities)
     if z is None or t is None:

@@ -20,7 +20,7 @@ class FinetuneSettings:
         momentum: Of SGD.
         weight_decay: On weights only; norms, biases and slopes are left alone.
         warmup: Share of the steps in which the learning rate rises.
-        label_weight: Share of the labels in the loss, in 0..1; the teacher has the rest (all of it without labels).
+        label_weight: Share of the labels in the loss, in 0..1; the teacher has the rest (all without labels).
         temperature: Divides the logits of both in the teacher's term.
         grad_clip: Largest norm of the gradient; 0 switches clipping off.
         seed: Of the order of the images and of the augmentation.
@@ -98,7 +98,7 @@ class FinetuneResult:
     """What came out.
 
     Attributes:
-        proto: The best candidate (the earliest among equals); without `validate` the last one with finite weights.
+        proto: The best candidate, the earliest among equals; without `validate` the last finite one.
         epochs_done: Passes over the images that were made.
         best_score: Of `proto`; None without `validate`.
         history: Every candidate, the student as given first.

@@ -48,9 +48,7 @@ class Case:
         element = helper.np_dtype_to_tensor_dtype(np.dtype(self.dtype))
         computed = [helper.make_tensor_value_info(f"x{i}", element, s) for i, s in enumerate(self.shapes)]
         named = {f"c{i}": np.asarray(c) for i, c in enumerate(self.constants) if c is not None}
-        inputs = [i.name for i in computed] + [
-            "" if c is None else f"c{i}" for i, c in enumerate(self.constants)
-        ]
+        inputs = [i.name for i in computed] + ["" if c is None else f"c{i}" for i, c in enumerate(self.constants)]
         outputs = [f"y{i}" for i in range(self.n_outputs)]
         node = helper.make_node(self.op, inputs, outputs, name="it", **self.attributes)
         graph = helper.make_graph(
@@ -118,7 +116,8 @@ LINEAR = [
     Case("MatMul", ((2, 3, 4),), (w(4),)),
 ]
 
-UNARY = "Abs Ceil Erf Exp Floor HardSwish Neg Relu Sigmoid Softplus Softsign Tanh Identity Dropout Selu Elu".split()
+UNARY = ("Abs", "Ceil", "Erf", "Exp", "Floor", "HardSwish", "Neg", "Relu", "Sigmoid", "Softplus", "Softsign")
+UNARY += ("Tanh", "Identity", "Dropout", "Selu", "Elu")
 ELEMENTWISE = [
     *[Case(op, (X2,)) for op in UNARY],
     *[Case(op, (X2,), low=0.1) for op in ("Log", "Sqrt", "Reciprocal")],
@@ -158,9 +157,7 @@ NORMALIZATION = [
         Case("BatchNormalization", (x,), (w(4), w(4), w(4), w(4, low=0.5, high=2.0)), opset=opset)
         for x, opset in ((X1, 17), (X2, 17), (X2, 9), (X2, 7), (X3, 15), ((3, 4), 15))
     ],
-    Case(
-        "BatchNormalization", (X2,), (w(4), w(4), w(4), w(4, low=0.0, high=0.1)), {"epsilon": 1e-2}, opset=14
-    ),
+    Case("BatchNormalization", (X2,), (w(4), w(4), w(4), w(4, low=0.0, high=0.1)), {"epsilon": 1e-2}, opset=14),
     Case("InstanceNormalization", (X2,), (w(4), w(4))),
     Case("InstanceNormalization", (X1,), (w(4), w(4)), {"epsilon": 1e-2}),
     *[
@@ -285,9 +282,7 @@ SHAPE = [
 ]
 
 RESIZE = [
-    *[
-        Case("Upsample", (X2,), (f32(1, 1, 2, 3),), {"mode": mode}, opset=9) for mode in ("nearest", "linear")
-    ],
+    *[Case("Upsample", (X2,), (f32(1, 1, 2, 3),), {"mode": mode}, opset=9) for mode in ("nearest", "linear")],
     Case("Upsample", (X2,), attributes={"scales": [1.0, 1.0, 2.0, 2.0]}, opset=7),
     *[
         Case("Resize", (X2,), (f32(1, 1, *scales),), {"mode": mode}, opset=10)

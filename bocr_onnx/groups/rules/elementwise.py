@@ -1,8 +1,8 @@
 """Element-wise operators keep every channel where it is and join the labels that meet.
 
-    y[c] = f(a[c], b[c])    a and b computed: channel c of both is one channel
-    y[c] = f(a[c], k[c])    k constant: k is cut with a
-    y[c] = f(a[c], b[0])    b has one entry along the axis: it broadcasts, nothing is joined
+y[c] = f(a[c], b[c])    a and b computed: channel c of both is one channel
+y[c] = f(a[c], k[c])    k constant: k is cut with a
+y[c] = f(a[c], b[0])    b has one entry along the axis: it broadcasts, nothing is joined
 """
 
 from __future__ import annotations
@@ -14,14 +14,14 @@ from bocr_onnx.groups.labels import Axes, Labeller, Labels
 from bocr_onnx.groups.rules.registry import rule
 
 UNARY = (
-    "Abs Acos Acosh Asin Asinh Atan Atanh BitwiseNot Cast Ceil Celu Cos Cosh Elu Erf Exp Floor Gelu HardSigmoid "
-    "HardSwish Identity IsInf IsNaN LeakyRelu Log Mish Neg Not Reciprocal Relu Round Selu Shrink Sigmoid Sign Sin "
-    "Sinh Softplus Softsign Sqrt Swish Tan Tanh ThresholdedRelu Clip Dropout"
+    "Abs Acos Acosh Asin Asinh Atan Atanh BitwiseNot Cast Ceil Celu Cos Cosh Elu Erf Exp Floor Gelu "
+    "HardSigmoid HardSwish Identity IsInf IsNaN LeakyRelu Log Mish Neg Not Reciprocal Relu Round Selu "
+    "Shrink Sigmoid Sign Sin Sinh Softplus Softsign Sqrt Swish Tan Tanh ThresholdedRelu Clip Dropout"
 ).split()
 
 BROADCAST = (
-    "Add Sub Mul Div Pow Mod Min Max Sum Mean Where PRelu And Or Xor Equal Greater GreaterOrEqual Less LessOrEqual "
-    "BitShift BitwiseAnd BitwiseOr BitwiseXor"
+    "Add Sub Mul Div Pow Mod Min Max Sum Mean Where PRelu And Or Xor Equal Greater GreaterOrEqual Less "
+    "LessOrEqual BitShift BitwiseAnd BitwiseOr BitwiseXor"
 ).split()
 
 

@@ -51,9 +51,7 @@ def reshape(node: Node, at: Labeller) -> None:
     at.emit(node.outputs[0], out)
 
 
-def _carry(
-    axis: int, labels: Labels, before: tuple[int, ...], after: tuple[int, ...]
-) -> tuple[int, Labels] | None:
+def _carry(axis: int, labels: Labels, before: tuple[int, ...], after: tuple[int, ...]) -> tuple[int, Labels] | None:
     """Returns the axis of the new shape that carries the labels, and the labels along it.
 
     Element `i` of the flat tensor holds channel `(i // inner) % n`, and a new axis of stride `s` and size `m` has

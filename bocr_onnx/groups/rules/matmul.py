@@ -1,7 +1,7 @@
 """Matrix products with a constant consume the labels of the inner axis and emit fresh ones.
 
-    Y = alpha * A' B' + beta * C        Gemm: B' is cut along its rows with A and along its columns with Y
-    Y[..., n] = sum_k A[..., k] B[k, n]   MatMul with a constant matrix on the right
+Y = alpha * A' B' + beta * C        Gemm: B' is cut along its rows with A and along its columns with Y
+Y[..., n] = sum_k A[..., k] B[k, n]   MatMul with a constant matrix on the right
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Pooling works channel by channel on the axes behind the second.
 
-    y[n, c, q] = pool over p in window(q) of x[n, c, p]
+y[n, c, q] = pool over p in window(q) of x[n, c, p]
 """
 
 from __future__ import annotations
@@ -10,9 +10,7 @@ from bocr_onnx.groups.labels import Labeller
 from bocr_onnx.groups.rules.registry import rule
 
 
-@rule(
-    "AveragePool", "MaxPool", "LpPool", "GlobalAveragePool", "GlobalMaxPool", "GlobalLpPool"
-)
+@rule("AveragePool", "MaxPool", "LpPool", "GlobalAveragePool", "GlobalMaxPool", "GlobalLpPool")
 def pooling(node: Node, at: Labeller) -> None:
     """Passes the labels of axis 1."""
     axes = at.read(node.inputs[0])

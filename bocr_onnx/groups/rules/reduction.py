@@ -1,7 +1,7 @@
 """A reduction removes axes or leaves them with one entry; labels of the other axes pass.
 
-    y[n, c] = reduce over p of x[n, c, p]       channels stay apart
-    y[n, p] = reduce over c of x[n, c, p]       channels mix: they are frozen
+y[n, c] = reduce over p of x[n, c, p]       channels stay apart
+y[n, p] = reduce over c of x[n, c, p]       channels mix: they are frozen
 """
 
 from __future__ import annotations

@@ -47,7 +47,7 @@ def _counts(node: Node, axis: int, at: Labeller) -> bool:
                     waiting.append((reader.outputs[0], False))
             elif reader.op == "Reshape" and position == 1:
                 continue
-            elif reader.op in _FOLLOWED and position == 0 or reader.op == "Concat":
+            elif (reader.op in _FOLLOWED and position == 0) or reader.op == "Concat":
                 waiting.append((reader.outputs[0], False))
             else:
                 return True

@@ -1,8 +1,8 @@
 """Slice and Pad choose a window of an axis.
 
-    Slice    y[k] = x[start + k]: the labels of the window; start and end count the channels kept before them
-    Pad      y = [0 ... 0, x, 0 ... 0]: padded positions get labels of their own, so that a padded channel leaves
-             with whatever it meets later; the pad amounts count the kept ones (the CIFAR shortcut)
+Slice    y[k] = x[start + k]: the labels of the window; start and end count the channels kept before them
+Pad      y = [0 ... 0, x, 0 ... 0]: padded positions get labels of their own, so that a padded channel leaves
+         with whatever it meets later; the pad amounts count the kept ones (the CIFAR shortcut)
 """
 
 from __future__ import annotations

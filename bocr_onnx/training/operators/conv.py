@@ -1,7 +1,7 @@
 """Convolution and its transpose.
 
-    Conv:            y = w * x + b, weight (M, C / group, *kernel)
-    ConvTranspose:   the gradient of Conv by its input, weight (C, M / group, *kernel)
+Conv:            y = w * x + b, weight (M, C / group, *kernel)
+ConvTranspose:   the gradient of Conv by its input, weight (C, M / group, *kernel)
 """
 
 from __future__ import annotations
@@ -49,9 +49,7 @@ def conv_transpose(node: Node, inputs: Inputs, ctx: Context) -> Tensor:
     return y if bias is None else y + bias.reshape(-1, *[1] * rank)
 
 
-def _crop(
-    node: Node, x: Tensor, full: Tensor, strides: tuple[int, ...]
-) -> tuple[tuple[int, ...], tuple[int, ...]]:
+def _crop(node: Node, x: Tensor, full: Tensor, strides: tuple[int, ...]) -> tuple[tuple[int, ...], tuple[int, ...]]:
     """Returns how much to cut at the begin and (negative) or add at the end of every spatial axis."""
     rank = len(strides)
     extra = tuple(node.attributes.get("output_padding") or [0] * rank)

@@ -66,7 +66,8 @@ for _op, _fold_function in FOLDS.items():
 @operator("Mean", since=8)
 def mean(node: Node, inputs: Inputs, ctx: Context) -> Tensor:
     """Returns the mean over the inputs."""
-    return reduce(torch.add, together(inputs)) / len(inputs)
+    total: Tensor = reduce(torch.add, together(inputs))
+    return total / len(inputs)
 
 
 @operator("Div", since=7)
@@ -130,8 +131,9 @@ def elu(node: Node, inputs: Inputs, ctx: Context) -> Tensor:
 @operator("Selu", since=6)
 def selu(node: Node, inputs: Inputs, ctx: Context) -> Tensor:
     """Returns the exponential unit scaled by gamma."""
-    scale, shape = node.attributes.get("gamma", 1.0507009873554805), node.attributes.get("alpha", 1.6732632423543772)
-    return scale * functional.elu(need(inputs, 0), shape)
+    gamma = node.attributes.get("gamma", 1.0507009873554805)
+    y: Tensor = gamma * functional.elu(need(inputs, 0), node.attributes.get("alpha", 1.6732632423543772))
+    return y
 
 
 @operator("Gelu", since=20)

@@ -126,7 +126,11 @@ def pad(node: Node, inputs: Inputs, ctx: Context) -> Tensor:
 def expand(node: Node, inputs: Inputs, ctx: Context) -> Tensor:
     """Returns the input broadcast with a shape, in both directions."""
     x = need(inputs, 0)
-    return x.expand(torch.broadcast_shapes(x.shape, ints(node, "shape", inputs, 1) or []))
+    shape = ints(node, "shape", inputs, 1) or []
+    rank = max(x.dim(), len(shape))
+    target = [1] * (rank - len(shape)) + shape
+    own = [1] * (rank - x.dim()) + list(x.shape)
+    return x.expand([size if n == 1 else n for n, size in zip(own, target, strict=True)])
 
 
 @operator("Tile", since=6)

@@ -1,7 +1,7 @@
 """Matrix products.
 
-    Gemm:   y = alpha op(A) op(B) + beta C, op(.) the transpose where asked for
-    MatMul: numpy's matmul
+Gemm:   y = alpha op(A) op(B) + beta C, op(.) the transpose where asked for
+MatMul: numpy's matmul
 """
 
 from __future__ import annotations

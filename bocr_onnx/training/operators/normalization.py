@@ -1,8 +1,8 @@
 """Normalizations and softmax.
 
-    y = scale (x - m) / sqrt(v + epsilon) + bias
-    BatchNormalization:    m, v per channel, over the batch (training) or stored (inference)
-    InstanceNormalization: m, v per sample and channel
+y = scale (x - m) / sqrt(v + epsilon) + bias
+BatchNormalization:    m, v per channel, over the batch (training) or stored (inference)
+InstanceNormalization: m, v per sample and channel
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from bocr_onnx.graph import Node
 from bocr_onnx.training.operators.registry import Context, Inputs, need, operator
 
 SLOWEST_UPDATE = 0.01
-"""Share of a batch in the running statistics, at least: files that state momentum 1 would keep them for ever."""
+"""Share of a batch in the running statistics, at least: files that state momentum 1 would never move them."""
 
 
 @operator("BatchNormalization", since=6)

@@ -27,7 +27,7 @@ def max_pool(node: Node, inputs: Inputs, ctx: Context) -> Tensor:
 
 @operator("AveragePool")
 def average_pool(node: Node, inputs: Inputs, ctx: Context) -> Tensor:
-    """Returns the mean of every window, over what lies inside the input (and the padding, where asked for)."""
+    """Returns the mean of every window, over what lies in the input (and the padding, where asked for)."""
     x, at = _window(node, inputs, ctx)
     if not any((*at.begin, *at.end, *at.overhang)) and set(at.dilations) == {1}:
         return AVERAGE_POOL[len(at.kernel) - 1](x, at.kernel, at.strides)

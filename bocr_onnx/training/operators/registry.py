@@ -1,7 +1,7 @@
 """Which function computes which operator.
 
-A function takes a node, its input tensors (None where an optional one is omitted) and the context of the run, and
-returns the first output, or a tuple of outputs. Floating half types are computed in float32.
+A function takes a node, its input tensors (None where an optional one is omitted) and the context of the run,
+and returns the first output, or a tuple of outputs. Floating half types are computed in float32.
 """
 
 from __future__ import annotations
@@ -67,9 +67,7 @@ class Operator:
 _OPERATORS: dict[Key, Operator] = {}
 
 
-def operator(
-    *ops: str, since: int = 1, domain: str = "", n_outputs: int | None = 1
-) -> Callable[[Function], Function]:
+def operator(*ops: str, since: int = 1, domain: str = "", n_outputs: int | None = 1) -> Callable[[Function], Function]:
     """Registers a function for operators.
 
     Args:

@@ -1,6 +1,6 @@
 """Resize and its predecessor Upsample: nearest neighbour and linear, axis by axis.
 
-Notation, per axis: n input size, m output size, s scale, o output index, x the place in the input it looks at.
+Notation, per axis: n input size, m output size, s scale, o output index, x the place in the input it reads.
 
     half_pixel             x = (o + 1/2) / s - 1/2
     pytorch_half_pixel     the same; 0 where m = 1
@@ -44,7 +44,8 @@ def resize(node: Node, inputs: Inputs, ctx: Context) -> Tensor:
     if (policy := node.attributes.get("keep_aspect_ratio_policy", "stretch")) != "stretch":
         ctx.refuse(node, "stretch", policy)
     coordinates = node.attributes.get("coordinate_transformation_mode", "half_pixel")
-    nearest = ROUND[node.attributes.get("nearest_mode", "round_prefer_floor")]
+    rounding = node.attributes.get("nearest_mode", "round_prefer_floor")
+    nearest = ROUND[rounding] if _is_nearest(node, ctx) else None
     sizes = ints(node, "sizes", inputs, 3)
     scales = given(inputs, 2)
     for position, axis in enumerate(axes):
@@ -53,21 +54,29 @@ def resize(node: Node, inputs: Inputs, ctx: Context) -> Tensor:
         else:
             scale = float(scales[position]) if scales is not None else 1.0
             size = floor(x.shape[axis] * scale)
-        x = _along(node, x, axis, _places(node, ctx, coordinates, (x.shape[axis], size, scale)), nearest, ctx)
+        x = _along(x, axis, _places(node, ctx, coordinates, (x.shape[axis], size, scale)), nearest)
     return x
 
 
 @operator("Resize", since=10)
 @operator("Upsample", since=7)
 def upsample(node: Node, inputs: Inputs, ctx: Context) -> Tensor:
-    """Returns the input resized as before opset 11: asymmetric; nearest is floor upwards and ceil downwards."""
+    """Returns the input resized as before opset 11: asymmetric; nearest is floor growing, ceil shrinking."""
     x = need(inputs, 0)
     given_scales = given(inputs, 1)
     scales = node.attributes["scales"] if given_scales is None else given_scales.tolist()
+    is_nearest = _is_nearest(node, ctx)
     for axis, scale in enumerate(scales):
         places = _places(node, ctx, "asymmetric", (x.shape[axis], floor(x.shape[axis] * scale), scale))
-        x = _along(node, x, axis, places, ROUND["floor" if scale >= 1 else "ceil"], ctx)
+        x = _along(x, axis, places, ROUND["floor" if scale >= 1 else "ceil"] if is_nearest else None)
     return x
+
+
+def _is_nearest(node: Node, ctx: Context) -> bool:
+    mode = node.attributes.get("mode", "nearest")
+    if mode not in ("nearest", "linear", "bilinear"):
+        ctx.refuse(node, "interpolate nearest or linear", mode)
+    return bool(mode == "nearest")
 
 
 def _places(node: Node, ctx: Context, mode: str, along: tuple[int, int, float]) -> Array:
@@ -86,20 +95,16 @@ def _places(node: Node, ctx: Context, mode: str, along: tuple[int, int, float]) 
         return o * np.float32(n - 1) / np.float32(m - 1)
     if mode == "half_pixel_symmetric":
         return np.float32(n / 2 * (1 - m / (scale * n))) + centred
-    ctx.refuse(node, "use a coordinate mode without a region of interest", mode)
+    return ctx.refuse(node, "use a coordinate mode without a region of interest", mode)
 
 
-def _along(
-    node: Node, x: Tensor, axis: int, places: Array, nearest: Callable[[Array], Array], ctx: Context
-) -> Tensor:
+def _along(x: Tensor, axis: int, places: Array, nearest: Callable[[Array], Array] | None) -> Tensor:
+    """Returns the tensor read at the places along an axis: rounded, or linearly between two where None."""
     n = x.shape[axis]
     if len(places) == n and np.array_equal(places, np.arange(n)):
         return x
-    mode = node.attributes.get("mode", "nearest")
-    if mode == "nearest":
+    if nearest is not None:
         return x.index_select(axis, _index(nearest(places), n, x))
-    if mode not in ("linear", "bilinear"):
-        ctx.refuse(node, "interpolate nearest or linear", mode)
     inside = np.clip(places, 0, n - 1)
     low = np.floor(inside)
     share = torch.from_numpy(inside - low).to(x)

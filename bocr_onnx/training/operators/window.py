@@ -1,10 +1,11 @@
-"""Sliding windows: kernel, strides, dilations and pads along the spatial axes, as convolution and pooling share them.
+"""Sliding windows along the spatial axes: what convolution and pooling share.
 
 Notation, per axis: n input size, k kernel, s stride, d dilation, (b, e) padding at begin and end.
 
     span = (k - 1) d + 1                  what one window covers
     n_out = floor((n + b + e - span) / s) + 1
-    SAME: n_out = ceil(n / s), so b + e = max((n_out - 1) s + span - n, 0); the odd one goes to the end (SAME_UPPER)
+    SAME: n_out = ceil(n / s), so b + e = max((n_out - 1) s + span - n, 0);
+    the odd one goes to the end (SAME_UPPER) or to the begin (SAME_LOWER)
 """
 
 from __future__ import annotations
@@ -61,8 +62,7 @@ def window(node: Node, x: Tensor, kernel: Sequence[int]) -> Window:
     overhang = (0,) * len(sizes)
     if node.attributes.get("ceil_mode", 0):
         overhang = tuple(
-            _overhang(n, b, e, span, s)
-            for n, b, e, span, s in zip(sizes, begin, end, spans, strides, strict=True)
+            _overhang(n, b, e, span, s) for n, b, e, span, s in zip(sizes, begin, end, spans, strides, strict=True)
         )
     return Window(tuple(kernel), strides, dilations, begin, end, overhang)
 
@@ -81,9 +81,7 @@ def _pads(
     if mode == "NOTSET":
         pads = tuple(node.attributes.get("pads") or [0] * (2 * rank))
         return pads[:rank], pads[rank:]
-    totals = [
-        max((-(-n // s) - 1) * s + span - n, 0) for n, span, s in zip(sizes, spans, strides, strict=True)
-    ]
+    totals = [max((-(-n // s) - 1) * s + span - n, 0) for n, span, s in zip(sizes, spans, strides, strict=True)]
     small, large = tuple(t // 2 for t in totals), tuple(t - t // 2 for t in totals)
     return (small, large) if mode == "SAME_UPPER" else (large, small)
 
