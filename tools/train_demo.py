@@ -50,9 +50,7 @@ class Residual(nn.Module):
 
     def __init__(self, n_in: int, n_out: int, *, stride: int = 1) -> None:
         super().__init__()
-        self.body = nn.Sequential(
-            ConvNorm(n_in, n_out, 3, stride=stride), ConvNorm(n_out, n_out, 3, relu=False)
-        )
+        self.body = nn.Sequential(ConvNorm(n_in, n_out, 3, stride=stride), ConvNorm(n_out, n_out, 3, relu=False))
         same = n_in == n_out and stride == 1
         self.shortcut = nn.Identity() if same else ConvNorm(n_in, n_out, 1, stride=stride, relu=False)
 

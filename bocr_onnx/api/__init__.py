@@ -4,6 +4,7 @@ from bocr_onnx.api.apply import Applied, Evaluated, apply, evaluate
 from bocr_onnx.api.inspection import Inspection, inspect
 from bocr_onnx.api.progress import Progress, Silent
 from bocr_onnx.api.prune import Options, prune
+from bocr_onnx.api.rundir import default_output, default_run_dir
 
 __all__ = [
     "Applied",
@@ -13,6 +14,8 @@ __all__ = [
     "Progress",
     "Silent",
     "apply",
+    "default_output",
+    "default_run_dir",
     "evaluate",
     "inspect",
     "prune",

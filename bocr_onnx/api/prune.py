@@ -15,7 +15,7 @@ from bocr_onnx.api.emit import Emission, emit
 from bocr_onnx.api.images import ModelData, check_chance, check_labels, fit_images, load_images, own_answers
 from bocr_onnx.api.inspection import inspect_graph, match_groups
 from bocr_onnx.api.progress import Progress, Silent
-from bocr_onnx.api.rundir import RunDir, open_run_dir
+from bocr_onnx.api.rundir import RunDir, default_output, open_run_dir
 from bocr_onnx.cost import CostModel, build_cost_model
 from bocr_onnx.data import Split, open_data, split
 from bocr_onnx.errors import UsageError
@@ -226,7 +226,7 @@ def _prepare(options: Options, run_dir: str | Path | None, progress: Progress) -
     _check(options)
     graph = load(options.model)
     path = Path(options.model)
-    output = check_writable(options.output or path.with_name(f"{path.stem}_slim.onnx"))
+    output = check_writable(options.output or default_output(path))
     if output.resolve() == path.resolve():
         raise UsageError(f"output {output} must not be the model itself", hint="Name another file with -o")
     index = build_index(graph)

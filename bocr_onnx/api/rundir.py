@@ -74,6 +74,17 @@ class RunDir:
             raise ResumeError(f"{self.options} must hold the options of a run, got: {error}") from error
 
 
+def default_output(model: str | Path) -> Path:
+    """Returns where the slim file goes where nothing is said: beside the original."""
+    path = Path(model)
+    return path.with_name(f"{path.stem}_slim.onnx")
+
+
+def default_run_dir(output: Path) -> Path:
+    """Returns where the run directory lies where nothing is said: beside the slim file."""
+    return output.with_suffix(".run")
+
+
 def open_run_dir(path: str | Path | None, output: Path, options: Any) -> RunDir:
     """Returns the run directory, made where it does not exist, with the options in it.
 
@@ -87,7 +98,7 @@ def open_run_dir(path: str | Path | None, output: Path, options: Any) -> RunDir:
     Raises:
         OutputError: The folder cannot be made or written.
     """
-    folder = Path(path) if path is not None else output.with_suffix(".run")
+    folder = Path(path) if path is not None else default_run_dir(output)
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:

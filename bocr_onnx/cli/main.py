@@ -12,11 +12,9 @@ import typer
 from bocr_onnx.cli.apply import apply
 from bocr_onnx.cli.evaluate import evaluate
 from bocr_onnx.cli.inspect import inspect
-from bocr_onnx.cli.output import print_error
+from bocr_onnx.cli.output import EXIT_ERROR, print_error
 from bocr_onnx.cli.prune import prune
 from bocr_onnx.errors import BocrError
-
-EXIT_MISSED, EXIT_ERROR, EXIT_INTERRUPTED = 1, 2, 130
 
 app = typer.Typer(
     name="bocr-onnx",
@@ -56,6 +54,3 @@ def run() -> None:
     except BocrError as error:
         print_error(error.message, error.hint)
         sys.exit(EXIT_ERROR)
-    except KeyboardInterrupt:
-        print_error("interrupted; finished trials are kept", "Go on with the same command and --resume RUN_DIR")
-        sys.exit(EXIT_INTERRUPTED)

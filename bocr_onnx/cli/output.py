@@ -22,6 +22,9 @@ from rich.progress import (
 )
 from rich.table import Table
 
+EXIT_MISSED, EXIT_ERROR, EXIT_INTERRUPTED = 1, 2, 130
+"""Done but a target was missed; usage, data or model error; stopped by the user."""
+
 _PLAIN_EVERY_S = 20.0
 
 

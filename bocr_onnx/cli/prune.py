@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Literal, cast
 
 import typer
 
-from bocr_onnx.cli.output import TerminalProgress, print_json, print_table
+from bocr_onnx.cli.output import EXIT_INTERRUPTED, EXIT_MISSED, TerminalProgress, print_error, print_json, print_table
 
 if TYPE_CHECKING:
     from bocr_onnx.report import Report
@@ -42,35 +42,40 @@ def prune(
     """Write a physically slimmer ONNX file within a budget, with proof and figures."""
     from bocr_onnx import api
 
-    report = api.prune(
-        model,
-        flops=flops,
-        params=params,
-        size=size,
-        data=data,
-        preset=preset,
-        preprocess=preprocess,
-        output=output,
-        strategy=search,
-        trials=trials,
-        seed=seed,
-        recover=cast(Literal["none", "oneshot", "sequential"], recover),
-        finetune=finetune,
-        round_to=round_to,
-        freeze=freeze or (),
-        run_dir=run_dir,
-        resume=resume,
-        n_score=score_images,
-        n_recovery=recovery_images,
-        threads=threads,
-        progress=TerminalProgress(),
-    )
+    try:
+        report = api.prune(
+            model,
+            flops=flops,
+            params=params,
+            size=size,
+            data=data,
+            preset=preset,
+            preprocess=preprocess,
+            output=output,
+            strategy=search,
+            trials=trials,
+            seed=seed,
+            recover=cast(Literal["none", "oneshot", "sequential"], recover),
+            finetune=finetune,
+            round_to=round_to,
+            freeze=freeze or (),
+            run_dir=run_dir,
+            resume=resume,
+            n_score=score_images,
+            n_recovery=recovery_images,
+            threads=threads,
+            progress=TerminalProgress(),
+        )
+    except KeyboardInterrupt:
+        folder = resume or run_dir or api.default_run_dir(output or api.default_output(model))
+        print_error("interrupted; finished trials are kept", f"Go on with: bocr-onnx prune {model} --resume {folder}")
+        raise typer.Exit(EXIT_INTERRUPTED) from None
     if as_json:
         print_json(report.as_json())
     else:
         _show(report)
     if report.missed:
-        raise typer.Exit(1)
+        raise typer.Exit(EXIT_MISSED)
 
 
 def _show(report: Report) -> None:

@@ -51,9 +51,7 @@ def open_torchvision(source: str) -> Pools:
     """
     name, at, root = source.removeprefix(TORCHVISION).partition("@")
     if not (name and at and root):
-        raise DataError(
-            f"data must have the form torchvision:NAME@ROOT, got {source!r}", hint=_TORCHVISION_HINT
-        )
+        raise DataError(f"data must have the form torchvision:NAME@ROOT, got {source!r}", hint=_TORCHVISION_HINT)
     train, held_out = (_torchvision_samples(name, Path(root).expanduser(), part) for part in (True, False))
     return _pools(source, train, held_out)
 
@@ -74,13 +72,9 @@ def _read_npz(path: Path) -> Mapping[str, Array]:
 def _check_names(path: Path, arrays: Mapping[str, Array]) -> None:
     for name in arrays:
         if name not in _NPZ_NAMES:
-            raise DataError(
-                f"{path}: array {name!r} must be a known one", hint=did_you_mean(name, _NPZ_NAMES)
-            )
+            raise DataError(f"{path}: array {name!r} must be a known one", hint=did_you_mean(name, _NPZ_NAMES))
     if "images" not in arrays:
-        raise DataError(
-            f"{path} must have an array 'images', got {', '.join(arrays) or 'none'}", hint=_NPZ_HINT
-        )
+        raise DataError(f"{path} must have an array 'images', got {', '.join(arrays) or 'none'}", hint=_NPZ_HINT)
     if "val_labels" in arrays and "val_images" not in arrays:
         raise DataError(f"{path} must have 'val_images' for its 'val_labels'", hint=_NPZ_HINT)
     if "val_images" in arrays and ("labels" in arrays) != ("val_labels" in arrays):
@@ -151,9 +145,7 @@ def _torchvision_samples(name: str, root: Path, train: bool) -> Samples:
         data = getattr(datasets, name)(root=str(root), train=train, download=False)
         images, labels = np.asarray(data.data), np.asarray(data.targets)
     except (TypeError, AttributeError) as error:
-        raise DataError(
-            f"torchvision's {name} cannot be used here: {error}", hint=_TORCHVISION_HINT
-        ) from error
+        raise DataError(f"torchvision's {name} cannot be used here: {error}", hint=_TORCHVISION_HINT) from error
     except (RuntimeError, OSError, ValueError) as error:
         raise DataError(
             f"the data of torchvision's {name} must lie in {root}: {error}",

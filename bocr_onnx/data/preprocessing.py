@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import tomllib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib import resources
 from pathlib import Path
 from typing import Any, Literal, TypeGuard
@@ -57,7 +57,7 @@ class Preprocessing:
     std: tuple[float, ...]
     layout: Layout = "NCHW"
     dtype: Literal["float32"] = "float32"
-    augment: Augmentation = Augmentation()
+    augment: Augmentation = field(default_factory=Augmentation)
 
     def __post_init__(self) -> None:
         for key, fault in _faults(self):
@@ -174,9 +174,7 @@ def _parse(text: str, *, name: str, source: str) -> Preprocessing:
 
 def _record(table: Mapping[str, Any], name: str) -> Preprocessing:
     """Returns the record; lists become tuples, and one number for `crop` is a square."""
-    fields: dict[str, Any] = {
-        key: tuple(value) if isinstance(value, list) else value for key, value in table.items()
-    }
+    fields: dict[str, Any] = {key: tuple(value) if isinstance(value, list) else value for key, value in table.items()}
     crop = fields.get("crop")
     return Preprocessing(
         name=fields.get("name", name),

@@ -71,9 +71,7 @@ class Split:
         return {"path": self.path, "seed": self.seed, "labelled": self.labelled, "parts": parts}
 
 
-def split(
-    pools: Pools, *, seed: int, n_score: int = 2000, n_recovery: int = 1000, n_final: int = 10_000
-) -> Split:
+def split(pools: Pools, *, seed: int, n_score: int = 2000, n_recovery: int = 1000, n_final: int = 10_000) -> Split:
     """Returns a division of the pools, the same for the same seed, sizes and data.
 
     With train and held-out pools, `score` (at most half of train) and `recovery` (at most what is then left)

@@ -69,21 +69,27 @@ def collect_moments(
     session = open_session(with_outputs(graph.proto, inside))
     sums = {a.node.index: _Sums.empty(graph, a) for a in wanted}
     batch = batch_size(graph)
-    for start in range(0, len(images) - len(images) % batch if len(images) >= batch else 0, batch):
-        feed = images[start : start + batch]
+    n_images = whole_runs(graph, len(images), batch)
+    for start in range(0, n_images, batch):
+        feed = images[start : min(start + batch, n_images)]
         found = dict(zip(inside, run_session(session, {graph.inputs[0]: feed}, inside), strict=True))
         found[graph.inputs[0]] = feed
         for affine in wanted:
-            share = max(1, n_rows * len(feed) // len(images))
+            share = max(1, n_rows * len(feed) // n_images)
             sums[affine.node.index].add(_rows(graph, affine, found, share, rng))
         if progress:
-            progress(min(start + batch, len(images)), len(images))
+            progress(start + len(feed), n_images)
     return {index: s.moments() for index, s in sums.items() if s.n}
 
 
 def batch_size(graph: ModelGraph, wish: int = 50) -> int:
     """Returns how many images one run takes: `wish` where the model leaves its batch open."""
     return wish if graph.batch_is_symbolic() else max(1, graph.shapes[graph.inputs[0]][0])
+
+
+def whole_runs(graph: ModelGraph, n_images: int, batch: int) -> int:
+    """Returns how many images are used: all, or whole runs of a batch that is baked into the model."""
+    return n_images if graph.batch_is_symbolic() else n_images - n_images % batch
 
 
 def _n_columns(graph: ModelGraph, affine: Affine) -> int:

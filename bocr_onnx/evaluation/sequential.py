@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import scipy.linalg
 
-from bocr_onnx.evaluation.moments import MAX_COLUMNS, N_ROWS, Progress, batch_size
+from bocr_onnx.evaluation.moments import MAX_COLUMNS, N_ROWS, Progress, batch_size, whole_runs
 from bocr_onnx.evaluation.patches import (
     Affine,
     Floats,
@@ -77,8 +77,8 @@ def recover_sequential(
     rng = np.random.default_rng(seed)
     walk = _Walk(graph, index, mask)
     batch = batch_size(graph, CHUNK)
-    n_images = len(images) - (len(images) % batch if not graph.batch_is_symbolic() else 0)
-    chunks = tuple(images[i : i + batch] for i in range(0, n_images, batch))
+    n_images = whole_runs(graph, len(images), batch)
+    chunks = tuple(images[i : min(i + batch, n_images)] for i in range(0, n_images, batch))
     walk.original[graph.inputs[0]] = walk.slim[graph.inputs[0]] = chunks
     by_node = {a.node.index: a for a in affines}
     last = _last_reads(graph)

@@ -77,10 +77,10 @@ def _read(path: Path) -> list[dict[str, Any]]:
             break
         lines.append(record)
         kept += len(line.encode())
-    if kept < len(text.encode()):
-        os.truncate(path, kept)
     if text.strip() and not lines:
         raise ResumeError(f"journal {path} must hold one JSON object per line, got something else")
+    if kept < len(text.encode()):
+        os.truncate(path, kept)
     return lines
 
 

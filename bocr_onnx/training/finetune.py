@@ -40,7 +40,7 @@ class Images(Protocol):
 
 
 class _DivergedError(Exception):
-    """The loss or its gradient is not finite."""
+    """The loss, its gradient or a weight is not finite."""
 
 
 def finetune(
@@ -94,6 +94,7 @@ def finetune(
             if on_step:
                 on_step(StepReport(step, n_steps, epoch, losses[-1], rate, time.perf_counter() - started))
             if step % n_per_epoch == 0 or step == n_steps:
+                run.require_finite()
                 record.add(export(run.module, student), epoch, losses)
                 losses = []
     except _DivergedError as error:
@@ -164,6 +165,15 @@ class _Run:
             group["lr"] = rate
         self.optimizer.step()
         return value
+
+    def require_finite(self) -> None:
+        """Checks the weights, which the last step may have spoilt without a loss that shows it.
+
+        Raises:
+            _DivergedError: A trained tensor is not finite.
+        """
+        if not self.is_finite():
+            raise _DivergedError("a weight is no longer finite")
 
     def is_finite(self) -> bool:
         """Returns whether every trained tensor is finite."""

@@ -38,7 +38,7 @@ class FinetuneSettings:
     warmup: float = 0.1
     label_weight: float = 0.3
     temperature: float = 4.0
-    grad_clip: float = 5.0
+    grad_clip: float = 1.0
     seed: int = 0
     device: str = "cpu"
 

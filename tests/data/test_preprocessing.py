@@ -8,6 +8,7 @@ import pytest
 from PIL import Image
 
 from bocr_onnx.data import Preprocessing, load_preprocessing, preset_names
+from bocr_onnx.data.augmentation import Augmentation
 from bocr_onnx.errors import DataError, UsageError
 
 PLAIN = Preprocessing(
@@ -213,8 +214,8 @@ def test_a_file_that_is_no_text(tmp_path: Path) -> None:
         (VALID + "name = 3", "name must be a text, got 3", "README"),
         (VALID + "augment = true", "augment must be a table, got True", "[augment]"),
         (VALID + "[augment]\nflop = true", "key 'augment.flop' must be a known one", "'flip'"),
-        (VALID + "[augment]\nflip = 1", "augment.flip must be true or false, got 1", "README"),
-        (VALID + "[augment]\npad = -1", "augment.pad must be a whole number from 0 on, got -1", "README"),
+        (VALID + "[augment]\nflip = 1", "augment.flip must be true or false, got 1", ""),
+        (VALID + "[augment]\npad = -1", "augment.pad must be a whole number from 0 on, got -1", ""),
     ],
 )
 def test_malformed_files(tmp_path: Path, text: str, message: str, hint: str) -> None:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -60,6 +61,15 @@ def small_net(
         [numpy_helper.from_array(a, k) for k, a in constants.items()],
     )
     return from_proto(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8))
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_thread() -> Iterator[None]:
+    """Networks this small train fastest on one thread, and threads that wait for each other disturb other tests."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="module")
@@ -208,6 +218,14 @@ def test_a_loss_that_is_no_number_at_once_gives_the_student_back(digits: tuple[A
     assert result.stopped.startswith("step 1: ")
     assert weights(result.proto) == weights(graph.proto)
     assert result.epochs_done == 0
+
+
+def test_weights_spoilt_by_the_last_step_are_not_kept(digits: tuple[Array, Array]) -> None:
+    graph = small_net(norm=False)
+    settings = FinetuneSettings(epochs=0.01, batch_size=32, learning_rate=1e38, warmup=1.0, grad_clip=0)
+    result = finetune(graph, graph, 1e4 * digits[0], digits[1], settings=settings)
+    assert result.stopped == "step 1: a weight is no longer finite"
+    assert weights(result.proto) == weights(graph.proto)
 
 
 def test_an_interrupt_keeps_what_is_there(digits: tuple[Array, Array]) -> None:

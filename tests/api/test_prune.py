@@ -1,0 +1,310 @@
+"""The whole road on the demo model, and what it does with bad input."""
+
+import json
+from importlib.resources import files
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+from onnx import numpy_helper
+
+import bocr_onnx
+from bocr_onnx.api.prune import Options
+from bocr_onnx.errors import (
+    BocrError,
+    BudgetError,
+    DataError,
+    ModelError,
+    OutputError,
+    PlanError,
+    ResumeError,
+    UsageError,
+)
+
+CALIBRATION = Path(str(files("bocr_onnx.calibration")))
+DEMO, DIGITS = CALIBRATION / "demo.onnx", CALIBRATION / "digits.npz"
+QUICK = {"trials": 7, "n_score": 200, "n_recovery": 120}
+
+
+def independent_macs(path):
+    """Multiply-accumulates counted from the file's own shapes, without any code of ours."""
+    model = onnx.load(path)
+    for info in model.graph.input:
+        for dim in info.type.tensor_type.shape.dim:
+            if not dim.HasField("dim_value"):
+                dim.dim_value = 1
+    model = onnx.shape_inference.infer_shapes(model, data_prop=True)
+    shapes = {
+        v.name: [d.dim_value for d in v.type.tensor_type.shape.dim]
+        for v in (*model.graph.value_info, *model.graph.output, *model.graph.input)
+    }
+    weights = {t.name: list(t.dims) for t in model.graph.initializer}
+    total = 0
+    for node in model.graph.node:
+        if node.op_type == "Conv":
+            total += np.prod(weights[node.input[1]]) * np.prod(shapes[node.output[0]][2:])
+        elif node.op_type in ("Gemm", "MatMul"):
+            total += np.prod(weights[node.input[1]])
+    return int(total)
+
+
+@pytest.fixture(scope="module")
+def pruned(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("pruned")
+    report = bocr_onnx.prune(DEMO, flops=0.5, data=DIGITS, output=folder / "slim.onnx", finetune=0.5, **QUICK)
+    return folder, report
+
+
+def test_the_slim_model_runs_and_keeps_its_interface(pruned):
+    folder, _ = pruned
+    before, after = onnx.load(DEMO), onnx.load(folder / "slim.onnx")
+    assert before.graph.input == after.graph.input
+    assert before.graph.output == after.graph.output
+    assert before.opset_import == after.opset_import
+    session = onnxruntime.InferenceSession(str(folder / "slim.onnx"))
+    for batch in (1, 32):
+        assert session.run(None, {"input": np.zeros((batch, 1, 8, 8), np.float32)})[0].shape == (batch, 10)
+
+
+def test_the_budget_holds_by_an_independent_count(pruned):
+    folder, report = pruned
+    kept = independent_macs(folder / "slim.onnx") / independent_macs(DEMO)
+    assert 0.45 <= kept <= 0.5
+    assert report.result.macs == independent_macs(folder / "slim.onnx")
+    assert report.baseline.macs == independent_macs(DEMO)
+    assert report.result.size_bytes == (folder / "slim.onnx").stat().st_size
+
+
+def test_the_digits_are_still_read(pruned):
+    folder, report = pruned
+    assert report.baseline.accuracy > 0.97
+    assert report.result.accuracy > report.baseline.accuracy - 0.02
+    again = bocr_onnx.evaluate(folder / "slim.onnx", DIGITS)
+    assert again.score.value == pytest.approx(report.result.accuracy)
+
+
+def test_the_report_has_the_contracts_fields(pruned):
+    folder, report = pruned
+    record = json.loads((folder / "slim.run" / "report.json").read_text())
+    assert record == json.loads(report.dumps())
+    figures = {"macs", "params", "size_bytes", "accuracy", "latency_ms"}
+    assert record["schema"] == 1
+    assert record["model"].keys() >= {"path", "sha256"}
+    assert record["baseline"].keys() >= figures
+    assert record["result"].keys() >= figures | {"accuracy_before_finetune"}
+    assert record["search"].keys() >= {"strategy", "trials", "seed", "seconds"}
+    assert record["search"]["trials"] == 7
+    assert record["proof"]["passed"] is True
+    assert record["proof"]["max_rel_diff"] < 1e-4
+    assert record["target"] == {"flops": 0.5}
+    assert isinstance(record["refusals"], list)
+    assert record["missed"] == []
+    parts = record["data"]["parts"]
+    assert parts["score"]["n_images"] == 200
+    assert parts["score"]["rows_sha256"] != parts["recovery"]["rows_sha256"]
+    assert "| top-1 |" in (folder / "slim.run" / "report.md").read_text()
+
+
+def test_finetuning_is_recorded_and_agrees(pruned):
+    _, report = pruned
+    assert report.finetune["epochs_done"] > 0
+    assert report.finetune["agreement_before"] < 1e-4
+    assert report.finetune["agreement_after"] < 1e-4
+    assert report.accuracy_before_finetune is not None
+
+
+def test_apply_repeats_the_cut(pruned, tmp_path):
+    folder, report = pruned
+    applied = bocr_onnx.apply(DEMO, folder / "slim.run" / "plan.json", tmp_path / "again.onnx")
+    assert applied.result.macs == report.result.macs
+    assert applied.proof.passed
+    slim, again = onnx.load(folder / "slim.onnx"), onnx.load(tmp_path / "again.onnx")
+    dims = {t.name: list(t.dims) for t in slim.graph.initializer}
+    assert {t.name: list(t.dims) for t in again.graph.initializer}.items() <= dims.items()
+
+
+def test_same_seed_same_plan(pruned, tmp_path):
+    folder, _ = pruned
+    bocr_onnx.prune(DEMO, flops=0.5, data=DIGITS, output=tmp_path / "b.onnx", **QUICK)
+    assert (tmp_path / "b.run" / "plan.json").read_bytes() == (folder / "slim.run" / "plan.json").read_bytes()
+
+
+def test_a_run_resumes_from_its_directory(pruned, tmp_path):
+    folder, _ = pruned
+    run = tmp_path / "run"
+    run.mkdir()
+    source = folder / "slim.run"
+    options = json.loads((source / "run.json").read_text()) | {"output": str(tmp_path / "c.onnx"), "finetune": 0}
+    (run / "run.json").write_text(json.dumps(options))
+    lines = (source / "journal.jsonl").read_text().splitlines(keepends=True)
+    (run / "journal.jsonl").write_text("".join(lines[:9]) + lines[9][:20])
+    report = bocr_onnx.prune(DEMO, resume=run)
+    assert report.search["trials"] == 7
+    assert json.loads((run / "plan.json").read_text()) == json.loads((source / "plan.json").read_text())
+
+
+def test_uniform_needs_no_data(tmp_path):
+    report = bocr_onnx.prune(DEMO, flops=0.6, strategy="uniform", output=tmp_path / "u.onnx", round_to=1)
+    assert 0.55 < report.result.macs / report.baseline.macs <= 0.6
+    assert report.result.accuracy is None
+    assert report.proof["passed"]
+
+
+def test_params_and_size_budgets(tmp_path):
+    report = bocr_onnx.prune(DEMO, params=0.5, size=0.45, strategy="uniform", output=tmp_path / "u.onnx", round_to=1)
+    assert report.result.params <= 0.5 * report.baseline.params
+    assert report.result.size_bytes <= 0.45 * report.baseline.size_bytes * 1.001
+
+
+def test_frozen_groups_keep_all_channels(tmp_path):
+    groups = bocr_onnx.inspect(DEMO).groups
+    report = bocr_onnx.prune(
+        DEMO, flops=0.7, strategy="uniform", output=tmp_path / "f.onnx", freeze=[groups[0].name], round_to=1
+    )
+    kept = {g.name: g.n_kept for g in report.groups}
+    assert kept[groups[0].name] == groups[0].n_channels
+    assert any(g.n_kept < g.n_channels for g in report.groups)
+
+
+def test_unlabelled_images_score_agreement(tmp_path):
+    images = np.load(DIGITS)["images"][:300]
+    np.savez(tmp_path / "plain.npz", images=images)
+    report = bocr_onnx.prune(
+        DEMO, flops=0.5, data=tmp_path / "plain.npz", preset="digits", output=tmp_path / "a.onnx", **QUICK
+    )
+    assert report.metric == "agreement with the original"
+    assert report.baseline.accuracy == 1.0
+    assert report.result.accuracy > 0.8
+
+
+def test_an_interrupted_search_keeps_its_trials(tmp_path, monkeypatch):
+    from bocr_onnx.evaluation import PolicyScorer
+
+    score, calls = PolicyScorer.score, []
+
+    def interrupting(self, *args, **kwargs):
+        calls.append(args)
+        if len(calls) == 4:
+            raise KeyboardInterrupt
+        return score(self, *args, **kwargs)
+
+    monkeypatch.setattr(PolicyScorer, "score", interrupting)
+    with pytest.raises(KeyboardInterrupt):
+        bocr_onnx.prune(DEMO, flops=0.5, data=DIGITS, output=tmp_path / "i.onnx", **QUICK)
+    monkeypatch.undo()
+    assert not (tmp_path / "i.onnx").exists()
+    ended = [json.loads(line) for line in (tmp_path / "i.run" / "journal.jsonl").read_text().splitlines()[1:]]
+    assert sum(t["state"] == "complete" for t in ended) == 3
+    assert bocr_onnx.prune(DEMO, resume=tmp_path / "i.run").search["trials"] == 7
+
+
+def shuffled(tmp_path):
+    data = dict(np.load(DIGITS))
+    data["labels"] = np.random.default_rng(0).permutation(data["labels"])
+    data["val_labels"] = np.random.default_rng(1).permutation(data["val_labels"])
+    np.savez(tmp_path / "shuffled.npz", **data)
+    return tmp_path / "shuffled.npz"
+
+
+def out_of_range(tmp_path):
+    data = dict(np.load(DIGITS))
+    np.savez(tmp_path / "range.npz", **(data | {"val_labels": data["val_labels"] + 5}))
+    return tmp_path / "range.npz"
+
+
+def wrong_size(tmp_path):
+    np.savez(tmp_path / "size.npz", images=np.zeros((20, 3, 16, 16), np.float32), labels=np.arange(20) % 10)
+    return tmp_path / "size.npz"
+
+
+@pytest.mark.parametrize(
+    ("make", "text"),
+    [
+        (shuffled, "better than guessing"),
+        (out_of_range, "labels must be below the model's 10 classes, got 14"),
+        (wrong_size, r"'input' \(1, 8, 8\)"),
+        (lambda folder: folder / "missing", "missing"),
+    ],
+)
+def test_wrong_data(tmp_path, make, text):
+    with pytest.raises(DataError, match=text):
+        bocr_onnx.prune(DEMO, flops=0.5, data=make(tmp_path), output=tmp_path / "x.onnx", **QUICK)
+    assert not (tmp_path / "x.onnx").exists()
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "text"),
+    [
+        ({"flops": 0.001, "strategy": "uniform"}, BudgetError, "smallest reachable share"),
+        ({"flops": 0.5}, UsageError, "must have images to score with"),
+        ({"strategy": "uniform"}, UsageError, "a budget must be given"),
+        ({"flops": 0.5, "strategy": "unifrom"}, UsageError, "Did you mean 'uniform'"),
+        ({"flops": 0.5, "strategy": "uniform", "freeze": ["nothing*"]}, UsageError, "must match a group"),
+        ({"flops": 0.5, "strategy": "uniform", "round_to": "three"}, UsageError, "whole number"),
+        ({"flops": 0.5, "strategy": "uniform", "trials": 0}, UsageError, "--trials must be at least 1"),
+        ({"flops": 0.5, "strategy": "uniform", "finetune": 1}, UsageError, "images to train on"),
+        ({"flops": 0.5, "data": DIGITS, "preset": "digit"}, UsageError, "Did you mean 'digits'"),
+    ],
+)
+def test_wrong_options(tmp_path, options, error, text):
+    with pytest.raises(error, match=text):
+        bocr_onnx.prune(DEMO, output=tmp_path / "x.onnx", **options)
+    assert not (tmp_path / "x.onnx").exists()
+
+
+def test_wrong_outputs(tmp_path):
+    for output, text in ((tmp_path, "got a folder"), (tmp_path / "no" / "x.onnx", "must exist")):
+        with pytest.raises(OutputError, match=text):
+            bocr_onnx.prune(DEMO, flops=0.5, strategy="uniform", output=output)
+    model = tmp_path / "m.onnx"
+    model.write_bytes(DEMO.read_bytes())
+    with pytest.raises(UsageError, match="must not be the model itself"):
+        bocr_onnx.prune(model, flops=0.5, strategy="uniform", output=model)
+
+
+def test_a_run_directory_that_is_none(tmp_path):
+    with pytest.raises(ResumeError, match="must be a run directory"):
+        bocr_onnx.prune(DEMO, resume=tmp_path)
+    (tmp_path / "run.json").write_text('{"model": "m", "colour": "red"}')
+    with pytest.raises(ResumeError, match="unknown option 'colour'"):
+        bocr_onnx.prune(DEMO, resume=tmp_path)
+
+
+def test_resuming_with_another_model_is_refused(pruned, tmp_path):
+    folder, _ = pruned
+    proto = onnx.load(DEMO)
+    first = proto.graph.initializer[0]
+    first.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(first) + 1e-3, first.name))
+    onnx.save(proto, tmp_path / "other.onnx")
+    run = tmp_path / "run"
+    run.mkdir()
+    for name in ("run.json", "journal.jsonl"):
+        (run / name).write_text((folder / "slim.run" / name).read_text())
+    with pytest.raises(ResumeError, match="model_sha256"):
+        bocr_onnx.prune(tmp_path / "other.onnx", resume=run)
+
+
+def test_a_plan_of_another_model_is_refused(pruned, tmp_path):
+    folder, _ = pruned
+    with pytest.raises(PlanError, match="must belong to"):
+        bocr_onnx.apply(folder / "slim.onnx", folder / "slim.run" / "plan.json", tmp_path / "x.onnx")
+    assert not (tmp_path / "x.onnx").exists()
+
+
+def test_a_file_that_is_no_model(tmp_path):
+    (tmp_path / "bad.onnx").write_bytes(DEMO.read_bytes()[:1000])
+    with pytest.raises(ModelError, match="bad.onnx"):
+        bocr_onnx.inspect(tmp_path / "bad.onnx")
+
+
+def test_options_are_what_run_json_holds(pruned):
+    folder, _ = pruned
+    record = json.loads((folder / "slim.run" / "run.json").read_text())
+    assert record.keys() == {f for f in Options.__dataclass_fields__}
+
+
+def test_all_deliberate_errors_are_one_family():
+    for error in (BudgetError, DataError, ModelError, OutputError, PlanError, ResumeError, UsageError):
+        assert issubclass(error, BocrError)

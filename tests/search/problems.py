@@ -1,0 +1,31 @@
+"""A search problem whose best policy is known, for the contract of strategies."""
+
+import numpy as np
+
+from bocr_onnx.search import Budget, Evaluation, Problem, Projection, build_space
+
+from .test_project import chain
+
+
+def problem(widths=(32, 32, 64, 64, 128, 128), share=0.5, n_trials=20, seed=0, grid=1):
+    """A chain whose groups differ in sensitivity; the curves the search is told are only roughly right."""
+    cost, index = chain(list(widths))
+    told = []
+    for i, n in enumerate(widths):
+        missing = 1 - np.arange(n + 1) / n
+        told.append((0.5 + i % 2) * missing**2)
+    projection = Projection(build_space(index, grid=grid), cost, Budget(flops=share))
+    return Problem(projection, tuple(told), n_trials, seed)
+
+
+def scorer(asked, noise=0.0):
+    """The truth: sensitivity rises with depth, unlike what the curves say."""
+    rng = np.random.default_rng(0)
+
+    def score(widths):
+        missing = 1 - widths / asked.space.full
+        weight = np.linspace(0.3, 2.0, len(missing))
+        error = float(np.sum(weight * missing**2)) + noise * float(rng.normal())
+        return Evaluation(1 / (1 + error), -np.log(error + 1e-9), 0.0)
+
+    return score
