@@ -132,11 +132,9 @@ def main() -> None:
                 run = prune_once(args, strategy, seed)
                 record["runs"].append(run)
                 args.output.write_text(json.dumps(record, indent=1) + "\n")
-                print(
-                    f"{strategy}, seed {seed}: {run['accuracy']:.4f} of {run['baseline']:.4f} at {run['kept_macs']:.4f}, "
-                    f"search {run['seconds']['search']:.0f} s of which evaluation {run['evaluation_s']:.0f} s",
-                    flush=True,
-                )
+                spent = f"search {run['seconds']['search']:.0f} s, evaluation {run['evaluation_s']:.0f} s of it"
+                scored = f"{run['accuracy']:.4f} of {run['baseline']:.4f} at {run['kept_macs']:.4f}"
+                print(f"{strategy}, seed {seed}: {scored}, {spent}", flush=True)
     args.output.write_text(json.dumps(record, indent=1) + "\n")
 
 

@@ -10,6 +10,7 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
+from bocr_onnx.evaluation.blas import one_thread
 from bocr_onnx.evaluation.moments import Moments, Progress, collect_moments
 from bocr_onnx.evaluation.oneshot import fit_targets, recover_oneshot
 from bocr_onnx.evaluation.patches import Affine, Floats, find_affines
@@ -79,7 +80,8 @@ class Calibration:
             return recover_sequential(
                 self.graph, self.index, self.affines, mask, self.images, seed=self.seed, progress=progress
             )
-        weights = recover_oneshot(self.graph, self.index, self.affines, self.moments, self.targets, mask)
+        with one_thread():
+            weights = recover_oneshot(self.graph, self.index, self.affines, self.moments, self.targets, mask)
         batch = self.images[:N_STATISTICS]
         if not self.graph.batch_is_symbolic() or not self.statistics:
             return weights
@@ -105,6 +107,8 @@ def calibrate(
     """
     affines = find_affines(graph, index)
     moments = {} if images is None else collect_moments(graph, affines, images, seed=seed, progress=progress)
+    with one_thread():
+        sensitivity = scan_sensitivity(graph, index, affines, moments)
     return Calibration(
         graph=graph,
         index=index,
@@ -112,7 +116,7 @@ def calibrate(
         moments=moments,
         targets=fit_targets(graph, affines, moments),
         statistics=output_statistics(graph, affines, moments),
-        sensitivity=scan_sensitivity(graph, index, affines, moments),
+        sensitivity=sensitivity,
         images=images,
         seed=seed,
     )

@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import scipy.linalg
 
+from bocr_onnx.evaluation.blas import one_thread
 from bocr_onnx.evaluation.moments import MAX_COLUMNS, N_ROWS, Progress, batch_size, whole_runs
 from bocr_onnx.evaluation.patches import (
     Affine,
@@ -155,7 +156,8 @@ def _fit(walk: _Walk, affine: Affine, n_rows: int, rng: np.random.Generator) -> 
             target = target + output_rows(node, error[i], at)
         sums.add(rows, target)
     start = to_matrix(affine, graph, cut_operand(graph, walk.index, walk.mask, affine.weight))
-    matrix, bias = sums.solve(start)
+    with one_thread():
+        matrix, bias = sums.solve(start)
     return {
         affine.weight: from_matrix(affine, graph, matrix),
         affine.bias: bias.astype(weight.dtype),

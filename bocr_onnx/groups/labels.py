@@ -50,6 +50,7 @@ class Labeller:
         slots: Integers that become the number of kept channels among their labels.
         joins: Pairs of label arrays, shape `(n,)` each, that are one channel position by position.
         freezes: What may not be cut.
+        captured: Tensors that subgraphs read.
     """
 
     graph: ModelGraph
@@ -59,6 +60,10 @@ class Labeller:
     joins: list[tuple[Labels, Labels]] = field(default_factory=list)
     freezes: list[Freeze] = field(default_factory=list)
     n_labels: int = 0
+    captured: frozenset[str] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.captured = frozenset(name for node in self.graph.nodes for name in node.captures)
 
     def fresh(self, n: int) -> Labels:
         """Returns `n` labels that nothing carries yet."""
@@ -95,7 +100,9 @@ class Labeller:
 
     def count(self, node: Node, where: int | str, position: int | None, labels: Labels) -> None:
         """Declares that an integer of a node is the number of channels kept among the labels."""
-        self.slots[Slot(node.index, where, position)] = labels
+        known = self.slots.setdefault(Slot(node.index, where, position), labels)
+        if known is not labels:
+            self.join(known, labels)
 
     def freeze(self, node: Node, labels: Labels, reason: str) -> None:
         """Keeps all channels that carry the labels, and remembers why."""

@@ -44,7 +44,7 @@ def cut_edit(graph: ModelGraph, index: GroupIndex, mask: Mask, weights: Mapping[
     attributes: dict[tuple[int, str], int | list[int]] = {}
     for slot, channels in index.slots.items():
         kept = len(kept_positions(channels, mask))
-        if kept != len(channels):
+        if kept != len(channels) or (not mask.all() and _integer(graph, slot) < 0):
             _fill_slot(graph, slot, kept, operands, attributes)
     operands.update(weights or {})
     return Edit(operands, attributes, _widths(index, mask))
@@ -100,6 +100,16 @@ def _fill_slot(
         assert isinstance(entries, list)
         entries[slot.position] = kept
         attributes[key] = entries
+
+
+def _integer(graph: ModelGraph, slot: Slot) -> int:
+    """Returns the integer of the original; a negative one counts from the end, which a cut moves."""
+    if isinstance(slot.where, int):
+        array = graph.operand((slot.node, slot.where))
+        assert array is not None and slot.position is not None
+        return int(array.reshape(-1)[slot.position])
+    value = graph.nodes[slot.node].attributes.get(slot.where, 1)
+    return int(value if slot.position is None else value[slot.position])
 
 
 def _widths(index: GroupIndex, mask: Mask) -> dict[str, dict[int, int]]:

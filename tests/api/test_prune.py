@@ -295,14 +295,14 @@ def test_a_plan_of_another_model_is_refused(pruned, tmp_path):
 
 def test_a_file_that_is_no_model(tmp_path):
     (tmp_path / "bad.onnx").write_bytes(DEMO.read_bytes()[:1000])
-    with pytest.raises(ModelError, match="bad.onnx"):
+    with pytest.raises(ModelError, match=r"bad\.onnx"):
         bocr_onnx.inspect(tmp_path / "bad.onnx")
 
 
 def test_options_are_what_run_json_holds(pruned):
     folder, _ = pruned
     record = json.loads((folder / "slim.run" / "run.json").read_text())
-    assert record.keys() == {f for f in Options.__dataclass_fields__}
+    assert record.keys() == set(Options.__dataclass_fields__)
 
 
 def test_all_deliberate_errors_are_one_family():

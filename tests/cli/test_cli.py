@@ -33,9 +33,10 @@ def test_inspect_prints_groups_and_json():
 
 def test_prune_apply_evaluate(tmp_path):
     pruned = run(
-        "prune", DEMO, "--flops", 0.5, "--data", DIGITS, "-o", "s.onnx", "--trials", 2, "--recover", "oneshot", "--json",
+        *("prune", DEMO, "--flops", 0.5, "--data", DIGITS, "-o", "s.onnx"),
+        *("--trials", 2, "--recover", "oneshot", "--json"),
         cwd=tmp_path,
-    )  # fmt: skip
+    )
     assert pruned.returncode == 0, pruned.stderr
     report = json.loads(pruned.stdout)
     assert report["proof"]["passed"]

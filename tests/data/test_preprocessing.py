@@ -42,9 +42,7 @@ def test_values_are_scaled_then_centred_then_divided() -> None:
 def test_layout_and_channel_order() -> None:
     image = colours(2, 3)
     np.testing.assert_array_equal(replace(PLAIN, layout="NHWC").apply(image), image)
-    np.testing.assert_array_equal(
-        replace(PLAIN, channels="BGR", layout="NHWC").apply(image), image[:, :, ::-1]
-    )
+    np.testing.assert_array_equal(replace(PLAIN, channels="BGR", layout="NHWC").apply(image), image[:, :, ::-1])
 
 
 def test_bgr_takes_the_mean_in_its_own_order() -> None:
@@ -105,9 +103,7 @@ def test_crop_is_central() -> None:
 
 
 def test_crop_larger_than_the_image() -> None:
-    with pytest.raises(
-        DataError, match="at least 9 x 4 for the crop of preprocessing plain, got 5 x 6"
-    ) as info:
+    with pytest.raises(DataError, match="at least 9 x 4 for the crop of preprocessing plain, got 5 x 6") as info:
         replace(GREY, crop=(9, 4)).apply(np.zeros((5, 6), np.uint8))
     assert "preset with resize and crop" in info.value.hint
 

@@ -85,10 +85,8 @@ def test_patches_times_matrix_is_the_operator(graph, images, node):
     at = draw_positions(y.shape, affine.node.op, 40, np.random.default_rng(0))
     rows = input_rows(affine.node, weight.shape[2:], x, at).astype(np.float64)
     matrix = to_matrix(affine, graph, weight)
-    if affine.depthwise:
-        got = np.einsum("nct,ct->nc", rows.reshape(len(rows), 8, 9), matrix)
-    else:
-        got = rows @ matrix.T
+    blocks = rows.reshape(len(rows), -1, affine.taps)
+    got = np.einsum("nct,ct->nc", blocks, matrix) if affine.depthwise else rows @ matrix.T
     bias = graph.operand((node, 2))
     got = got if bias is None else got + bias
     expected = y[(at.images, slice(None), *at.places)] if at.places else y[at.images]

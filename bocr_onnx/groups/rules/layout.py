@@ -17,6 +17,7 @@ import numpy as np
 from bocr_onnx.graph import Node
 from bocr_onnx.groups.labels import Axes, Labeller, Labels
 from bocr_onnx.groups.rules.registry import rule
+from bocr_onnx.groups.rules.shape import width_labels
 
 
 @rule("Transpose")
@@ -36,18 +37,18 @@ def reshape(node: Node, at: Labeller) -> None:
     """Carries labels to the axes they lie on afterwards."""
     before, after = at.shape(node.inputs[0]), at.shape(node.outputs[0])
     axes = at.read(node.inputs[0])
-    if not axes:
-        return
-    if before is None or after is None or math.prod(before) != math.prod(after) or 0 in before:
+    if axes and (before is None or after is None or math.prod(before) != math.prod(after) or 0 in before):
         at.freeze_inputs(node, "a shape is unknown")
-        return
+        axes = {}
     out: Axes = {}
     for axis, labels in axes.items():
+        assert before is not None and after is not None
         landed = _carry(axis, labels, before, after)
         if landed is None or landed[0] in out:
             at.freeze(node, labels, f"{node.op} from {before} to {after} splits or mixes the channels")
         elif node.op != "Reshape" or _follow_target(node, at, axis, *landed):
             out[landed[0]] = landed[1]
+    _freeze_other_widths(node, at, out)
     at.emit(node.outputs[0], out)
 
 
@@ -80,58 +81,44 @@ def _follow_target(node: Node, at: Labeller, axis: int, new: int, labels: Labels
         if int(target[new]) > 0 or (int(target[new]) == 0 and new != axis):
             at.count(node, 1, new, labels)
         return True
-    piece = _piece_of_concat(source, new, at)
-    if piece is not None:
-        concat, position, value = piece
-        if value is None:
+    entries = _entries(source, at)
+    if new < len(entries):
+        concat, position, within = entries[new]
+        value = at.constant(concat.inputs[position])
+        if value is not None and (value[within] != 0 or new == axis):
+            if value[within] > 0:
+                at.count(concat, position, within, labels)
             return True
-        if value > 0:
-            at.count(concat, position, 0, labels)
-        if value != 0 or new == axis:
+        counted = width_labels(concat.inputs[position], at) if value is None else None
+        if counted is not None and len(counted) == len(labels):
+            at.join(counted, labels)
             return True
     at.freeze(node, labels, "the target shape is computed in a way that does not follow the width")
     return False
 
 
-def _piece_of_concat(name: str, entry: int, at: Labeller) -> tuple[Node, int, int | None] | None:
-    """Returns which input of a shape's Concat holds an entry, and its constant value if it is one."""
+def _freeze_other_widths(node: Node, at: Labeller, landed: Axes) -> None:
+    """Freezes channels that the target shape counts where no labels have landed."""
+    index = at.graph.producer.get(node.input(1))
+    if index is None or at.graph.nodes[index].op != "Concat":
+        return
+    entry_of = {position: entry for entry, (_, position, _) in enumerate(_entries(node.input(1), at))}
+    for position, piece in enumerate(at.graph.nodes[index].inputs):
+        counted = width_labels(piece, at)
+        if counted is not None and entry_of.get(position) not in landed:
+            at.freeze(node, counted, "their number is part of a target shape on whose axis they do not lie")
+
+
+def _entries(name: str, at: Labeller) -> list[tuple[Node, int, int]]:
+    """Returns what holds each entry of a shape: (Concat, its input, entry of that); empty where it is not known."""
     index = at.graph.producer.get(name)
     if index is None or at.graph.nodes[index].op != "Concat":
-        return None
+        return []
     concat = at.graph.nodes[index]
-    start = 0
-    for position, piece in enumerate(concat.inputs):
-        shape = at.shape(piece)
-        if shape is None or len(shape) != 1:
-            return None
-        if start <= entry < start + shape[0]:
-            value = at.constant(piece)
-            if value is None:
-                return (concat, position, None) if _is_labelled_width(piece, at) else None
-            return (concat, position, int(value[0])) if shape[0] == 1 else None
-        start += shape[0]
-    return None
-
-
-def _is_labelled_width(name: str, at: Labeller) -> bool:
-    """Returns whether a shape entry is read off a labelled axis by Shape and Gather, and so follows by itself."""
-    for _ in range(4):
-        index = at.graph.producer.get(name)
-        if index is None:
-            return False
-        node = at.graph.nodes[index]
-        if node.op == "Gather":
-            position = at.constant(node.inputs[1])
-            source = at.graph.producer.get(node.inputs[0])
-            if position is None or position.size != 1 or source is None or at.graph.nodes[source].op != "Shape":
-                return False
-            shaped = at.graph.nodes[source].inputs[0]
-            rank = len(at.shape(shaped) or ())
-            return rank > 0 and int(position.reshape(-1)[0]) % rank in at.read(shaped)
-        if node.op not in ("Unsqueeze", "Squeeze", "Cast", "Identity", "Reshape"):
-            return False
-        name = node.inputs[0]
-    return False
+    shapes = [at.shape(piece) for piece in concat.inputs]
+    if any(s is None or len(s) != 1 for s in shapes):
+        return []
+    return [(concat, i, k) for i, s in enumerate(shapes) for k in range((s or (0,))[0])]
 
 
 @rule("Concat")

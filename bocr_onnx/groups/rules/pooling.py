@@ -18,5 +18,7 @@ def pooling(node: Node, at: Labeller) -> None:
         if axis > 1:
             at.freeze(node, labels, "the channels lie on an axis that is pooled")
     at.emit(node.outputs[0], {axis: labels for axis, labels in axes.items() if axis <= 1})
-    if len(node.outputs) > 1 and 1 in axes and at.graph.readers.get(node.outputs[1]):
+    indices = node.outputs[1] if len(node.outputs) > 1 else ""
+    read = at.graph.readers.get(indices) or indices in at.graph.outputs or indices in at.captured
+    if indices and read and 1 in axes:
         at.freeze(node, axes[1], "the indices of MaxPool count channels")

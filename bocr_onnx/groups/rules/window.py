@@ -32,12 +32,13 @@ def slice_(node: Node, at: Labeller) -> None:
         begin, stop, _ = slice(start, end, step).indices(len(labels))
         if (begin, stop, step) == (0, len(labels), 1):
             out[axis] = labels
-        elif step == 1 and at.graph.opset >= 10 and begin < stop:
-            at.count(node, 1, position, labels[:begin])
-            at.count(node, 2, position, labels[:stop])
+        elif step == 1 and begin < stop:
+            starts, ends = ("starts", "ends") if at.graph.opset < 10 else (1, 2)
+            at.count(node, starts, position, labels[:begin])
+            at.count(node, ends, position, labels[:stop])
             out[axis] = labels[begin:stop]
         else:
-            at.freeze(node, labels, "Slice takes channels with a step")
+            at.freeze(node, labels, "Slice takes channels with a step, or none")
     at.emit(node.outputs[0], out)
 
 
@@ -62,7 +63,7 @@ def _window(node: Node, at: Labeller, rank: int) -> dict[int, tuple[int, int, in
     }
 
 
-@rule("Pad")
+@rule("Pad", opset=(2, 1_000))
 def pad(node: Node, at: Labeller) -> None:
     """Lays fresh labels before and behind the window."""
     shape = at.shape(node.inputs[0])
