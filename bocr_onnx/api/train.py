@@ -12,7 +12,6 @@ from onnx import ModelProto
 from bocr_onnx.api.images import ModelData, load_images
 from bocr_onnx.api.progress import Progress
 from bocr_onnx.data import Samples, Split
-from bocr_onnx.data.augmentation import Augmentation
 from bocr_onnx.evaluation import distortion, predict, run_once, score_outputs
 from bocr_onnx.graph import Array, ModelGraph, from_proto
 from bocr_onnx.training import FinetuneSettings, OnnxModule, check_agreement, finetune
@@ -57,7 +56,7 @@ def finetune_slim(
             images,
             split.training.labels,
             settings=FinetuneSettings(epochs=epochs, seed=seed),
-            augmentation=Augmentation(),
+            augmentation=data.preprocessing.augment,
             on_step=lambda step: update(step.step, step.n_steps),
             validate=_validation(graph, split.score, score_images, reference),
         )
