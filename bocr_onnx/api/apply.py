@@ -91,7 +91,7 @@ def apply(model: str | Path, plan: str | Path, output: str | Path) -> Applied:
     index = build_index(graph)
     mask = read_plan(plan, graph, index).mask(index)
     slim = cut(graph, index, mask)
-    proof = prove(graph, index, mask, slim, run_once)
+    proof = prove(graph, index, mask, slim, run_once, weights={})
     save(slim, path, external=graph.external)
     cost = build_cost_model(graph, index)
     return Applied(str(path), cost.cost(cost.full), measured_cost(slim), proof)

@@ -127,7 +127,7 @@ def build_cost_model(graph: ModelGraph, index: GroupIndex) -> CostModel:
     weighted = {node.index: t for node in graph.nodes if (t := _macs_term(graph, index, node, form)) is not None}
     stored = _stored(graph)
     sizes = _terms(
-        [form.term(1.0, graph.constants[name].shape, index.slices.get(at, {})) for name, at in stored.items()],
+        [form.term(1.0, graph.shapes[_read(graph, at)], index.slices.get(at, {})) for at in stored.values()],
         n_groups,
     )
     floating = np.array([graph.constants[name].dtype.kind == "f" for name in stored], dtype=np.float64)
@@ -203,4 +203,20 @@ def _stored(graph: ModelGraph) -> dict[str, Operand]:
     """Returns the constants that lie in the file, each with the operand that says how it is cut."""
     names = {t.name for t in graph.proto.graph.initializer}
     names |= {n.outputs[0] for n in graph.nodes if n.op == "Constant"}
-    return {name: graph.readers[name][0] for name in graph.constants if name in names and name in graph.readers}
+    return {name: _cut_at(graph, name) for name in graph.constants if name in names and name in graph.readers}
+
+
+def _read(graph: ModelGraph, at: Operand) -> str:
+    return graph.nodes[at[0]].inputs[at[1]]
+
+
+def _cut_at(graph: ModelGraph, name: str) -> Operand:
+    """Returns where a constant is read in the end, behind what only moves it (Identity, Transpose, Reshape)."""
+    at = graph.readers[name][0]
+    moved = graph.nodes[at[0]].outputs[0]
+    while moved in graph.readers and moved in graph.constants:
+        if graph.constants[moved].size != graph.constants[name].size:
+            break
+        at = graph.readers[moved][0]
+        moved = graph.nodes[at[0]].outputs[0]
+    return at

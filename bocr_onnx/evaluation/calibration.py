@@ -28,6 +28,15 @@ Weights = dict[Operand, Array]
 N_STATISTICS = 200
 """Images whose batch statistics are taken per trial."""
 
+N_SCAN = 200
+"""Images of the sensitivity scan."""
+
+SCAN_RATIOS = (0.5, 0.75)
+"""Keep ratios at which each group is cut alone."""
+
+MAX_BEND = 10.0
+"""The two factors of a group differ by this at most; beyond it the smaller distortion is rounding."""
+
 
 @dataclass(frozen=True, slots=True)
 class Calibration:
@@ -66,6 +75,11 @@ class Calibration:
             mask[group.start + order[: int(width)]] = True
         return mask
 
+    def fit(self, mask: Mask) -> Weights:
+        """Returns the weights of the closed-form fit alone, in slim shape."""
+        with one_thread():
+            return recover_oneshot(self.graph, self.index, self.affines, self.moments, self.targets, mask)
+
     def recover(self, mask: Mask, recovery: Recovery, progress: Progress | None = None) -> Weights:
         """Returns the weights of the slim model after recovery, in slim shape.
 
@@ -80,8 +94,7 @@ class Calibration:
             return recover_sequential(
                 self.graph, self.index, self.affines, mask, self.images, seed=self.seed, progress=progress
             )
-        with one_thread():
-            weights = recover_oneshot(self.graph, self.index, self.affines, self.moments, self.targets, mask)
+        weights = self.fit(mask)
         batch = self.images[:N_STATISTICS]
         if not self.graph.batch_is_symbolic() or not self.statistics:
             return weights
@@ -125,30 +138,40 @@ def calibrate(
 def weigh_curves(calibration: Calibration, *, progress: Progress | None = None) -> Calibration:
     """Returns the calibration with every error curve scaled to what the group does to the model's output.
 
-    The closed form knows a group's error at its consumers, not how far it travels. So every group is halved once,
-    alone, recovered in one shot, and its curve is scaled to the distortion of the output it causes there.
+    The closed form knows a group's error at its consumers, not how far it travels. So every group is cut alone, to
+    half and to three quarters, recovered in one shot, and its curve is scaled to the distortion of the output that
+    causes; between and beyond the two the factor is interpolated geometrically. Statistics are not restored here:
+    their sampling noise would drown groups that hardly matter.
 
     Args:
         calibration: With images.
         progress: Told after each group.
     """
-    images = calibration.images
-    if images is None:
+    if calibration.images is None:
         return calibration
-    images = images[:N_STATISTICS]
-    graph, index = calibration.graph, calibration.index
-    reference = predict(graph, graph.proto, images)
-    full = np.array([g.n_channels for g in index.groups], dtype=np.int64)
+    images = calibration.images[:N_SCAN]
+    reference = predict(calibration.graph, calibration.graph.proto, images)
     curves = []
     for i, curve in enumerate(calibration.sensitivity.curves):
-        widths = full.copy()
-        widths[i] = max(1, full[i] // 2)
-        mask = calibration.mask(widths)
-        outputs = predict(graph, cut(graph, index, mask, calibration.recover(mask, "oneshot")), images)
-        curves.append(curve * distortion(outputs, reference) / max(float(curve[widths[i]]), 1e-12))
+        factors = [_travel(calibration, i, ratio, images, reference) for ratio in SCAN_RATIOS]
+        factors[1] = float(np.clip(factors[1], factors[0] / MAX_BEND, factors[0] * MAX_BEND))
+        ratios = np.arange(len(curve)) / (len(curve) - 1)
+        scaled = curve * np.exp(np.interp(ratios, SCAN_RATIOS, np.log(factors)))
+        curves.append(np.maximum.accumulate(scaled[::-1])[::-1])
         if progress:
-            progress(i + 1, len(full))
+            progress(i + 1, len(calibration.index.groups))
     return replace(calibration, sensitivity=replace(calibration.sensitivity, curves=tuple(curves)))
+
+
+def _travel(calibration: Calibration, group: int, ratio: float, images: Array, reference: Array) -> float:
+    """Returns the distortion of the output per unit of error at the consumers, when one group is cut alone."""
+    graph, index = calibration.graph, calibration.index
+    widths = np.array([g.n_channels for g in index.groups], dtype=np.int64)
+    widths[group] = max(1, round(ratio * float(widths[group])))
+    mask = calibration.mask(widths)
+    outputs = predict(graph, cut(graph, index, mask, calibration.fit(mask)), images)
+    error = float(calibration.sensitivity.curves[group][widths[group]])
+    return max(distortion(outputs, reference), 1e-9) / max(error, 1e-9)
 
 
 @dataclass(frozen=True, slots=True)

@@ -111,11 +111,11 @@ def _fold_shape(node: Node, known: Knowledge) -> bool:
 def _is_small(
     node: Node, feeds: dict[str, Any], known: Knowledge, proto: onnx.NodeProto, opsets: dict[str, int]
 ) -> bool:
-    if node.op not in _GENERATORS:
-        return True
     types = _infer_types(node, proto, opsets, known)
     dims = [d for t in types.values() for d in t.tensor_type.shape.dim]
     if not types or any(not d.HasField("dim_value") for d in dims):
+        if node.op not in _GENERATORS:
+            return True
         return sum(np.asarray(v).size for v in feeds.values()) < 1 << 16 and node.op != "ConstantOfShape"
     return all(
         np.prod([float(d.dim_value) for d in t.tensor_type.shape.dim]) <= MAX_FOLDED_ELEMENTS for t in types.values()

@@ -210,7 +210,11 @@ def _captures(node: NodeProto) -> tuple[str, ...]:
 def _named(protos: list[NodeProto]) -> Iterator[Node]:
     count = Counter(p.name for p in protos)
     for index, proto in enumerate(protos):
-        name = proto.name if proto.name and count[proto.name] == 1 else f"{proto.op_type}_{index}"
+        name = proto.name
+        if not name or count[name] > 1:
+            name = f"{proto.op_type}_{index}"
+            while name in count:
+                name += "_"
         yield Node(
             index=index,
             name=name,

@@ -82,20 +82,23 @@ def save(proto: ModelProto, path: str | Path, *, external: bool = False) -> Path
     copy = ModelProto()
     copy.CopyFrom(proto)
     location = f"{path.name}.data"
-    with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}.") as folder:
-        made = Path(folder) / path.name
-        onnx.save_model(
-            copy,
-            str(made),
-            save_as_external_data=True,
-            all_tensors_to_one_file=True,
-            location=location,
-            size_threshold=EXTERNAL_THRESHOLD_BYTES,
-        )
-        data = made.with_name(location)
-        if data.exists():
-            data.replace(path.with_name(location))
-        made.replace(path)
+    try:
+        with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}.") as folder:
+            made = Path(folder) / path.name
+            onnx.save_model(
+                copy,
+                str(made),
+                save_as_external_data=True,
+                all_tensors_to_one_file=True,
+                location=location,
+                size_threshold=EXTERNAL_THRESHOLD_BYTES,
+            )
+            data = made.with_name(location)
+            if data.exists():
+                data.replace(path.with_name(location))
+            made.replace(path)
+    except OSError as error:
+        raise OutputError(f"{path} must be writable, got {error.strerror}") from error
     return path
 
 

@@ -121,8 +121,8 @@ def build_index(graph: ModelGraph) -> GroupIndex:
         ... <ir_version: 8, opset_import: ["" : 17]>
         ... tiny (float[N, 3] x) => (float[N, 2] y)
         ... <float[3, 8] a, float[8, 2] b> { h = MatMul(x, a)  r = Relu(h)  y = MatMul(r, b) }''')
-        >>> for name, shape in (("a", (3, 8)), ("b", (8, 2))):
-        ...     proto.graph.initializer.append(onnx.numpy_helper.from_array(np.ones(shape, np.float32), name))
+        >>> ones = (("a", np.ones((3, 8), np.float32)), ("b", np.ones((8, 2), np.float32)))
+        >>> proto.graph.initializer.extend([onnx.numpy_helper.from_array(array, name) for name, array in ones])
         >>> [(g.name, g.n_channels) for g in build_index(from_proto(proto)).groups]
         [('MatMul_0', 8)]
     """

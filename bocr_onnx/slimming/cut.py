@@ -67,8 +67,8 @@ def cut(graph: ModelGraph, index: GroupIndex, mask: Mask, weights: Mapping[Opera
         ... <ir_version: 8, opset_import: ["" : 17]>
         ... tiny (float[N, 3] x) => (float[N, 2] y)
         ... <float[3, 8] a, float[8, 2] b> { h = MatMul(x, a)  r = Relu(h)  y = MatMul(r, b) }''')
-        >>> for name, shape in (("a", (3, 8)), ("b", (8, 2))):
-        ...     proto.graph.initializer.append(onnx.numpy_helper.from_array(np.ones(shape, np.float32), name))
+        >>> ones = (("a", np.ones((3, 8), np.float32)), ("b", np.ones((8, 2), np.float32)))
+        >>> proto.graph.initializer.extend([onnx.numpy_helper.from_array(array, name) for name, array in ones])
         >>> graph = from_proto(proto)
         >>> slim = cut(graph, build_index(graph), np.arange(8) < 5)
         >>> [tuple(t.dims) for t in slim.graph.initializer]
@@ -106,7 +106,8 @@ def _integer(graph: ModelGraph, slot: Slot) -> int:
     """Returns the integer of the original; a negative one counts from the end, which a cut moves."""
     if isinstance(slot.where, int):
         array = graph.operand((slot.node, slot.where))
-        assert array is not None and slot.position is not None
+        assert array is not None
+        assert slot.position is not None
         return int(array.reshape(-1)[slot.position])
     value = graph.nodes[slot.node].attributes.get(slot.where, 1)
     return int(value if slot.position is None else value[slot.position])

@@ -140,12 +140,12 @@ def read_plan(path: str | Path, graph: ModelGraph, index: GroupIndex) -> Plan:
         file = PlanFile.model_validate(record)
     except (OSError, UnicodeDecodeError) as error:
         raise PlanError(f"plan {path} must be a readable file, got: {error}") from error
-    except (json.JSONDecodeError, RecursionError) as error:
-        raise PlanError(f"plan {path} must be JSON, got: {error}") from error
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(p).rstrip("_") for p in first["loc"])
         raise PlanError(f"plan {path}: {where or 'the file'} is wrong: {first['msg']}") from error
+    except (ValueError, RecursionError) as error:  # not JSON, or an integer of thousands of digits
+        raise PlanError(f"plan {path} must be JSON, got: {error}") from error
     if file.model_sha256 != graph.sha256:
         raise PlanError(
             f"plan {path} must belong to {graph.label} (sha256 {graph.sha256[:12]}...), "

@@ -71,10 +71,11 @@ def masked_original(graph: ModelGraph, index: GroupIndex, mask: Mask, weights: M
     wide = apply_edit(graph, Edit(widen(graph, index, mask, weights)))
     masks = {}
     for (node, position), (axis, kept) in masked_reads(graph, index, mask).items():
-        shape = graph.shapes[graph.nodes[node].inputs[position]]
-        ones = np.zeros(shape[axis], dtype=np.float32)
+        read, weight = graph.nodes[node].inputs[position], graph.nodes[node].inputs[1]
+        rank = len(graph.shapes[read]) if read in graph.shapes else len(graph.shapes[weight])
+        ones = np.zeros(len(index.axes[read][axis]), dtype=np.float32)
         ones[kept] = 1
-        masks[(node, position)] = (axis - len(shape), ones)
+        masks[(node, position)] = (axis - rank, ones)
     outputs = {next(o for o in node.outputs if o): node.index for node in graph.nodes}
     return with_masks(wide, outputs, masks)
 
@@ -86,6 +87,7 @@ def prove(
     slim: ModelProto,
     run: Run,
     *,
+    weights: Mapping[Operand, Array] | None = None,
     batch: int = 2,
     seed: int = 0,
 ) -> Proof:
@@ -97,17 +99,21 @@ def prove(
         mask: Which channels stay.
         slim: The slim model, its weights changed by recovery or training or not.
         run: Runs a model.
+        weights: All that recovery or training has set, as handed to `cut`; None where any weight may be new, and then
+            the proof is one of the structure only.
         batch: Used where the model leaves its batch open.
         seed: Of the random inputs.
 
     Raises:
         ProofError: The slim model is invalid, does not run, or differs from the masked original.
     """
-    weights = changed_operands(graph, index, mask, _check_valid(graph, slim))
+    changed = changed_operands(graph, index, mask, _check_valid(graph, slim))
+    if weights is not None:
+        _check_declared(graph, changed, weights)
     feeds = random_feeds(graph, batch=batch, seed=seed)
     inside = _witnesses(graph, index, mask)
     try:
-        expected = run(with_outputs(masked_original(graph, index, mask, weights), inside), feeds)
+        expected = run(with_outputs(masked_original(graph, index, mask, changed), inside), feeds)
         got = run(with_outputs(slim, inside), feeds)
     except Exception as error:
         raise ProofError(f"the slim model of {graph.label} must run, got: {error}") from error
@@ -119,6 +125,17 @@ def prove(
             hint="This is a bug of bocr-onnx: please report it with the model. --freeze PATTERN leaves groups alone.",
         )
     return proof
+
+
+def _check_declared(graph: ModelGraph, changed: Mapping[Operand, Array], weights: Mapping[Operand, Array]) -> None:
+    for at, array in changed.items():
+        if at not in weights or not np.array_equal(array, weights[at].astype(array.dtype), equal_nan=True):
+            node = graph.nodes[at[0]]
+            raise ProofError(
+                f"the slim model of {graph.label} must carry the original's kept weights, got others at node "
+                f"{node.name!r}, input {at[1]} ({node.input(at[1]) or 'added'!r}); nothing was written",
+                hint="This is a bug of bocr-onnx: please report it with the model.",
+            )
 
 
 def _witnesses(graph: ModelGraph, index: GroupIndex, mask: Mask) -> list[str]:
@@ -143,11 +160,13 @@ def compare(expected: list[Array], got: list[Array]) -> Proof:
             continue
         wide_a, wide_b = a.astype(np.float64), b.astype(np.float64)
         same = np.isclose(wide_a, wide_b, rtol=0, atol=0, equal_nan=True)
-        difference = float(np.max(np.where(same, 0.0, np.abs(wide_a - wide_b))))
+        with np.errstate(invalid="ignore"):  # inf - inf, which `same` takes out
+            difference = float(np.max(np.where(same, 0.0, np.abs(wide_a - wide_b))))
         finite = np.abs(wide_a[np.isfinite(wide_a)])
         scale = max(float(finite.max()) if finite.size else 0.0, 1e-12)
+        difference = difference if np.isfinite(difference) else float("inf")
         absolute = max(absolute, difference)
-        relative = max(relative, difference / scale if np.isfinite(difference) else float("inf"))
+        relative = max(relative, difference / scale)
     narrow = any(a.dtype.itemsize <= 2 and a.dtype.kind == "f" for a in expected)
     return Proof(absolute, relative, TOLERANCE_16_BIT if narrow else TOLERANCE)
 

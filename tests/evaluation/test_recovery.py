@@ -231,11 +231,16 @@ def test_weighed_curves_know_how_far_an_error_travels(calibration):
     weighed = weigh_curves(calibration)
     before, after = calibration.sensitivity, weighed.sensitivity
     assert all(np.array_equal(a, b) for a, b in zip(before.ranked, after.ranked, strict=True))
-    shapes = [a / max(a[0], 1e-12) for a in after.curves]
-    for old, shape in zip(before.curves, shapes, strict=True):
-        np.testing.assert_allclose(shape, old / old[0], atol=1e-9)
-    halves = [c[len(c) // 2] for c in after.curves]
-    assert max(halves) > 0
+    graph, index = calibration.graph, calibration.index
+    reference = predict(graph, graph.proto, calibration.images)
+    for number, curve in enumerate(after.curves):
+        assert curve[-1] == 0
+        assert np.all(np.diff(curve) <= 0)
+        widths = np.array([g.n_channels for g in index.groups])
+        widths[number] //= 2
+        mask = calibration.mask(widths)
+        outputs = predict(graph, cut(graph, index, mask, calibration.fit(mask)), calibration.images)
+        assert curve[widths[number]] == pytest.approx(distortion(outputs, reference), rel=1e-3)
 
 
 def test_same_seed_same_calibration(graph, images):

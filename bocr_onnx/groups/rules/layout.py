@@ -42,7 +42,8 @@ def reshape(node: Node, at: Labeller) -> None:
         axes = {}
     out: Axes = {}
     for axis, labels in axes.items():
-        assert before is not None and after is not None
+        assert before is not None
+        assert after is not None
         landed = _carry(axis, labels, before, after)
         if landed is None or landed[0] in out:
             at.freeze(node, labels, f"{node.op} from {before} to {after} splits or mixes the channels")

@@ -1,7 +1,7 @@
 """Operators that read only the shape: the channels they count may be cut, the count follows by itself.
 
-    Shape -> Gather -> Unsqueeze -> Concat -> Reshape      the width may follow: `layout.reshape` decides
-    anything else                                          arithmetic on the width: the channels are frozen
+Shape -> Gather -> Unsqueeze -> Concat -> Reshape      the width may follow: `layout.reshape` decides
+anything else                                          arithmetic on the width: the channels are frozen
 """
 
 from __future__ import annotations

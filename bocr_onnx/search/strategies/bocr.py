@@ -55,16 +55,13 @@ def propose(problem: Problem, trials: tuple[Trial, ...]) -> tuple[Widths, str] |
 
 
 def _starts(problem: Problem) -> list[tuple[Widths, str]]:
-    """Returns the first policies: sensitive allocations of three sharpnesses, uniform, two ramps over depth."""
+    """Returns the first policies: allocations on the error curves in three sharpnesses, and uniform."""
     space = problem.space
-    ramp = np.linspace(-1.0, 1.0, len(space.full)) if len(space.full) > 1 else np.zeros(len(space.full))
     points: list[tuple[Point, str]] = [
         (allocate(problem) / space.full, "sensitivity"),
         (allocate(problem, 0.7) / space.full, "sensitivity, flatter"),
         (allocate(problem, 1.5) / space.full, "sensitivity, sharper"),
         (np.full(len(space.full), 0.5), "uniform"),
-        (1 / (1 + np.exp(-ramp)), "ramp up"),
-        (1 / (1 + np.exp(ramp)), "ramp down"),
     ]
     starts: list[tuple[Widths, str]] = []
     for point, origin in points[: max(1, problem.n_trials // 2)]:

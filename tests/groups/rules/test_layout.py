@@ -55,9 +55,7 @@ def test_reshape_into_gemm_with_a_computed_target(last: list[int]) -> None:
 def test_reshape_to_a_target_that_reads_the_width_off_the_tensor() -> None:
     nodes = """s = Shape(r) n = Gather(s, zero) u = Unsqueeze(n, first)
         q = Gather(s, one) v = Unsqueeze(q, first) t = Concat <axis = 0> (u, v, k) p = Reshape(r, t) f = Flatten(p)"""
-    graph = build(
-        into_gemm(nodes), zero=np.array(0, np.int64), one=np.array(1, np.int64), first=[0], k=[16], **FLAT
-    )
+    graph = build(into_gemm(nodes), zero=np.array(0, np.int64), one=np.array(1, np.int64), first=[0], k=[16], **FLAT)
     assert_flat(check(graph))
 
 

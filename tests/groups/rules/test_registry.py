@@ -21,7 +21,7 @@ def test_a_rule_is_found_by_domain_operator_and_opset() -> None:
     [("LRN <size = 3>", "ai.onnx.LRN"), ("acme.Mix", "acme.Mix"), ("MeanVarianceNormalization", None)],
 )
 def test_what_has_no_rule_is_refused_and_the_rest_is_cut(op: str, name: str | None) -> None:
-    kind = op.split()[0].split(".")[-1]
+    kind = op.split(maxsplit=1)[0].rsplit(".", maxsplit=1)[-1]
     graph = build(
         f"""<ir_version: 8, opset_import: ["" : 17, "acme" : 1]>
         m (float[N, 3, 4, 4] x) => (float[N, 2, 4, 4] y, float[N, 6, 4, 4] z) {{

@@ -5,7 +5,7 @@ import pytest
 
 from bocr_onnx.groups import build_index
 from bocr_onnx.slimming import cut
-from tests.oracle import build, check, random_mask, reasons, widths
+from tests.oracle import build, check, reasons, widths
 
 MAX = np.iinfo(np.int64).max
 STAGES = {"W": (4, 3, 3, 3), "B": (8, 4, 3, 3), "V": (2, 8, 1, 1)}

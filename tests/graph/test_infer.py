@@ -1,0 +1,119 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from tests.oracle import build
+
+
+def test_what_follows_from_shapes_alone_is_a_value_and_no_constant() -> None:
+    graph = build(
+        """m (float[N, 3, 4, 4] x) => (float[N, 48] y) {
+            s = Shape(x)
+            n = Gather(s, zero)
+            u = Unsqueeze(n, first)
+            t = Concat <axis = 0> (u, rest)
+            y = Reshape(x, t)
+        }""",
+        zero=np.array(0, np.int64),
+        first=[0],
+        rest=[-1],
+    )
+    assert {k: v.tolist() for k, v in graph.values.items()} == {"s": [1, 3, 4, 4], "n": 1, "u": [1], "t": [1, -1]}
+    assert set(graph.constants) == {"zero", "first", "rest"}
+    assert graph.shapes["y"] == (1, 48)
+
+
+def test_what_follows_from_constants_alone_is_a_constant() -> None:
+    graph = build(
+        """m (float[N, 3] x) => (float[N, 6] y) {
+            i = Identity(A)
+            t = Transpose(i)
+            two = Constant <value_float = 2.0> ()
+            w = Mul(t, two)
+            s = Shape(A)
+            y = MatMul(x, w)
+        }""",
+        A=(6, 3),
+    )
+    assert np.array_equal(graph.constants["i"], graph.constants["A"])
+    assert np.array_equal(graph.constants["w"], 2 * graph.constants["A"].T)
+    assert graph.constants["s"].tolist() == [6, 3]
+    assert graph.values == {}
+    assert graph.shapes["y"] == (1, 6)
+
+
+@pytest.mark.parametrize(("window", "found"), [("start = 1, end = 3", [3, 4]), ("start = -2", [4, 5]), ("end = -3", [1])])
+def test_a_window_of_a_shape(window: str, found: list[int]) -> None:
+    graph = build(f"m (float[N, 3, 4, 5] x) => (int64[K] y) {{ y = Shape <{window}> (x) }}")
+    assert graph.values["y"].tolist() == found
+
+
+def test_constant_of_shape_is_filled() -> None:
+    graph = build("m (float[N] x) => (float[2, 3] y) { y = ConstantOfShape(k) }", k=[2, 3])
+    assert graph.constants["y"].tolist() == [[0, 0, 0], [0, 0, 0]]
+
+
+HUGE = [1 << 20, 1 << 20]
+BOMBS = {
+    "ConstantOfShape": "y = ConstantOfShape(k)",
+    "Expand": "y = Expand(one, k)",
+    "Tile": "y = Tile(one, k)",
+    "Add": "a = Expand(one, rows) b = Expand(one, columns) y = Add(a, b)",
+    "MatMul": "a = Expand(one, rows) b = Expand(one, columns) y = MatMul(a, b)",
+}
+
+
+@pytest.mark.parametrize("bomb", BOMBS)
+def test_a_terabyte_is_not_computed(bomb: str) -> None:
+    """An untrusted file may ask for any size; two small factors are enough."""
+    text = f"m (float[N] x) => (float[1048576, 1048576] y) {{ {BOMBS[bomb]} }}"
+    constants = {"k": HUGE, "one": np.ones((1, 1), np.float32), "rows": [1 << 20, 1], "columns": [1, 1 << 20]}
+    graph = build(text, **{k: v for k, v in constants.items() if k in text})
+    assert "y" not in graph.constants
+    assert graph.shapes["y"] == (1 << 20, 1 << 20)
+
+
+def test_a_custom_operator_leaves_shapes_unknown_but_not_those_beside_it() -> None:
+    graph = build(
+        """<ir_version: 8, opset_import: ["" : 17, "acme" : 1]>
+        m (float[N, 3] x) => (float[N, 3] y, float[N, 3] w) { q = acme.Mystery(x) y = Relu(q) w = Neg(x) }"""
+    )
+    assert "q" not in graph.shapes
+    assert "y" not in graph.shapes
+    assert graph.shapes["w"] == (1, 3)
+
+
+def test_random_numbers_are_no_constants() -> None:
+    graph = build("m (float[2] x) => (float[2] y) { r = RandomNormal <shape = [2]> () y = Add(x, r) }")
+    assert "r" not in graph.constants
+    assert graph.shapes["y"] == (2,)
+
+
+def test_dequantized_weights_are_left_where_they_are() -> None:
+    graph = build(
+        "m (float[N, 2] x) => (float[N, 2] y) { w = DequantizeLinear(q, s) y = MatMul(x, w) }",
+        q=np.array([[1, 2], [3, 4]], np.int8),
+        s=np.array(0.5, np.float32),
+    )
+    assert "w" not in graph.constants
+    assert graph.shapes["w"] == (2, 2)
+
+
+def test_a_subgraph_leaves_its_shapes_unknown() -> None:
+    graph = build(
+        """m (float[2] x, bool b) => (float[2] y) {
+            q = If (b) <
+                then_branch = t () => (float[2] a) { a = Relu(x) },
+                else_branch = e () => (float[2] a) { a = Neg(x) }
+            >
+            y = Relu(q)
+        }"""
+    )
+    assert "q" not in graph.shapes
+
+
+def test_the_folding_of_an_operator_that_cannot_be_evaluated_is_no_error() -> None:
+    graph = build("m (float[2] x) => (float[2] y) { r = Reshape(k, bad) y = Relu(x) }", k=(4,), bad=[3, 7])
+    assert "r" not in graph.constants
+    assert graph.shapes["y"] == (2,)
