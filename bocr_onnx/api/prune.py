@@ -15,10 +15,10 @@ from bocr_onnx.api.emit import Emission, emit
 from bocr_onnx.api.images import ModelData, check_chance, check_labels, fit_images, load_images, own_answers
 from bocr_onnx.api.inspection import inspect_graph, match_groups
 from bocr_onnx.api.progress import Progress, Silent
-from bocr_onnx.api.rundir import RunDir, default_output, open_run_dir
+from bocr_onnx.api.rundir import RunDir, default_output, default_run_dir
 from bocr_onnx.cost import CostModel, build_cost_model
 from bocr_onnx.data import Split, open_data, split
-from bocr_onnx.errors import UsageError
+from bocr_onnx.errors import ResumeError, UsageError
 from bocr_onnx.evaluation import (
     Calibration,
     PolicyScorer,
@@ -105,6 +105,7 @@ class _Run:
     progress: Progress
     output: Path
     run_dir: RunDir
+    resuming: bool
     seconds: dict[str, float] = field(default_factory=dict)
 
 
@@ -201,7 +202,7 @@ def prune(
     if resume is not None:
         options = replace(_resumed(Path(resume), options), model=str(model))
         run_dir = resume
-    run = _prepare(options, run_dir, progress or Silent())
+    run = _prepare(options, run_dir, progress or Silent(), resuming=resume is not None)
     return _with_data(run) if options.data else _without_data(run)
 
 
@@ -222,7 +223,7 @@ def _resumed(path: Path, asked: Options) -> Options:
     return replace(stored, output=asked.output or stored.output)
 
 
-def _prepare(options: Options, run_dir: str | Path | None, progress: Progress) -> _Run:
+def _prepare(options: Options, run_dir: str | Path | None, progress: Progress, *, resuming: bool) -> _Run:
     _check(options)
     graph = load(options.model)
     path = Path(options.model)
@@ -234,7 +235,8 @@ def _prepare(options: Options, run_dir: str | Path | None, progress: Progress) -
     space = build_space(index, grid=options.round_to or AUTO_GRID, frozen=match_groups(index, options.freeze))
     projection = Projection(space, cost, Budget(options.flops, options.params, options.size))
     projection.budget.check_reachable(cost, space)
-    return _Run(options, graph, index, cost, projection, progress, output, open_run_dir(run_dir, output, options))
+    folder = RunDir(run_dir if run_dir is not None else default_run_dir(output))
+    return _Run(options, graph, index, cost, projection, progress, output, folder, resuming)
 
 
 def _check(options: Options) -> None:
@@ -262,6 +264,7 @@ def _check(options: Options) -> None:
 
 
 def _without_data(run: _Run) -> Report:
+    run.run_dir.create(run.options)
     calibration = calibrate(run.graph, run.index, None, seed=run.options.seed)
     problem = _problem(run, calibration)
     proposal = find_strategy(run.options.strategy)(problem, ())
@@ -273,6 +276,7 @@ def _without_data(run: _Run) -> Report:
 
 def _with_data(run: _Run) -> Report:
     images = _load(run)
+    run.run_dir.create(run.options)
     options, start = run.options, time.perf_counter()
     with run.progress.task("Measuring the original on recovery images") as update:
         calibration = calibrate(run.graph, run.index, images.recovery, seed=options.seed, progress=update)
@@ -338,7 +342,7 @@ def _search(run: _Run, calibration: Calibration, scorer: PolicyScorer, images: _
         proposal = strategy(problem, ())
         assert proposal is not None
         return SearchResult((), (proposal[0],))
-    journal = Journal(run.run_dir.journal, _header(run, images))
+    journal = _open_journal(run, _header(run, images))
     if journal.trials:
         run.progress.note(f"continuing behind {len(journal.trials)} finished trials")
 
@@ -359,6 +363,17 @@ def _search(run: _Run, calibration: Calibration, scorer: PolicyScorer, images: _
     if result.interrupted:
         raise KeyboardInterrupt
     return result
+
+
+def _open_journal(run: _Run, header: dict[str, Any]) -> Journal:
+    """Returns the journal; without --resume, one of another search is set aside and not continued."""
+    try:
+        return Journal(run.run_dir.journal, header)
+    except ResumeError:
+        if run.resuming:
+            raise
+    run.run_dir.set_journal_aside()
+    return Journal(run.run_dir.journal, header)
 
 
 def _header(run: _Run, images: _Images) -> dict[str, Any]:

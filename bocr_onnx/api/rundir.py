@@ -14,14 +14,33 @@ OptionsType = TypeVar("OptionsType")
 
 
 class RunDir:
-    """Names the files of a run.
+    """The folder of a run; nothing is written before `create`.
 
     Args:
         path: The folder.
     """
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path)
+
+    def create(self, options: Any) -> None:
+        """Makes the folder where it does not exist, and writes the options into it.
+
+        Args:
+            options: A dataclass.
+
+        Raises:
+            OutputError: The folder cannot be made or written.
+        """
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise OutputError(f"run directory {self.path} must be a folder, got {error.strerror}") from error
+        write_text(self.options, json.dumps(asdict(options), indent=2) + "\n")
+
+    def set_journal_aside(self) -> None:
+        """Renames the journal of an earlier, different search, so that it is not lost."""
+        self.journal.replace(self.path / "journal.old.jsonl")
 
     @property
     def options(self) -> Path:
@@ -83,26 +102,3 @@ def default_output(model: str | Path) -> Path:
 def default_run_dir(output: Path) -> Path:
     """Returns where the run directory lies where nothing is said: beside the slim file."""
     return output.with_suffix(".run")
-
-
-def open_run_dir(path: str | Path | None, output: Path, options: Any) -> RunDir:
-    """Returns the run directory, made where it does not exist, with the options in it.
-
-    A journal of earlier trials in it is continued only if it belongs to the same search.
-
-    Args:
-        path: The folder; ``<output>.run`` where None.
-        output: The slim file.
-        options: Written to run.json.
-
-    Raises:
-        OutputError: The folder cannot be made or written.
-    """
-    folder = Path(path) if path is not None else default_run_dir(output)
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise OutputError(f"run directory {folder} must be a folder, got {error.strerror}") from error
-    run_dir = RunDir(folder)
-    write_text(run_dir.options, json.dumps(asdict(options), indent=2) + "\n")
-    return run_dir
