@@ -2,8 +2,9 @@
 
 from bocr_onnx.api.apply import Applied, Evaluated, apply, evaluate
 from bocr_onnx.api.inspection import Inspection, inspect
+from bocr_onnx.api.options import Options
 from bocr_onnx.api.progress import Progress, Silent
-from bocr_onnx.api.prune import Options, prune
+from bocr_onnx.api.prune import prune
 from bocr_onnx.api.rundir import default_output, default_run_dir
 
 __all__ = [

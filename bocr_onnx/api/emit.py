@@ -16,7 +16,7 @@ from bocr_onnx.api.rundir import RunDir
 from bocr_onnx.cost import Cost, CostModel, build_cost_model
 from bocr_onnx.devices import compare_latency
 from bocr_onnx.evaluation import open_session, run_once
-from bocr_onnx.graph import Array, ModelGraph, from_proto, random_feeds, save, write_text
+from bocr_onnx.graph import ModelGraph, from_proto, random_feeds, save, write_text
 from bocr_onnx.groups import GroupIndex, build_index
 from bocr_onnx.report import Figures, GroupFigures, Report, markdown
 from bocr_onnx.search import Budget
@@ -44,7 +44,6 @@ class Emission:
         finetune: Record of the finetuning.
         seconds: Wall time of stages.
         threads: Of the latency measurement.
-        real_inputs: A few preprocessed images, or None.
     """
 
     graph: ModelGraph
@@ -63,7 +62,6 @@ class Emission:
     finetune: dict[str, Any]
     seconds: dict[str, float]
     threads: int
-    real_inputs: Array | None
 
 
 def emit(emission: Emission, progress: Progress) -> Report:

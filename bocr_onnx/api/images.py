@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from bocr_onnx.data import Pools, Preprocessing, Samples, load_preprocessing, preset_names
 from bocr_onnx.errors import DataError
-from bocr_onnx.evaluation import classes_of, predict, score_outputs
+from bocr_onnx.evaluation import predict, score_outputs
 from bocr_onnx.graph import ModelGraph
 
 GUESS_IMAGES = 200
@@ -132,11 +132,6 @@ def check_chance(data: ModelData, accuracy: float, n_images: int, n_classes: int
             f"{n_images} images with {n_classes} classes (preprocessing {data.preprocessing.name!r})",
             hint="Is the preprocessing right (--preset, --preprocess), and are the classes in the model's order?",
         )
-
-
-def own_answers(outputs: npt.NDArray[np.float32]) -> npt.NDArray[np.int64]:
-    """Returns the original's winning classes, the truth where there are no labels."""
-    return classes_of(outputs)
 
 
 def _check_interface(graph: ModelGraph) -> None:

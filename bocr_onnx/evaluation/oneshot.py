@@ -9,7 +9,8 @@ No data pass. What cannot be explained by the kept inputs is the recovery error
 
     e(S) = trace(W C W^T) - trace(W' C[S, :] W^T)
 
-(ALGORITHMS of the project, "recovery"; least squares after He et al., "AMC", ECCV 2018, section 3.3.)
+References:
+    Least squares on kept inputs: He et al., "AMC: AutoML for Model Compression", ECCV 2018, section 3.3.
 """
 
 from __future__ import annotations

@@ -11,6 +11,7 @@ stream has gathered so far: the block repairs what earlier blocks have lost. One
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
@@ -37,6 +38,8 @@ from bocr_onnx.slimming import Mask, cut_edit, cut_operand, kept_positions
 
 RIDGE = 1e-3
 CHUNK = 250
+MEMORY_BYTES = 4 << 30
+"""Activations of both models that may be alive at once; fewer images are used where all would take more."""
 
 
 @dataclass(slots=True)
@@ -69,8 +72,8 @@ def recover_sequential(
         index: Its groups.
         affines: Its weighted operators.
         mask: Which channels stay.
-        images: Preprocessed, float32, first axis the images. All their activations at the widest point of the
-            graph are held in memory, twice.
+        images: Preprocessed, float32, first axis the images; as many of the first ones are used as `MEMORY_BYTES`
+            allows.
         seed: Of the positions drawn.
         n_rows: Patches per operator, over all images.
         progress: Told after each node.
@@ -78,7 +81,8 @@ def recover_sequential(
     rng = np.random.default_rng(seed)
     walk = _Walk(graph, index, mask)
     batch = batch_size(graph, CHUNK)
-    n_images = whole_runs(graph, len(images), batch)
+    fitting = max(batch, MEMORY_BYTES // max(1, 2 * peak_bytes(graph)))
+    n_images = whole_runs(graph, min(len(images), fitting), batch)
     chunks = tuple(images[i : min(i + batch, n_images)] for i in range(0, n_images, batch))
     walk.original[graph.inputs[0]] = walk.slim[graph.inputs[0]] = chunks
     by_node = {a.node.index: a for a in affines}
@@ -95,6 +99,23 @@ def recover_sequential(
         if progress:
             progress(node.index + 1, len(graph.nodes))
     return walk.weights
+
+
+def peak_bytes(graph: ModelGraph) -> int:
+    """Returns the bytes of activations alive at the widest point of the graph, per image."""
+    last = _last_reads(graph)
+    batch = max(graph.shapes[graph.inputs[0]][0], 1)
+    alive: dict[str, int] = {}
+    peak = 0
+    for node in graph.nodes:
+        for name in node.outputs:
+            if name and graph.constant(name) is None:
+                alive[name] = 4 * math.prod(graph.shapes.get(name, ())) // batch
+        peak = max(peak, sum(alive.values()))
+        for name in (*node.inputs, *node.captures, *node.outputs):
+            if last.get(name, -1) <= node.index:
+                alive.pop(name, None)
+    return peak
 
 
 def _needed(graph: ModelGraph, by_node: Mapping[int, Affine]) -> set[int]:

@@ -15,13 +15,12 @@ from bocr_onnx.graph import Array
 ort.set_default_logger_severity(3)
 
 
-def open_session(model: ModelProto | bytes | str, *, threads: int = 0, optimize: bool = True) -> ort.InferenceSession:
+def open_session(model: ModelProto | bytes | str, *, threads: int = 0) -> ort.InferenceSession:
     """Returns an inference session on the CPU, with denormals flushed to zero.
 
     Args:
         model: A model in memory, its bytes, or a path.
         threads: Intra-op threads; 0 lets ONNX Runtime choose one per core.
-        optimize: Whether graph optimizations run; without them every tensor can be looked at.
 
     Raises:
         ModelError: ONNX Runtime rejects the model.
@@ -31,8 +30,6 @@ def open_session(model: ModelProto | bytes | str, *, threads: int = 0, optimize:
     options.inter_op_num_threads = 1
     options.log_severity_level = 3
     options.add_session_config_entry("session.set_denormal_as_zero", "1")
-    if not optimize:
-        options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
     source = model.SerializeToString() if isinstance(model, ModelProto) else model
     try:
         return ort.InferenceSession(source, options, providers=["CPUExecutionProvider"])

@@ -28,7 +28,8 @@ def with_masks(proto: ModelProto, nodes: Mapping[str, int], masks: Mapping[Opera
         proto: The model.
         nodes: First output of a node -> its index in the keys of `masks`.
         masks: For a read (node index, input position): the channel axis counted from the last one (negative) and
-            the mask, shape `(n_channels,)`, one where the channel is read and zero where it is not.
+            the mask, shape `(n_channels,)`, of the tensor's element type, one where the channel is read and zero
+            where it is not.
     """
     graph = gs.import_onnx(proto)
     for node in list(graph.nodes):
@@ -37,7 +38,7 @@ def with_masks(proto: ModelProto, nodes: Mapping[str, int], masks: Mapping[Opera
             if index is None or (index, position) not in masks:
                 continue
             axis, mask = masks[(index, position)]
-            shaped = np.asarray(mask, dtype=tensor.dtype or np.float32).reshape(-1, *[1] * (-axis - 1))
+            shaped = np.asarray(mask).reshape(-1, *[1] * (-axis - 1))
             name = f"{tensor.name}.masked.{index}.{position}"
             masked = gs.Variable(name, dtype=tensor.dtype)
             graph.nodes.append(

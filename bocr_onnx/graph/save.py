@@ -47,14 +47,19 @@ def replacing(path: Path) -> Iterator[Path]:
     temporary = Path(name)
     try:
         yield temporary
-        umask = os.umask(0)
-        os.umask(umask)
-        temporary.chmod(0o666 & ~umask)
-        temporary.replace(path)
+        _release(temporary, path)
     except OSError as error:
         raise OutputError(f"{path} must be writable, got {error.strerror}") from error
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def _release(temporary: Path, path: Path) -> None:
+    """Puts a finished temporary file in its place, readable as any new file of the user is."""
+    umask = os.umask(0)
+    os.umask(umask)
+    temporary.chmod(0o666 & ~umask)
+    temporary.replace(path)
 
 
 def write_text(path: Path, text: str) -> None:
@@ -95,8 +100,8 @@ def save(proto: ModelProto, path: str | Path, *, external: bool = False) -> Path
             )
             data = made.with_name(location)
             if data.exists():
-                data.replace(path.with_name(location))
-            made.replace(path)
+                _release(data, path.with_name(location))
+            _release(made, path)
     except OSError as error:
         raise OutputError(f"{path} must be writable, got {error.strerror}") from error
     return path

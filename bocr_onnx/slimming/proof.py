@@ -73,7 +73,8 @@ def masked_original(graph: ModelGraph, index: GroupIndex, mask: Mask, weights: M
     for (node, position), (axis, kept) in masked_reads(graph, index, mask).items():
         read, weight = graph.nodes[node].inputs[position], graph.nodes[node].inputs[1]
         rank = len(graph.shapes[read]) if read in graph.shapes else len(graph.shapes[weight])
-        ones = np.zeros(len(index.axes[read][axis]), dtype=np.float32)
+        dtype = onnx.helper.tensor_dtype_to_np_dtype(graph.dtypes.get(read, graph.dtypes[weight]))
+        ones = np.zeros(len(index.axes[read][axis]), dtype=dtype)
         ones[kept] = 1
         masks[(node, position)] = (axis - rank, ones)
     outputs = {next(o for o in node.outputs if o): node.index for node in graph.nodes}

@@ -11,7 +11,7 @@ import pytest
 from onnx import numpy_helper
 
 import bocr_onnx
-from bocr_onnx.api.prune import Options
+from bocr_onnx.api.options import Options
 from bocr_onnx.errors import (
     BocrError,
     BudgetError,

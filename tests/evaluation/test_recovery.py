@@ -5,12 +5,12 @@ import onnx
 import pytest
 from onnx import numpy_helper
 
-from bocr_onnx.evaluation import calibrate, distortion, predict, run_once, weigh_curves
+from bocr_onnx.evaluation import calibrate, distortion, predict, run_once, sequential, weigh_curves
 from bocr_onnx.evaluation.moments import collect_moments
 from bocr_onnx.evaluation.oneshot import fit_targets, recover_oneshot
 from bocr_onnx.evaluation.patches import draw_positions, find_affines, input_rows, to_matrix
 from bocr_onnx.evaluation.sensitivity import scan_sensitivity
-from bocr_onnx.evaluation.sequential import recover_sequential
+from bocr_onnx.evaluation.sequential import peak_bytes, recover_sequential
 from bocr_onnx.evaluation.statistics import output_statistics
 from bocr_onnx.graph import from_proto, with_outputs
 from bocr_onnx.groups import build_index
@@ -174,6 +174,19 @@ def test_recovered_models_pass_the_proof(calibration, recovery):
 def test_nothing_cut_nothing_changed(calibration, images):
     mask = np.ones(calibration.index.n_channels, dtype=bool)
     assert recover_sequential(calibration.graph, calibration.index, calibration.affines, mask, images) == {}
+
+
+def test_memory_bounds_the_images(calibration, images, monkeypatch):
+    """At the inner Relu three maps are alive: the stream with 8 channels, its input and its output with 12."""
+    graph = calibration.graph
+    assert peak_bytes(graph) == 4 * (8 + 12 + 12) * 64
+    mask = calibration.mask(halved(calibration))
+    monkeypatch.setattr(sequential, "CHUNK", 20)
+    monkeypatch.setattr(sequential, "MEMORY_BYTES", 2 * peak_bytes(graph) * 60)
+    bounded = recover_sequential(graph, calibration.index, calibration.affines, mask, images)
+    monkeypatch.setattr(sequential, "MEMORY_BYTES", 1 << 40)
+    first = recover_sequential(graph, calibration.index, calibration.affines, mask, images[:60])
+    assert all(np.array_equal(bounded[k], first[k]) for k in first)
 
 
 def test_sequential_repairs_the_stream(calibration, images):

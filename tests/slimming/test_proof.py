@@ -1,0 +1,281 @@
+from __future__ import annotations
+
+import numpy as np
+import onnx
+import pytest
+from onnx import ModelProto, numpy_helper
+
+from bocr_onnx.errors import ProofError
+from bocr_onnx.graph import Array, ModelGraph, from_proto
+from bocr_onnx.groups import GroupIndex, build_index
+from bocr_onnx.slimming import compare, cut, masked_original, prove
+from bocr_onnx.slimming.proof import TOLERANCE, TOLERANCE_16_BIT
+from tests.oracle import build, drawn, random_mask, run
+
+SHORTCUT = """m (float[N, 3, 8, 8] x) => (float[N, 4] y) {
+    c = Conv <pads = [1, 1, 1, 1]> (x, W, wb)
+    r = Relu(c)
+    b = Conv <pads = [1, 1, 1, 1], strides = [2, 2]> (r, B)
+    s = Slice(r, starts, ends, axes, steps)
+    p = Pad(s, pads)
+    a = Add(b, p)
+    m = Conv <group = 8> (a, D)
+    f = Reshape(m, target)
+    y = Gemm(f, G)
+}"""
+CONSTANTS = {
+    "W": (4, 3, 3, 3), "wb": (4,), "B": (8, 4, 3, 3), "D": (8, 1, 1, 1), "G": (128, 4), "target": [0, 128],
+    "starts": [0, 0], "ends": [8, 8], "axes": [2, 3], "steps": [2, 2], "pads": [0, 2, 0, 0, 0, 2, 0, 0],
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def graph() -> ModelGraph:
+    return build(SHORTCUT, **CONSTANTS)
+
+
+@pytest.fixture(scope="module")
+def index(graph: ModelGraph) -> GroupIndex:
+    return build_index(graph)
+
+
+MASK = np.array([1, 0, 1, 1, 1, 0, 1, 1], dtype=bool)
+
+
+def replaced(model: ModelProto, name: str, array: Array) -> ModelProto:
+    made = ModelProto()
+    made.CopyFrom(model)
+    tensor = next(t for t in made.graph.initializer if t.name == name)
+    tensor.CopyFrom(numpy_helper.from_array(array, name))
+    return made
+
+
+def tensor(model: ModelProto, name: str) -> Array:
+    return numpy_helper.to_array(next(t for t in model.graph.initializer if t.name == name))
+
+
+def test_a_right_cut_is_proved(graph: ModelGraph, index: GroupIndex) -> None:
+    proof = prove(graph, index, MASK, cut(graph, index, MASK), run, weights={})
+    assert proof.passed
+    assert proof.max_rel_diff <= proof.tolerance == TOLERANCE
+    assert proof.max_abs_diff < 1e-4
+
+
+@pytest.mark.parametrize("name", ["W", "wb", "B", "D", "G"])
+def test_one_tampered_weight_of_a_plain_cut_fails(graph: ModelGraph, index: GroupIndex, name: str) -> None:
+    slim = cut(graph, index, MASK)
+    array = tensor(slim, name).copy()
+    array.reshape(-1)[0] += 0.5
+    with pytest.raises(ProofError, match="must carry the original's kept weights"):
+        prove(graph, index, MASK, replaced(slim, name, array), run, weights={})
+
+
+def test_other_channels_than_the_plans_fail(graph: ModelGraph, index: GroupIndex) -> None:
+    swapped = MASK.copy()
+    swapped[[0, 1]] = swapped[[1, 0]]
+    slim = cut(graph, index, swapped)
+    with pytest.raises(ProofError, match="must carry the original's kept weights"):
+        prove(graph, index, MASK, slim, run, weights={})
+    assert prove(graph, index, swapped, slim, run, weights={}).passed
+
+
+def test_weights_must_be_the_declared_ones(graph: ModelGraph, index: GroupIndex) -> None:
+    B = drawn(cut_shape(graph, index, "B"), 3)
+    slim = cut(graph, index, MASK, {(2, 1): B})
+    assert prove(graph, index, MASK, slim, run, weights={(2, 1): B}).passed
+    assert prove(graph, index, MASK, slim, run).passed
+    for wrong in ({}, {(0, 1): B}, {(2, 1): B + 1}):
+        with pytest.raises(ProofError, match="must carry the original's kept weights"):
+            prove(graph, index, MASK, slim, run, weights=wrong)
+
+
+def cut_shape(graph: ModelGraph, index: GroupIndex, name: str) -> tuple[int, ...]:
+    return tensor(cut(graph, index, MASK), name).shape
+
+
+def test_a_padding_on_the_wrong_side_fails(graph: ModelGraph, index: GroupIndex) -> None:
+    """Every weight is right and every shape fits, but the streams meet shifted by one channel."""
+    slim = cut(graph, index, MASK)
+    pads = tensor(slim, "pads").copy()
+    assert pads.tolist() == [0, 1, 0, 0, 0, 2, 0, 0]
+    pads[[1, 5]] = pads[[5, 1]]
+    with pytest.raises(ProofError, match="must equal the masked original") as caught:
+        prove(graph, index, MASK, replaced(slim, "pads", pads), run)
+    assert "--freeze" in caught.value.hint
+
+
+def test_a_window_at_the_wrong_place_fails(graph: ModelGraph, index: GroupIndex) -> None:
+    slim = cut(graph, index, MASK)
+    with pytest.raises(ProofError, match="must equal the masked original"):
+        prove(graph, index, MASK, replaced(slim, "starts", np.array([1, 1])), run)
+
+
+def test_a_label_on_the_wrong_channel_fails() -> None:
+    """If a rule had shifted the labels, the cut would drop other input channels than the producer dropped."""
+    graph = build(
+        "m (float[N, 3, 4, 4] x) => (float[N, 2, 4, 4] y) { c = Conv(x, W) r = Relu(c) y = Conv(r, V) }",
+        W=(6, 3, 1, 1),
+        V=(2, 6, 1, 1),
+    )
+    index = build_index(graph)
+    index.slices[(2, 1)][1] = np.roll(index.slices[(2, 1)][1], 1)  # type: ignore[index]
+    mask = np.array([1, 0, 1, 1, 0, 0], dtype=bool)
+    with pytest.raises(ProofError, match="must equal the masked original"):
+        prove(graph, index, mask, cut(graph, index, mask), run, weights={})
+
+
+def test_an_invalid_slim_model_fails(graph: ModelGraph, index: GroupIndex) -> None:
+    slim = cut(graph, index, MASK)
+    slim.graph.node[1].op_type = "Frobnicate"
+    with pytest.raises(ProofError, match="must be valid"):
+        prove(graph, index, MASK, slim, run)
+
+
+def test_a_slim_model_of_another_output_shape_fails() -> None:
+    text = "m (float[N, 3, 4, 4] x) => (float[N, K, 4, 4] y) { c = Conv(x, W) r = Relu(c) y = Conv(r, V) }"
+    graph = build(text, W=(6, 3, 1, 1), V=(2, 6, 1, 1))
+    other = build(text, W=(6, 3, 1, 1), V=(1, 6, 1, 1))
+    mask = np.ones(6, dtype=bool)
+    with pytest.raises(ProofError, match=r"must keep the shape of 'y', \(1, 2, 4, 4\), got \(1, 1, 4, 4\)"):
+        prove(graph, build_index(graph), mask, other.proto, run)
+
+
+def test_a_slim_model_that_does_not_run_fails(graph: ModelGraph, index: GroupIndex) -> None:
+    def broken(model: ModelProto, feeds: object) -> list[Array]:
+        raise RuntimeError("no memory")
+
+    with pytest.raises(ProofError, match="must run, got: no memory"):
+        prove(graph, index, MASK, cut(graph, index, MASK), broken)
+
+
+def test_a_saturated_softmax_hides_no_error() -> None:
+    """The probabilities are one and zero whatever the cut does; the logits before them are compared as well."""
+    graph = build(
+        """m (float[N, 3, 4, 4] x) => (float[N, 2, 4, 4] p) {
+            c = Conv(x, W)
+            q = Pad(c, pads)
+            d = Conv(x, U)
+            a = Add(d, q)
+            y = Conv(a, V, b)
+            p = Softmax <axis = 1> (y)
+        }""",
+        pads=[0, 2, 0, 0, 0, 2, 0, 0],
+        W=(4, 3, 1, 1),
+        U=(8, 3, 1, 1),
+        V=(2, 8, 1, 1),
+        b=np.array([1e3, -1e3], np.float32),
+    )
+    index = build_index(graph)
+    mask = np.ones(8, dtype=bool)
+    mask[4] = False
+    slim = cut(graph, index, mask)
+    assert prove(graph, index, mask, slim, run).passed
+    pads = tensor(slim, "pads").copy()
+    amounts = pads[[1, 5]]
+    pads[[1, 5]] = amounts[::-1]
+    wrong = replaced(slim, "pads", pads)
+    assert amounts[0] != amounts[1]
+    feeds = {"x": drawn((2, 3, 4, 4), 0)}
+    assert compare(run(slim, feeds), run(wrong, feeds)).max_abs_diff == 0
+    with pytest.raises(ProofError):
+        prove(graph, index, mask, wrong, run)
+
+
+def test_half_precision_has_a_wider_tolerance_and_still_finds_an_error() -> None:
+    half = {
+        "W": drawn((8, 3, 3, 3), 0).astype(np.float16),
+        "U": drawn((8, 8, 3, 3), 1).astype(np.float16),
+        "V": drawn((2, 8, 1, 1), 2).astype(np.float16),
+    }
+    graph = build(
+        """m (float16[N, 3, 6, 6] x) => (float16[N, 2, 6, 6] y) {
+            c = Conv <pads = [1, 1, 1, 1]> (x, W)
+            d = Conv <pads = [1, 1, 1, 1]> (c, U)
+            y = Conv(d, V)
+        }""",
+        **half,
+    )
+    index = build_index(graph)
+    mask = random_mask(index, 0)
+    slim = cut(graph, index, mask)
+    assert {t.data_type for t in slim.graph.initializer} == {onnx.TensorProto.FLOAT16}
+    proof = prove(graph, index, mask, slim, run, weights={})
+    assert proof.passed
+    assert proof.tolerance == TOLERANCE_16_BIT
+    index.axes["c"][1] = np.roll(index.axes["c"][1], 1)  # type: ignore[index]
+    with pytest.raises(ProofError, match="within 0.01 relative"):
+        prove(graph, index, mask, slim, run)
+
+
+def test_an_unknown_shape_upstream_does_not_stop_the_proof() -> None:
+    graph = build(
+        """m (float[N, 3, 4, 4] x, bool b) => (float[N, 2] y) {
+            q = If (b) <
+                then_branch = t () => (float[N, 3, 4, 4] a) { a = Relu(x) },
+                else_branch = e () => (float[N, 3, 4, 4] a) { a = Neg(x) }
+            >
+            c = Conv(q, W)
+            r = Relu(c)
+            d = Conv(r, V)
+            g = GlobalAveragePool(d)
+            f = Flatten(g)
+            h = Gemm(f, G)
+            y = Gemm(h, H)
+        }""",
+        W=(6, 3, 1, 1),
+        V=(5, 6, 1, 1),
+        G=(5, 4),
+        H=(4, 2),
+    )
+    assert "r" not in graph.shapes
+    index = build_index(graph)
+    assert [g.name for g in index.groups] == ["Conv_1", "Gemm_6"]
+    mask = random_mask(index, 0)
+    assert prove(graph, index, mask, cut(graph, index, mask), run, weights={}).passed
+
+
+def test_the_masked_original_is_the_original_where_all_is_kept(graph: ModelGraph, index: GroupIndex) -> None:
+    made = masked_original(graph, index, np.ones(8, dtype=bool), {})
+    feeds = {"x": drawn((2, 3, 8, 8), 0)}
+    assert compare(run(graph.proto, feeds), run(made, feeds)).max_abs_diff == 0
+    assert from_proto(made).shapes["y"] == (1, 4)
+
+
+def a(*values: float, dtype: type = np.float32) -> Array:
+    return np.array(values, dtype=dtype)
+
+
+@pytest.mark.parametrize(
+    ("expected", "got", "absolute", "relative"),
+    [
+        (a(1, 2, 4), a(1, 2, 4), 0.0, 0.0),
+        (a(1, 2, 4), a(1, 2, 3), 1.0, 0.25),
+        (a(0, 0), a(0, 1e-6), 1e-6, 1e6),
+        (a(1, np.nan), a(1, np.nan), 0.0, 0.0),
+        (a(1, np.inf), a(1, np.inf), 0.0, 0.0),
+        (a(1, np.inf), a(1, -np.inf), np.inf, np.inf),
+        (a(1, 2), a(1, np.nan), np.inf, np.inf),
+        (a(1, np.nan), a(1, 2), np.inf, np.inf),
+        (a(1, 2), a(1, 2, 3), np.inf, np.inf),
+        (a(), a(), 0.0, 0.0),
+        (a(3, 4, dtype=np.int64), a(3, 8, dtype=np.int64), 4.0, 1.0),
+        (a(250, 1, dtype=np.uint8), a(0, 1, dtype=np.uint8), 250.0, 1.0),
+        (a(1, 0, dtype=np.bool_), a(1, 1, dtype=np.bool_), 1.0, 1.0),
+    ],
+)
+def test_differences(expected: Array, got: Array, absolute: float, relative: float) -> None:
+    found = compare([a(1), expected], [a(1), got])
+    assert found.max_abs_diff == pytest.approx(absolute)
+    assert found.max_rel_diff == pytest.approx(relative)
+    assert found.passed is (relative == 0)
+
+
+def test_another_number_of_outputs_is_an_error() -> None:
+    with pytest.raises(ValueError, match="shorter"):
+        compare([a(1), a(2)], [a(1)])
+
+
+def test_the_tolerance_is_met_at_its_bound_and_not_beyond() -> None:
+    assert compare([a(1, dtype=np.float64)], [a(1 + 0.99 * TOLERANCE, dtype=np.float64)]).passed
+    assert not compare([a(1, dtype=np.float64)], [a(1 + 1.01 * TOLERANCE, dtype=np.float64)]).passed
+    assert compare([a(1, dtype=np.float16)], [a(1.005, dtype=np.float16)]).passed
