@@ -105,7 +105,7 @@ class Net:
     def _window(self, width: int) -> None:
         """Gated by its own other half, as the two halves of a split are."""
         half = self.width // 2
-        if half == 0:
+        if half < 2:
             return
         names = [f"bound{self.count}_{i}" for i in range(4)]
         self.constants |= dict(zip(names, ([0], [half], [-half], [1]), strict=True))
@@ -142,8 +142,8 @@ class Net:
 @st.composite
 def graphs(draw: st.DrawFn) -> ModelGraph:
     net = Net()
-    net.conv(draw(st.integers(2, 6)), 3)
-    for kind, width in draw(st.lists(st.tuples(st.sampled_from(KINDS), st.integers(1, 5)), max_size=5)):
+    net.conv(draw(st.integers(4, 6)), 3)
+    for kind, width in draw(st.lists(st.tuples(st.sampled_from(KINDS), st.integers(2, 5)), max_size=5)):
         net.block(kind, width)
     return net.build(draw(st.sampled_from(["gemm", "matmul"])))
 

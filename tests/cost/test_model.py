@@ -49,7 +49,8 @@ HEAD = "g = GlobalAveragePool(e) f = Flatten(g) y = Gemm(f, G, gb)"
 COMMON = {"W": (8, 3, 3, 3), "b": (8,), "gb": (5,)}
 MODELS: dict[str, tuple[str, dict[str, object]]] = {
     "residual": (
-        "r = Relu(c) d = Conv <pads = [1, 1, 1, 1]> (r, U) n = BatchNormalization(d, bn_s, bn_b, bn_m, bn_v) e = Add(n, r)",
+        "r = Relu(c) d = Conv <pads = [1, 1, 1, 1]> (r, U)"
+        " n = BatchNormalization(d, bn_s, bn_b, bn_m, bn_v) e = Add(n, r)",
         {"U": (8, 8, 3, 3), "G": (8, 5), **bn(8)},
     ),
     "depthwise": (
@@ -194,7 +195,8 @@ def test_attention_counts_but_is_never_cut() -> None:
 
 def test_positions_count_how_often_a_weight_is_applied() -> None:
     graph = model("transposed")
-    found = {n.name: positions(graph, n) for n in graph.nodes if n.index in build_cost_model(graph, build_index(graph)).node_macs}
+    weighted = [graph.nodes[i] for i in build_cost_model(graph, build_index(graph)).node_macs]
+    found = {n.name: positions(graph, n) for n in weighted}
     assert found == {"Conv_0": 36, "ConvTranspose_1": 36, "Gemm_5": 1}
 
 

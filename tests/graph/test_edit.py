@@ -163,9 +163,7 @@ def test_old_files_keep_their_initializers_among_the_inputs() -> None:
 
 
 def test_old_files_lose_the_inputs_of_initializers_that_go() -> None:
-    graph = build(
-        "m (float[4] x, float[4] k) => (float[4] y) { a = Add(x, k) y = Add(a, k) }", ir=3, opset=8, k=(4,)
-    )
+    graph = build("m (float[4] x, float[4] k) => (float[4] y) { a = Add(x, k) y = Add(a, k) }", ir=3, opset=8, k=(4,))
     slim = apply_edit(graph, Edit({(0, 1): drawn((4,), 1), (1, 1): drawn((4,), 2)}))
     onnx.checker.check_model(slim, full_check=True)
     assert {i.name for i in slim.graph.input} == {"x", *stored(slim)}
@@ -199,7 +197,8 @@ def test_new_names_are_free() -> None:
 @pytest.mark.parametrize("kind", ["raw_data", "int32_data"])
 def test_half_precision_is_kept(kind: str) -> None:
     made = proto(
-        "m (float16[N, 3, 4, 4] x) => (float16[N, 6, 4, 4] y) { y = Conv(x, W) }", W=drawn((6, 3, 1, 1), 0).astype(np.float16)
+        "m (float16[N, 3, 4, 4] x) => (float16[N, 6, 4, 4] y) { y = Conv(x, W) }",
+        W=drawn((6, 3, 1, 1), 0).astype(np.float16),
     )
     if kind == "int32_data":
         tensor = made.graph.initializer[0]
@@ -292,9 +291,7 @@ def test_widths_of_outputs_and_inputs_are_declared() -> None:
 
 
 def test_nodes_that_the_file_holds_under_one_name_are_told_apart() -> None:
-    graph: ModelGraph = build(
-        "m (float[4] x) => (float[4] y) { [n] a = Add(x, k) [n] y = Add(a, j) }", k=(4,), j=(4,)
-    )
+    graph: ModelGraph = build("m (float[4] x) => (float[4] y) { [n] a = Add(x, k) [n] y = Add(a, j) }", k=(4,), j=(4,))
     new = drawn((4,), 5)
     made = apply_edit(graph, Edit({(1, 1): new}))
     assert np.array_equal(stored(made)["j"], new)

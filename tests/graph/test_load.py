@@ -118,7 +118,9 @@ def test_random_bytes(path: Path, seed: int) -> None:
     refused(path)
 
 
-@pytest.mark.parametrize("data", [b"not a model", b"\x89PNG\r\n\x1a\n", b"{}", b"<html></html>", b"version https://git-lfs"])
+@pytest.mark.parametrize(
+    "data", [b"not a model", b"\x89PNG\r\n\x1a\n", b"{}", b"<html></html>", b"version https://git-lfs"]
+)
 def test_other_files(path: Path, data: bytes) -> None:
     path.write_bytes(data)
     refused(path)

@@ -28,6 +28,23 @@ def test_a_reduction_over_space_by_input(op: str, keep: int) -> None:
     assert widths(check(graph, seeds=(0,))) == {"Conv_0": 6}
 
 
+@pytest.mark.parametrize("op", ["ReduceMean <axes = [1, 2], keepdims = 0>", "ArgMax <axis = 1, keepdims = 0>"])
+def test_axes_that_go_before_the_channels_move_them_forward(op: str) -> None:
+    graph = build(
+        f"""m (float[N, 3, 4, 4] x) => (float[N, {"" if "Mean" in op else "4, "}2] y) {{
+            c = Conv(x, W)
+            t = Transpose <perm = [0, 2, 3, 1]> (c)
+            p = {op} (t)
+            f = Cast <to = 1> (p)
+            y = MatMul(f, V)
+        }}""",
+        opset=13,
+        W=(6, 3, 1, 1),
+        V=(6, 2),
+    )
+    assert widths(check(graph)) == {"Conv_0": 6}
+
+
 def test_a_reduction_of_no_axes_as_identity() -> None:
     graph = reduced("ReduceMean <noop_with_empty_axes = 1> (s)", True, 18)
     assert widths(check(graph)) == {"Conv_0": 6}
