@@ -15,7 +15,7 @@ from bocr_onnx.api.progress import Progress
 from bocr_onnx.api.rundir import RunDir
 from bocr_onnx.cost import Cost, CostModel, build_cost_model
 from bocr_onnx.devices import compare_latency
-from bocr_onnx.evaluation import open_session, run_once
+from bocr_onnx.evaluation import Weights, open_session, run_once
 from bocr_onnx.graph import ModelGraph, from_proto, random_feeds, save, write_text
 from bocr_onnx.groups import GroupIndex, build_index
 from bocr_onnx.report import Figures, GroupFigures, Report, markdown
@@ -34,6 +34,7 @@ class Emission:
         inspection: Its groups and refusals with their shares.
         mask: Which channels stay.
         slim: The slim model.
+        weights: What recovery has set, as handed to the cut; None behind finetuning, which sets any.
         output: Where it goes.
         run_dir: Where plan and report go.
         budget: What was asked for.
@@ -52,6 +53,7 @@ class Emission:
     inspection: Inspection
     mask: Mask
     slim: ModelProto
+    weights: Weights | None
     output: Path
     run_dir: RunDir
     budget: Budget
@@ -73,7 +75,7 @@ def emit(emission: Emission, progress: Progress) -> Report:
     """
     graph, run_dir = emission.graph, emission.run_dir
     with progress.task("Proving the cut") as update:
-        proof = prove(graph, emission.index, emission.mask, emission.slim, run_once)
+        proof = prove(graph, emission.index, emission.mask, emission.slim, run_once, weights=emission.weights)
         update(1, 1)
     save(emission.slim, emission.output, external=graph.external)
     plan = plan_of_mask(emission.index, emission.mask)

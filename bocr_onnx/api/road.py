@@ -22,6 +22,7 @@ from bocr_onnx.errors import ResumeError, UsageError
 from bocr_onnx.evaluation import (
     Calibration,
     PolicyScorer,
+    Weights,
     calibrate,
     classes_of,
     predict,
@@ -105,7 +106,7 @@ def _without_data(run: Run) -> Report:
     assert proposal is not None
     mask = calibration.mask(proposal[0])
     slim = cut(run.graph, run.index, mask)
-    return _finish(run, mask, slim, None, None, SearchResult((), (proposal[0],)), 0.0, {})
+    return _finish(run, mask, slim, {}, None, None, SearchResult((), (proposal[0],)), {})
 
 
 def _with_data(run: Run) -> Report:
@@ -128,7 +129,7 @@ def _with_data(run: Run) -> Report:
     slim = cut(run.graph, run.index, mask, weights)
     before = _final(run, images, slim, "Scoring the slim model on unseen images")
     trained, finetuned = _finetune(run, images, mask, slim)
-    return _finish(run, mask, trained, images, before, result, run.seconds["search"], finetuned)
+    return _finish(run, mask, trained, None if finetuned else weights, images, before, result, finetuned)
 
 
 def _load(run: Run) -> _Images:
@@ -226,7 +227,7 @@ def _header(run: Run, images: _Images) -> dict[str, Any]:
     }
 
 
-def _choose(run: Run, scorer: PolicyScorer, result: SearchResult) -> tuple[Array, dict[Any, Array]]:
+def _choose(run: Run, scorer: PolicyScorer, result: SearchResult) -> tuple[Array, Weights]:
     """Returns the finalist that is nearest to the original after the recovery it will be emitted with."""
     recovery = run.options.recover
     finalists = result.finalists if recovery == "sequential" else result.finalists[:1]
@@ -268,10 +269,10 @@ def _finish(
     run: Run,
     mask: Mask,
     slim: ModelProto,
+    weights: Weights | None,
     images: _Images | None,
     before: float | None,
     result: SearchResult,
-    search_s: float,
     finetuned: dict[str, Any],
 ) -> Report:
     after = None
@@ -285,6 +286,7 @@ def _finish(
         inspection=inspect_graph(run.graph, run.index, run.cost),
         mask=mask,
         slim=slim,
+        weights=weights,
         output=run.output,
         run_dir=run.run_dir,
         budget=run.projection.budget,
@@ -295,7 +297,7 @@ def _finish(
             "strategy": options.strategy,
             "trials": len(result.trials),
             "seed": options.seed,
-            "seconds": round(search_s, 3),
+            "seconds": round(run.seconds.get("search", 0.0), 3),
             "grid": options.grid,
             "recover": options.recover if images is not None else "none",
         },

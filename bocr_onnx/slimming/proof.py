@@ -13,7 +13,7 @@ import numpy as np
 import onnx
 from onnx import ModelProto
 
-from bocr_onnx.errors import ProofError
+from bocr_onnx.errors import ModelError, ProofError
 from bocr_onnx.graph import (
     Array,
     Edit,
@@ -32,6 +32,9 @@ from bocr_onnx.slimming.plan import Mask, masked_reads
 TOLERANCE = 1e-4
 TOLERANCE_16_BIT = 1e-2
 """Half precision carries three digits, and two kernels of different width round differently."""
+SMALLEST_SCALE = 1e-2
+"""Outputs that are smaller throughout are held to this: a saturated sigmoid rounds in units of one, not of itself."""
+
 MAX_WITNESSES = 8
 """Inner tensors that are compared beside the outputs."""
 
@@ -106,6 +109,7 @@ def prove(
         seed: Of the random inputs.
 
     Raises:
+        ModelError: The original itself does not run.
         ProofError: The slim model is invalid, does not run, or differs from the masked original.
     """
     changed = changed_operands(graph, index, mask, _check_valid(graph, slim))
@@ -113,6 +117,7 @@ def prove(
         _check_declared(graph, changed, weights)
     feeds = random_feeds(graph, batch=batch, seed=seed)
     inside = _witnesses(graph, index, mask)
+    _check_runs(graph, feeds, run)
     try:
         expected = run(with_outputs(masked_original(graph, index, mask, changed), inside), feeds)
         got = run(with_outputs(slim, inside), feeds)
@@ -126,6 +131,17 @@ def prove(
             hint="This is a bug of bocr-onnx: please report it with the model. --freeze PATTERN leaves groups alone.",
         )
     return proof
+
+
+def _check_runs(graph: ModelGraph, feeds: Mapping[str, Array], run: Run) -> None:
+    try:
+        run(graph.proto, feeds)
+    except Exception as error:
+        shapes = ", ".join(f"{name} {array.shape}" for name, array in feeds.items())
+        raise ModelError(
+            f"{graph.label} must run on random inputs, got: {error}",
+            hint=f"Tried {shapes}, where open axes were filled in. Export it with fixed sizes.",
+        ) from error
 
 
 def _check_declared(graph: ModelGraph, changed: Mapping[Operand, Array], weights: Mapping[Operand, Array]) -> None:
@@ -164,7 +180,7 @@ def compare(expected: list[Array], got: list[Array]) -> Proof:
         with np.errstate(invalid="ignore"):  # inf - inf, which `same` takes out
             difference = float(np.max(np.where(same, 0.0, np.abs(wide_a - wide_b))))
         finite = np.abs(wide_a[np.isfinite(wide_a)])
-        scale = max(float(finite.max()) if finite.size else 0.0, 1e-12)
+        scale = max(float(finite.max()) if finite.size else 0.0, SMALLEST_SCALE)
         difference = difference if np.isfinite(difference) else float("inf")
         absolute = max(absolute, difference)
         relative = max(relative, difference / scale)

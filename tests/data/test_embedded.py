@@ -28,9 +28,7 @@ def held_out() -> Samples:
 
 @pytest.mark.parametrize("batch", [1, 32, 597])
 def test_the_demo_scores_what_the_readme_says(held_out: Samples, batch: int) -> None:
-    session = onnxruntime.InferenceSession(
-        (FILES / "demo.onnx").read_bytes(), providers=["CPUExecutionProvider"]
-    )
+    session = onnxruntime.InferenceSession((FILES / "demo.onnx").read_bytes(), providers=["CPUExecutionProvider"])
     preset = load_preprocessing("digits")
     answers = [session.run(["logits"], {"input": x})[0].argmax(1) for x in held_out.batches(preset, batch)]
     assert abs(int((np.concatenate(answers) == held_out.labels).sum()) - N_VAL_HITS) <= 1

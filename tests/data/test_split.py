@@ -60,9 +60,7 @@ def test_a_single_pool_gives_three_disjoint_parts(n: int, seed: int, sizes: tupl
     seed=st.integers(0, 2**32),
     sizes=st.tuples(*[st.integers(1, 150)] * 3),
 )
-def test_two_pools_keep_the_held_out_apart(
-    n: tuple[int, int], seed: int, sizes: tuple[int, int, int]
-) -> None:
+def test_two_pools_keep_the_held_out_apart(n: tuple[int, int], seed: int, sizes: tuple[int, int, int]) -> None:
     result = split(two(*n), seed=seed, n_score=sizes[0], n_recovery=sizes[1], n_final=sizes[2])
     score, recovery, training = rows(result.score), rows(result.recovery), rows(result.training)
     assert len(score) == min(sizes[0], n[0] // 2)
