@@ -8,6 +8,7 @@ from typing import Any
 
 from bocr_onnx.api.emit import measured_cost
 from bocr_onnx.api.images import check_labels, fit_images, load_images
+from bocr_onnx.api.outputs import check_outputs
 from bocr_onnx.api.progress import Progress, Silent
 from bocr_onnx.cost import Cost, build_cost_model
 from bocr_onnx.data import open_data
@@ -86,13 +87,12 @@ def apply(model: str | Path, plan: str | Path, output: str | Path) -> Applied:
     """
     graph = load(model)
     path = check_writable(output)
-    if path.resolve() == Path(model).resolve():
-        raise UsageError(f"output {path} must not be the model itself", hint="Name another file with -o")
+    check_outputs(graph, path, (), inputs=(Path(plan),))
     index = build_index(graph)
     mask = read_plan(plan, graph, index).mask(index)
     slim = cut(graph, index, mask)
     proof = prove(graph, index, mask, slim, run_once, weights={})
-    save(slim, path, external=graph.external)
+    save(slim, path, external=bool(graph.external))
     cost = build_cost_model(graph, index)
     return Applied(str(path), cost.cost(cost.full), measured_cost(slim), proof)
 

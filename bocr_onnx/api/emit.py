@@ -11,6 +11,7 @@ import numpy as np
 from onnx import ModelProto
 
 from bocr_onnx.api.inspection import Inspection, refusal_records
+from bocr_onnx.api.options import Options
 from bocr_onnx.api.progress import Progress
 from bocr_onnx.api.rundir import RunDir
 from bocr_onnx.cost import Cost, CostModel, build_cost_model
@@ -37,6 +38,7 @@ class Emission:
         weights: What recovery has set, as handed to the cut; None behind finetuning, which sets any.
         output: Where it goes.
         run_dir: Where plan and report go.
+        options: What was asked for, written beside them.
         budget: What was asked for.
         accuracies: Of the original, before finetuning and at the end, on unseen images; None without data.
         metric: What they are.
@@ -56,6 +58,7 @@ class Emission:
     weights: Weights | None
     output: Path
     run_dir: RunDir
+    options: Options
     budget: Budget
     accuracies: tuple[float, float | None, float | None] | None
     metric: str
@@ -77,9 +80,10 @@ def emit(emission: Emission, progress: Progress) -> Report:
     with progress.task("Proving the cut") as update:
         proof = prove(graph, emission.index, emission.mask, emission.slim, run_once, weights=emission.weights)
         update(1, 1)
-    save(emission.slim, emission.output, external=graph.external)
+    run_dir.create(emission.options)
     plan = plan_of_mask(emission.index, emission.mask)
     write_plan(run_dir.plan, graph, emission.index, plan)
+    save(emission.slim, emission.output, external=bool(graph.external))
     before, after = emission.cost.cost(emission.cost.full), measured_cost(emission.slim)
     with progress.task("Measuring latency") as update:
         latency = measure_latency(graph, emission.slim, emission.threads)

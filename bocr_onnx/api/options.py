@@ -9,6 +9,7 @@ from bocr_onnx.evaluation import Recovery
 from bocr_onnx.search import Budget
 from bocr_onnx.search.strategies import find_strategy
 
+MAX_EPOCHS, MAX_THREADS = 10_000, 1_024
 AUTO_GRID = 8
 """Full blocks of the CPU kernels of ONNX Runtime: counts off the grid run up to twice as slow as the unpruned layer."""
 
@@ -79,15 +80,20 @@ class Options:
                 f"--search {self.strategy} must have images to score with, got no --data",
                 hint="Give --data PATH (labels are not needed), or --search uniform",
             )
+        if self.data == "":
+            raise UsageError("--data must name a folder or a file, got an empty name")
+        if self.threads > MAX_THREADS:
+            raise UsageError(f"--threads must be at most {MAX_THREADS}, got {self.threads}")
         if self.data is None and self.finetune:
             raise UsageError("--finetune must have images to train on, got no --data")
-        if self.finetune < 0:
+        if not 0 <= self.finetune < MAX_EPOCHS:
             raise UsageError(f"--finetune must be a number of epochs, got {self.finetune:g}")
         for name, value, least in (
             ("--trials", self.trials, 1),
             ("--seed", self.seed, 0),
             ("--score-images", self.n_score, 1),
             ("--recovery-images", self.n_recovery, 1),
+            ("--threads", self.threads, 1),
         ):
             if value < least:
                 raise UsageError(f"{name} must be at least {least}, got {value}")

@@ -14,11 +14,12 @@ from bocr_onnx.api.emit import Emission, emit
 from bocr_onnx.api.images import ModelData, check_chance, check_labels, fit_images, load_images
 from bocr_onnx.api.inspection import inspect_graph, match_groups
 from bocr_onnx.api.options import Options
+from bocr_onnx.api.outputs import check_outputs
 from bocr_onnx.api.progress import Progress
 from bocr_onnx.api.rundir import RunDir, default_output, default_run_dir
 from bocr_onnx.cost import CostModel, build_cost_model
 from bocr_onnx.data import Split, open_data, split
-from bocr_onnx.errors import ResumeError, UsageError
+from bocr_onnx.errors import ResumeError
 from bocr_onnx.evaluation import (
     Calibration,
     PolicyScorer,
@@ -26,10 +27,11 @@ from bocr_onnx.evaluation import (
     calibrate,
     classes_of,
     predict,
+    run_once,
     score_outputs,
     weigh_curves,
 )
-from bocr_onnx.graph import Array, ModelGraph, check_writable, load
+from bocr_onnx.graph import Array, ModelGraph, check_writable, load, random_feeds
 from bocr_onnx.groups import GroupIndex, build_index
 from bocr_onnx.report import Report
 from bocr_onnx.search import (
@@ -44,7 +46,7 @@ from bocr_onnx.search import (
     search,
 )
 from bocr_onnx.search.strategies import ONE_POLICY, find_strategy
-from bocr_onnx.slimming import Mask, cut
+from bocr_onnx.slimming import Mask, check_runs, cut
 
 
 @dataclass(slots=True)
@@ -80,26 +82,25 @@ def prepare(options: Options, run_dir: str | Path | None, progress: Progress, *,
     """Returns a run whose model, budget and output are known to be usable; nothing is written yet."""
     options.check()
     graph = load(options.model)
+    check_runs(graph, random_feeds(graph), run_once)
     path = Path(options.model)
     output = check_writable(options.output or default_output(path))
-    if output.resolve() == path.resolve():
-        raise UsageError(f"output {output} must not be the model itself", hint="Name another file with -o")
+    folder = RunDir(run_dir if run_dir is not None else default_run_dir(output))
+    check_outputs(graph, output, folder.files)
     index = build_index(graph)
     cost = build_cost_model(graph, index)
     space = build_space(index, grid=options.grid, frozen=match_groups(index, options.freeze))
     projection = Projection(space, cost, options.budget)
     projection.budget.check_reachable(cost, space)
-    folder = RunDir(run_dir if run_dir is not None else default_run_dir(output))
     return Run(options, graph, index, cost, projection, progress, output, folder, resuming)
 
 
 def travel(run: Run) -> Report:
     """Goes the whole road, from the images to the report."""
-    return _with_data(run) if run.options.data else _without_data(run)
+    return _without_data(run) if run.options.data is None else _with_data(run)
 
 
 def _without_data(run: Run) -> Report:
-    run.run_dir.create(run.options)
     calibration = calibrate(run.graph, run.index, None, seed=run.options.seed)
     problem = _problem(run, calibration)
     proposal = find_strategy(run.options.strategy)(problem, ())
@@ -178,6 +179,7 @@ def _search(run: Run, calibration: Calibration, scorer: PolicyScorer, images: _I
         assert proposal is not None
         return SearchResult((), (proposal[0],))
     journal = _open_journal(run, _header(run, images))
+    journal.check(run.projection.space)
     if journal.trials:
         run.progress.note(f"continuing behind {len(journal.trials)} finished trials")
 
@@ -289,6 +291,7 @@ def _finish(
         weights=weights,
         output=run.output,
         run_dir=run.run_dir,
+        options=options,
         budget=run.projection.budget,
         accuracies=None if images is None else (images.baseline, before, after),
         metric="" if images is None else images.data.metric,

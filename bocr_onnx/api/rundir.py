@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, fields
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, TypeVar
 
 from bocr_onnx.errors import OutputError, ResumeError
 from bocr_onnx.graph import write_text
+from bocr_onnx.search import read_record
 
 OptionsType = TypeVar("OptionsType")
 
@@ -41,6 +42,11 @@ class RunDir:
     def set_journal_aside(self) -> None:
         """Renames the journal of an earlier, different search, so that it is not lost."""
         self.journal.replace(self.path / "journal.old.jsonl")
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """Returns the folder and all that a run writes into it."""
+        return self.path, self.options, self.journal, self.plan, self.report_json, self.report_md
 
     @property
     def options(self) -> Path:
@@ -77,19 +83,13 @@ class RunDir:
             ResumeError: The folder is no run directory, or one of another version.
         """
         try:
-            record = json.loads(self.options.read_text(encoding="utf-8"))
-            known = {f.name for f in fields(kind)}  # type: ignore[arg-type]
-            unknown = set(record) - known
-            if unknown:
-                raise ValueError(f"unknown option {sorted(unknown)[0]!r}")
-            lists = {k: tuple(v) for k, v in record.items() if isinstance(v, list)}
-            return kind(**(record | lists))
+            return read_record(kind, json.loads(self.options.read_text(encoding="utf-8")))
         except FileNotFoundError as error:
             raise ResumeError(
                 f"{self.path} must be a run directory, got no {self.options.name} in it",
                 hint="The directory is the one that --run-dir named, or <output>.run",
             ) from error
-        except (OSError, ValueError, TypeError) as error:
+        except (OSError, ValueError, RecursionError) as error:
             raise ResumeError(f"{self.options} must hold the options of a run, got: {error}") from error
 
 

@@ -44,7 +44,7 @@ def print_json(record: dict[str, Any]) -> None:
 def print_table(title: str, head: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     """Prints a table to stdout; the first column is left-aligned, the others right."""
     console = Console(width=None if sys.stdout.isatty() else 120)
-    table = Table(title=title, title_justify="left", title_style="bold")
+    table = Table(title=escape(title), title_justify="left", title_style="bold")
     for i, name in enumerate(head):
         table.add_column(name, justify="left" if i == 0 else "right", overflow="fold")
     for row in rows:

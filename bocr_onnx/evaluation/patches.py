@@ -61,7 +61,8 @@ def find_affines(graph: ModelGraph, index: GroupIndex) -> tuple[Affine, ...]:
         group = int(node.attributes.get("group", 1)) if node.op == "Conv" else 1
         shared = len(graph.readers[node.inputs[1]]) > 1 or node.attributes.get("transA", 0)
         scaled = node.attributes.get("alpha", 1.0) != 1.0 or node.attributes.get("beta", 1.0) != 1.0
-        if weight is None or weight.dtype.kind != "f" or shared or scaled:
+        shaped = node.inputs[0] in graph.shapes and node.outputs[0] in graph.shapes
+        if weight is None or weight.dtype.kind != "f" or shared or scaled or not shaped:
             continue
         depthwise = group > 1 and weight.shape[1] == 1 and weight.shape[0] == group
         if group > 1 and not depthwise:

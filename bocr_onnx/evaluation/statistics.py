@@ -43,8 +43,8 @@ def output_statistics(
     """Returns the statistics of every convolution's output, by node index, from the moments of its input."""
     made = {}
     for affine in affines:
-        shape = graph.shapes[affine.node.outputs[0]]
-        if affine.node.op != "Conv" or affine.node.index not in moments or np.prod(shape[2:]) <= 1:
+        shape = graph.shapes.get(affine.node.outputs[0])
+        if affine.node.op != "Conv" or affine.node.index not in moments or shape is None or np.prod(shape[2:]) <= 1:
             continue
         known = moments[affine.node.index]
         weight = graph.operand(affine.weight)

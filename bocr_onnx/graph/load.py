@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,6 +18,10 @@ from onnx.inliner import inline_local_functions
 from bocr_onnx.errors import ModelError
 from bocr_onnx.graph.infer import Knowledge, walk
 from bocr_onnx.graph.model import ModelGraph, Node, Operand
+
+MAX_INLINED_NODES = 200_000
+MAX_ELEMENTS = 1 << 31
+FIRST_OPSET = 7
 
 IMAGE_SIDE = 224
 """Stands in for an open height or width: MACs need one, and the kept share hardly depends on which."""
@@ -33,9 +38,11 @@ def load(path: str | Path) -> ModelGraph:
             outside the file's folder.
     """
     path = Path(path)
-    if path.is_dir():
-        raise ModelError(f"{path} must be an ONNX file, got a folder")
     try:
+        if path.is_dir():
+            raise ModelError(f"{path} must be an ONNX file, got a folder")
+        if path.exists() and not path.is_file():
+            raise ModelError(f"{path} must be an ONNX file, got a device or a pipe")
         data = path.read_bytes()
     except FileNotFoundError as error:
         raise ModelError(f"{path} must be an ONNX file, got no such file") from error
@@ -51,14 +58,16 @@ def load(path: str | Path) -> ModelGraph:
     return from_proto(proto, path=path, sha256=hashlib.sha256(data).hexdigest(), external=external)
 
 
-def from_proto(proto: ModelProto, *, path: Path | None = None, sha256: str = "", external: bool = False) -> ModelGraph:
+def from_proto(
+    proto: ModelProto, *, path: Path | None = None, sha256: str = "", external: tuple[Path, ...] = ()
+) -> ModelGraph:
     """Returns the graph of a model that is already in memory, with its weights inside.
 
     Args:
         proto: The model; not changed, and must not be changed by the caller afterwards.
         path: Named in errors.
         sha256: Digest of the file; computed where it is empty.
-        external: Whether the weights came from a file of their own.
+        external: The files its weights came from, where they lay outside the model.
 
     Raises:
         ModelError: The model is invalid.
@@ -73,11 +82,17 @@ def from_proto(proto: ModelProto, *, path: Path | None = None, sha256: str = "",
     label = str(path) if path else "the model"
     if not proto.HasField("graph") or not proto.graph.node:
         raise ModelError(f"{label} must hold a graph with nodes, got none", hint="Is the file an ONNX model?")
+    _check_inlining(proto, label)
     strict = _check(proto, label)
     if proto.functions:
         proto = inline_local_functions(proto)
     opsets = {("" if o.domain == "ai.onnx" else o.domain): o.version for o in proto.opset_import}
-    opsets.setdefault("", 1)
+    opsets.setdefault("", FIRST_OPSET)
+    if opsets[""] < FIRST_OPSET:
+        raise ModelError(
+            f"{label} must use operator set {FIRST_OPSET} or newer, got {opsets['']}",
+            hint="Convert it: onnx.version_converter.convert_version(model, 13)",
+        )
     protos = _topological(proto.graph, label)
     nodes = tuple(_named(protos))
     initializers = {t.name for t in proto.graph.initializer} | {t.values.name for t in proto.graph.sparse_initializer}
@@ -85,6 +100,7 @@ def from_proto(proto: ModelProto, *, path: Path | None = None, sha256: str = "",
     known = _start(proto, inputs, label)
     walk(zip(nodes, protos, strict=True), opsets, known)
     outputs = tuple(o.name for o in proto.graph.output)
+    _check_sizes(known, label)
     shapes = {name: s for name in known.types if (s := known.shape(name)) is not None}
     return ModelGraph(
         proto=proto,
@@ -123,16 +139,41 @@ def _check(proto: ModelProto, label: str) -> bool:
     return False
 
 
-def _read_external(proto: ModelProto, path: Path) -> bool:
+def _check_inlining(proto: ModelProto, label: str) -> None:
+    """Bounds the size a model has once its local functions are inlined: nesting doubles it at every level."""
+    bodies = {(f.domain, f.name): f for f in proto.functions}
+    sizes: dict[tuple[str, str], int] = {}
+
+    def size(key: tuple[str, str], above: frozenset[tuple[str, str]]) -> int:
+        if key in above:
+            raise ModelError(f"{label}: local function {key[1]!r} must not call itself")
+        if key not in sizes:
+            inner = above | {key}
+            calls = ((n.domain, n.op_type) for n in bodies[key].node)
+            sizes[key] = sum(size(c, inner) if c in bodies else 1 for c in calls)
+        return sizes[key]
+
+    total = sum(size(k, frozenset()) for n in proto.graph.node if (k := (n.domain, n.op_type)) in bodies)
+    if total > MAX_INLINED_NODES:
+        raise ModelError(f"{label} must have at most {MAX_INLINED_NODES} nodes with its functions inlined, got {total}")
+
+
+def _check_sizes(known: Knowledge, label: str) -> None:
+    for name in known.types:
+        shape = known.shape(name)
+        if shape is not None and math.prod(shape) > MAX_ELEMENTS:
+            raise ModelError(f"{label}: tensor {name!r} must have at most {MAX_ELEMENTS} elements, got shape {shape}")
+
+
+def _read_external(proto: ModelProto, path: Path) -> tuple[Path, ...]:
     folder = path.parent.resolve()
-    found = False
+    found: dict[Path, None] = {}
     for tensor in _tensors(proto.graph):
         if tensor.data_location != TensorProto.EXTERNAL:
             continue
-        found = True
         location = next((e.value for e in tensor.external_data if e.key == "location"), "")
-        target = (folder / location).resolve()
-        if not location or Path(location).is_absolute() or not target.is_relative_to(folder):
+        target = (folder / location.replace("\0", "")).resolve()
+        if not location or "\0" in location or Path(location).is_absolute() or not target.is_relative_to(folder):
             raise ModelError(
                 f"{path}: external data of tensor {tensor.name!r} must lie in the model's folder, got {location!r}"
             )
@@ -149,9 +190,10 @@ def _read_external(proto: ModelProto, path: Path) -> bool:
                 f"{path}: external data of tensor {tensor.name!r} must be readable from {target}, got: {error}",
                 hint="Is the file complete? Export the model again.",
             ) from error
+        found[target] = None
         tensor.data_location = TensorProto.DEFAULT
         del tensor.external_data[:]
-    return found
+    return tuple(found)
 
 
 def _tensors(graph: GraphProto) -> Iterator[TensorProto]:
@@ -275,23 +317,42 @@ def _readers(nodes: tuple[Node, ...]) -> dict[str, tuple[Operand, ...]]:
     return {name: tuple(operands) for name, operands in found.items()}
 
 
-def random_feeds(graph: ModelGraph, *, batch: int = 1, seed: int = 0) -> dict[str, np.ndarray[Any, Any]]:
+OTHER_SIZES = {1: 5, IMAGE_SIDE: 160}
+"""What stands in for an open axis a second time, so that nothing holds only for the first size."""
+
+MAX_FEED_ELEMENTS = 1 << 28
+
+
+def random_feeds(
+    graph: ModelGraph, *, batch: int = 1, seed: int = 0, other_sizes: bool = False
+) -> dict[str, np.ndarray[Any, Any]]:
     """Returns seeded random inputs that fit the graph.
 
     Args:
         graph: The model.
         batch: Used for every open first axis.
         seed: Of the generator.
+        other_sizes: Whether the other open axes get sizes that the graph was not analysed with.
 
     Returns:
         Standard normal arrays for floating inputs, zeros for the others, keyed by input name.
+
+    Raises:
+        ModelError: An input's shape is unknown, or it is larger than any image.
     """
     rng = np.random.default_rng(seed)
     feeds = {}
     for name in graph.inputs:
+        if name not in graph.shapes:
+            raise ModelError(f"{graph.label}: input {name!r} must be a tensor of known rank, got another type")
         shape = list(graph.shapes[name])
-        if 0 in graph.symbolic.get(name, ()) and shape:
-            shape[0] = batch
+        for axis in graph.symbolic.get(name, ()):
+            if axis == 0:
+                shape[0] = batch
+            elif other_sizes:
+                shape[axis] = OTHER_SIZES.get(shape[axis], shape[axis])
+        if math.prod(shape) > MAX_FEED_ELEMENTS:
+            raise ModelError(f"{graph.label}: input {name!r} must be of a size that can be fed, got {tuple(shape)}")
         dtype = onnx.helper.tensor_dtype_to_np_dtype(graph.dtypes[name])
         drawn = rng.standard_normal(shape) if np.issubdtype(dtype, np.floating) else np.zeros(shape)
         feeds[name] = drawn.astype(dtype)

@@ -65,7 +65,7 @@ class ModelGraph:
         readers: Tensor name -> operands that read it, in node order.
         producer: Tensor name -> index of the node that makes it.
         symbolic: Input name -> axes that the file leaves open.
-        external: Whether the weights lie in a file of their own.
+        external: Files that its weights came from, where they lay outside the model.
         strict: Whether the model passes the full check of onnx.checker as read.
     """
 
@@ -83,7 +83,7 @@ class ModelGraph:
     readers: Mapping[str, tuple[Operand, ...]]
     producer: Mapping[str, int]
     symbolic: Mapping[str, tuple[int, ...]]
-    external: bool = False
+    external: tuple[Path, ...] = ()
     strict: bool = True
 
     @property

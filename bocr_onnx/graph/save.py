@@ -8,12 +8,13 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-import onnx
 from onnx import ModelProto
+from onnx.external_data_helper import set_external_data
 
 from bocr_onnx.errors import OutputError
 
 EXTERNAL_THRESHOLD_BYTES = 1024
+EXTERNAL_ALIGNMENT_BYTES = 4096
 
 
 def check_writable(path: str | Path) -> Path:
@@ -25,6 +26,8 @@ def check_writable(path: str | Path) -> Path:
     path = Path(path)
     if path.is_dir():
         raise OutputError(f"output {path} must be a file, got a folder", hint=f"Try: -o {path / 'slim.onnx'}")
+    if path.exists() and not path.is_file():
+        raise OutputError(f"output {path} must be a regular file, got a device or a pipe")
     if not path.parent.is_dir():
         raise OutputError(f"the folder of output {path} must exist", hint=f"Try: mkdir -p {path.parent}")
     if not os.access(path.parent, os.W_OK) or (path.exists() and not os.access(path, os.W_OK)):
@@ -65,7 +68,7 @@ def _release(temporary: Path, path: Path) -> None:
 def write_text(path: Path, text: str) -> None:
     """Writes a text file whole or not at all."""
     with replacing(path) as temporary:
-        temporary.write_text(text, encoding="utf-8")
+        temporary.write_text(text, encoding="utf-8", errors="surrogateescape")
 
 
 def save(proto: ModelProto, path: str | Path, *, external: bool = False) -> Path:
@@ -84,27 +87,35 @@ def save(proto: ModelProto, path: str | Path, *, external: bool = False) -> Path
         with replacing(path) as temporary:
             temporary.write_bytes(proto.SerializeToString())
         return path
-    copy = ModelProto()
-    copy.CopyFrom(proto)
     location = f"{path.name}.data"
     try:
         with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}.") as folder:
+            data = Path(folder) / location
             made = Path(folder) / path.name
-            onnx.save_model(
-                copy,
-                str(made),
-                save_as_external_data=True,
-                all_tensors_to_one_file=True,
-                location=location,
-                size_threshold=EXTERNAL_THRESHOLD_BYTES,
-            )
-            data = made.with_name(location)
-            if data.exists():
-                _release(data, path.with_name(location))
+            made.write_bytes(_move_data_out(proto, data).SerializeToString())
+            _release(data, path.with_name(location))
             _release(made, path)
     except OSError as error:
-        raise OutputError(f"{path} must be writable, got {error.strerror}") from error
+        raise OutputError(f"{path} must be writable, got {error.strerror or error}") from error
     return path
+
+
+def _move_data_out(proto: ModelProto, file: Path) -> ModelProto:
+    """Writes large initializers to a file and returns a copy of the model that refers to it by name.
+
+    onnx's own writer refuses where a file of that name lies in the working directory, whatever the target folder.
+    """
+    copy = ModelProto()
+    copy.CopyFrom(proto)
+    with file.open("wb") as out:
+        for tensor in copy.graph.initializer:
+            if len(tensor.raw_data) < EXTERNAL_THRESHOLD_BYTES:
+                continue
+            out.write(b"\0" * (-out.tell() % EXTERNAL_ALIGNMENT_BYTES))
+            set_external_data(tensor, file.name, offset=out.tell(), length=len(tensor.raw_data))
+            out.write(tensor.raw_data)
+            tensor.ClearField("raw_data")
+    return copy
 
 
 def serialized_size(proto: ModelProto) -> int:

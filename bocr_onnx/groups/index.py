@@ -158,7 +158,10 @@ def _carry_labels(graph: ModelGraph) -> Labeller:
         elif rule is None:
             at.freeze_inputs(node, f"operator {node.domain or 'ai.onnx'}.{node.op} has no rule")
         else:
-            rule(node, at)
+            try:
+                rule(node, at)
+            except (ArithmeticError, LookupError, TypeError, ValueError):  # an untrusted file may say anything
+                at.freeze_inputs(node, "its attributes do not fit its inputs")
     for name in graph.outputs:
         for labels in at.read(name).values():
             at.freeze(graph.nodes[graph.producer[name]], labels, f"they are the model's output {name!r}")

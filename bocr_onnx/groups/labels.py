@@ -21,6 +21,9 @@ Axes = dict[int, Labels]
 """Labelled axes of one tensor, by non-negative axis."""
 
 
+MAX_LABELS = 1 << 20
+
+
 @dataclass(frozen=True, slots=True)
 class Slot:
     """An integer that counts channels: entry `position` of an operand (input number) or of an attribute (name)."""
@@ -66,7 +69,13 @@ class Labeller:
         self.captured = frozenset(name for node in self.graph.nodes for name in node.captures)
 
     def fresh(self, n: int) -> Labels:
-        """Returns `n` labels that nothing carries yet."""
+        """Returns `n` labels that nothing carries yet.
+
+        Raises:
+            ValueError: There are more than any network has channels.
+        """
+        if not 0 <= n <= MAX_LABELS:
+            raise ValueError(f"{n} channels on one axis")
         made = np.arange(self.n_labels, self.n_labels + n, dtype=np.int64)
         self.n_labels += n
         return made

@@ -1,6 +1,6 @@
 """The search for each group's keep ratio under a budget."""
 
-from bocr_onnx.search.journal import Journal
+from bocr_onnx.search.journal import Journal, read_record
 from bocr_onnx.search.loop import SearchResult, search
 from bocr_onnx.search.problem import Problem, allocate
 from bocr_onnx.search.project import Projection
@@ -20,5 +20,6 @@ __all__ = [
     "allocate",
     "best_trial",
     "build_space",
+    "read_record",
     "search",
 ]

@@ -7,12 +7,17 @@ from __future__ import annotations
 
 import json
 import os
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
+
+from pydantic import TypeAdapter, ValidationError
 
 from bocr_onnx.errors import OutputError, ResumeError
+from bocr_onnx.search.space import SearchSpace
 from bocr_onnx.search.trial import Trial, TrialState
+
+Record = TypeVar("Record")
 
 
 class Journal:
@@ -41,6 +46,19 @@ class Journal:
         except OSError as error:
             raise OutputError(f"journal {path} must be writable, got {error.strerror}") from error
 
+    def check(self, space: SearchSpace) -> None:
+        """Checks that every trial is a policy of a space.
+
+        Raises:
+            ResumeError: A trial keeps a number of channels that its group may not keep.
+        """
+        for trial in self._trials:
+            allowed = len(trial.widths) == len(space.choices) and all(
+                w in c for w, c in zip(trial.widths, space.choices, strict=True)
+            )
+            if not allowed:
+                raise ResumeError(f"journal {self.path}: trial {trial.number} must be a policy of this search")
+
     @property
     def trials(self) -> tuple[Trial, ...]:
         """Returns the trials that ended, by number."""
@@ -60,35 +78,63 @@ class Journal:
 
 
 def _read(path: Path) -> list[dict[str, Any]]:
+    """Returns the journal's lines; a last one that was torn off is cut away."""
     if not path.exists():
         return []
     try:
         text = path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise ResumeError(f"journal {path} must be readable, got: {error}") from error
-    lines = []
-    kept = 0
-    for line in text.splitlines(keepends=True):
-        try:
-            record = json.loads(line)
-        except json.JSONDecodeError:
-            break
-        if not line.endswith("\n") or not isinstance(record, dict):
-            break
-        lines.append(record)
-        kept += len(line.encode())
-    if text.strip() and not lines:
+    lines = text.splitlines(keepends=True)
+    whole = [record for line in lines if (record := _parse(line)) is not None]
+    if len(whole) < len(lines) - 1 or (lines and not whole):
         raise ResumeError(f"journal {path} must hold one JSON object per line, got something else")
-    if kept < len(text.encode()):
-        os.truncate(path, kept)
-    return lines
+    if len(whole) < len(lines):
+        if _parse(lines[-1]) is not None:
+            raise ResumeError(f"journal {path} must hold one JSON object per line, got something else")
+        os.truncate(path, len("".join(lines[:-1]).encode()))
+    return whole
+
+
+def _parse(line: str) -> dict[str, Any] | None:
+    try:
+        record = json.loads(line, parse_constant=_refuse)
+    except (ValueError, RecursionError):
+        return None
+    return record if isinstance(record, dict) and line.endswith("\n") else None
+
+
+def _refuse(name: str) -> float:
+    raise ValueError(f"{name} is not a number")
+
+
+def read_record(kind: type[Record], record: object) -> Record:
+    """Returns a record of a frozen dataclass from parsed JSON, every field checked against its type.
+
+    Args:
+        kind: The dataclass.
+        record: A JSON object; lists become tuples.
+
+    Raises:
+        ValueError: It is not an object, a field is unknown or missing, or a value has another type.
+    """
+    if not isinstance(record, dict):
+        raise ValueError("it is not an object")
+    unknown = sorted(set(record) - {f.name for f in fields(kind)})  # type: ignore[arg-type]
+    if unknown:
+        raise ValueError(f"unknown field {unknown[0]!r}")
+    try:
+        return TypeAdapter(kind).validate_json(json.dumps(record), strict=True)
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise ValueError(f"{'.'.join(map(str, first['loc'])) or 'it'}: {first['msg']}") from error
 
 
 def _trial(path: Path, record: dict[str, Any]) -> Trial:
     try:
-        return Trial(**(record | {"widths": tuple(record["widths"]), "state": TrialState(record["state"])}))
-    except (KeyError, TypeError, ValueError) as error:
-        raise ResumeError(f"journal {path}: a trial must have the fields of this version, got: {error}") from error
+        return read_record(Trial, record)
+    except ValueError as error:
+        raise ResumeError(f"journal {path}: a trial must have the fields of this version: {error}") from error
 
 
 def _difference(path: Path, found: Any, expected: dict[str, Any]) -> str:

@@ -139,6 +139,13 @@ class Budget:
         Raises:
             BudgetError: Names the smallest reachable share of each bound.
         """
+        counts = {"flops": cost.macs, "params": cost.params, "size": cost.size_bytes}
+        for name, share in self.shares().items():
+            if share is not None and (not space.free.size or counts[name](cost.full)[0] <= 0):
+                raise BudgetError(
+                    f"--{name} {share:g} must be reachable, but no group of channels can be cut",
+                    hint="bocr-onnx inspect MODEL says why.",
+                )
         if self.use(cost, space.low[None])[0] <= 1:
             return
         least = {

@@ -10,7 +10,7 @@ from bocr_onnx.slimming.plan import (
     read_plan,
     write_plan,
 )
-from bocr_onnx.slimming.proof import Proof, Run, compare, masked_original, prove
+from bocr_onnx.slimming.proof import Proof, Run, check_runs, compare, masked_original, prove
 
 __all__ = [
     "Mask",
@@ -18,6 +18,7 @@ __all__ = [
     "Proof",
     "Run",
     "changed_operands",
+    "check_runs",
     "compare",
     "cut",
     "cut_edit",

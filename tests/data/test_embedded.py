@@ -59,4 +59,5 @@ def test_the_readme_shows_a_valid_preprocessing(tmp_path: Path) -> None:
     text = (FILES / "README.md").read_text(encoding="utf-8")
     file = tmp_path / "imagenet.toml"
     file.write_text(text.split("```toml\n")[1].split("```")[0])
+    file.write_text(file.read_text(encoding="utf-8") + "\n[augment]\nflip = true\n", encoding="utf-8")
     assert load_preprocessing(file) == load_preprocessing("imagenet")

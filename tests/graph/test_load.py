@@ -71,7 +71,7 @@ def test_a_model_is_read(path: Path) -> None:
     assert graph.path == path
     assert graph.label == str(path)
     assert graph.sha256 == hashlib.sha256(path.read_bytes()).hexdigest()
-    assert (graph.opset, graph.external, graph.strict) == (17, False, True)
+    assert (graph.opset, graph.external, graph.strict) == (17, (), True)
     assert [(n.index, n.name, n.op) for n in graph.nodes] == [
         (0, "Conv_0", "Conv"),
         (1, "Relu_1", "Relu"),
@@ -301,7 +301,7 @@ def test_tensors_that_subgraphs_read_are_known() -> None:
 def test_what_was_saved_is_read_back_the_same(tmp_path: Path, model: ModelProto) -> None:
     for external in (False, True):
         graph = load(save(model, tmp_path / f"{external}.onnx", external=external))
-        assert graph.external is external
+        assert graph.external == ((tmp_path / "True.onnx.data",) if external else ())
         assert {t.name: numpy_helper.to_array(t).tobytes() for t in graph.proto.graph.initializer} == {
             name: drawn(shape, 0, name).tobytes() for name, shape in CONSTANTS.items()
         }
@@ -321,3 +321,30 @@ def test_a_truncated_real_model(shared: Path, tmp_path: Path, share: float) -> N
     cut = tmp_path / "cut.onnx"
     cut.write_bytes(data[: int(share * len(data))])
     refused(cut)
+
+
+def test_an_old_operator_set_is_refused_with_the_way_out() -> None:
+    text = '<ir_version: 3, opset_import: ["" : 6]> m (float[2] x) => (float[2] y) { y = Relu(x) }'
+    with pytest.raises(ModelError, match="operator set 7 or newer, got 6") as caught:
+        from_proto(onnx.parser.parse_model(text))
+    assert "convert_version" in caught.value.hint
+
+
+def test_functions_that_double_at_every_level_are_refused() -> None:
+    """Each function calls the one before it twice: 2^40 nodes if they were all written out."""
+    calls = ["Neg", *(f"d.f{i}" for i in range(39))]
+    functions = [
+        f'<domain: "d", opset_import: ["" : 17, "d" : 1]> f{i} (a) => (c) {{ b = {call}(a) c = {call}(b) }}'
+        for i, call in enumerate(calls)
+    ]
+    model = onnx.parser.parse_model(
+        '<ir_version: 8, opset_import: ["" : 17, "d" : 1]> m (float[2] x) => (float[2] y) { y = d.f39(x) }'
+    )
+    model.functions.extend(onnx.parser.parse_function(f) for f in functions)
+    with pytest.raises(ModelError, match="with its functions inlined"):
+        from_proto(model)
+
+
+def test_a_device_is_no_model() -> None:
+    with pytest.raises(ModelError, match="got a device or a pipe"):
+        load("/dev/zero")

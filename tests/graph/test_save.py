@@ -119,7 +119,7 @@ def test_a_failure_while_writing_external_data_leaves_both_old_files(
 ) -> None:
     path = save(model, tmp_path / "slim.onnx", external=True)
     before = [p.read_bytes() for p in sorted(tmp_path.iterdir())]
-    monkeypatch.setattr(onnx, "save_model", full)
+    monkeypatch.setattr("bocr_onnx.graph.save.set_external_data", full)
     with pytest.raises(OutputError, match="No space left"):
         save(model, path, external=True)
     assert [p.read_bytes() for p in sorted(tmp_path.iterdir())] == before

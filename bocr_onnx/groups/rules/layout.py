@@ -74,9 +74,6 @@ def _carry(axis: int, labels: Labels, before: tuple[int, ...], after: tuple[int,
 def _follow_target(node: Node, at: Labeller, axis: int, new: int, labels: Labels) -> bool:
     """Makes the target shape follow the kept width; freezes the channels where it cannot."""
     source = node.input(1)
-    if not source:  # opset 1 to 4 keep the shape in an attribute
-        at.freeze(node, labels, "the target shape lies in an attribute")
-        return False
     target = at.constant(source)
     if target is not None:
         if int(target[new]) > 0 or (int(target[new]) == 0 and new != axis):

@@ -19,6 +19,9 @@ def per_channel(node: Node, at: Labeller) -> None:
     if any(at.constant(name) is None for name in node.inputs[1:]):
         at.freeze_inputs(node, "a normalization constant is computed")
         return
+    if any(name in at.graph.readers or name in at.graph.outputs for name in node.outputs[1:] if name):
+        at.freeze_inputs(node, "the statistics of training are read")
+        return
     axes = at.read(node.inputs[0])
     for axis, labels in axes.items():
         if axis != 1:

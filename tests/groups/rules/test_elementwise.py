@@ -182,16 +182,3 @@ def test_an_unknown_shape_freezes() -> None:
     index = build_index(graph)
     assert index.groups == ()
     assert reasons(index)["Add_2"] == "a shape is unknown"
-
-
-def test_broadcasting_by_attribute_of_old_opsets_has_no_rule() -> None:
-    graph = build(
-        "m (float[N, 3, 4, 4] x) => (float[N, 2, 4, 4] y) {"
-        " c = Conv(x, W) e = Add <axis = 1, broadcast = 1> (c, k) y = Conv(e, V) }",
-        opset=6,
-        k=(6,),
-        **CONV,
-    )
-    index = build_index(graph)
-    assert index.groups == ()
-    assert reasons(index)["Add_1"] == "operator ai.onnx.Add has no rule"

@@ -175,18 +175,6 @@ def test_reshape_that_splits_the_channels_is_refused() -> None:
     assert reasons(index)["Reshape_1"] == "Reshape from (1, 6, 4, 4) to (1, 2, 3, 4, 4) splits or mixes the channels"
 
 
-def test_reshape_by_attribute_of_old_opsets_is_refused() -> None:
-    graph = build(
-        "m (float[1, 3, 4, 4] x) => (float[1, 2, 16, 1] y) {"
-        " c = Conv(x, W) r = Reshape <shape = [1, 6, 16, 1]> (c) y = Conv(r, V) }",
-        opset=4,
-        **CONV,
-    )
-    index = build_index(graph)
-    assert index.groups == ()
-    assert "Reshape_1" in reasons(index)
-
-
 def test_transpose_to_channels_last_and_back() -> None:
     graph = build(
         """m (float[N, 4, 4, 3] x) => (float[N, 4, 4, 2] y) {

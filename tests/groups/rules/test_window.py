@@ -223,17 +223,3 @@ def test_computed_pad_amounts_are_refused() -> None:
     index = build_index(graph)
     assert index.groups == ()
     assert reasons(index)["Pad_1"] == "the pad amounts are computed"
-
-
-def test_pad_of_opset_1_has_no_rule() -> None:
-    graph = build(
-        "m (float[1, 3, 4, 4] x) => (float[1, 2, 4, 4] y) {"
-        " c = Conv(x, W) p = Pad <paddings = [0, 0, 0, 0, 0, 0, 0, 0]> (c) y = Conv(p, V) }",
-        opset=1,
-        ir=4,
-        W=(6, 3, 1, 1),
-        V=(2, 6, 1, 1),
-    )
-    index = build_index(graph)
-    assert index.groups == ()
-    assert reasons(index)["Pad_1"] == "operator ai.onnx.Pad has no rule"
