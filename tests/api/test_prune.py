@@ -337,6 +337,7 @@ def test_results_never_overwrite_what_they_are_made_from(tmp_path):
     plan.write_bytes(DEMO.read_bytes())
     with pytest.raises(UsageError, match="must not be a file that is read"):
         bocr_onnx.prune(plan, output=tmp_path / "t.onnx", run_dir=tmp_path, **options)
+    (tmp_path / "r").mkdir()
     with pytest.raises(UsageError, match="got it twice"):
         bocr_onnx.prune(DEMO, output=tmp_path / "r" / "plan.json", run_dir=tmp_path / "r", **options)
     with pytest.raises(UsageError, match="must not be a file that is read"):

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import sys
 import tempfile
 from pathlib import Path
 
@@ -119,7 +120,7 @@ def test_a_failure_while_writing_external_data_leaves_both_old_files(
 ) -> None:
     path = save(model, tmp_path / "slim.onnx", external=True)
     before = [p.read_bytes() for p in sorted(tmp_path.iterdir())]
-    monkeypatch.setattr("bocr_onnx.graph.save.set_external_data", full)
+    monkeypatch.setattr(sys.modules["bocr_onnx.graph.save"], "set_external_data", full)
     with pytest.raises(OutputError, match="No space left"):
         save(model, path, external=True)
     assert [p.read_bytes() for p in sorted(tmp_path.iterdir())] == before
