@@ -18,6 +18,9 @@ from bocr_onnx.evaluation.session import open_session, run_session
 from bocr_onnx.graph import Array, ModelGraph, with_outputs
 
 N_ROWS = 40_000
+ROUNDING = 1e-6
+"""Share of the mean square of a patch entry that float32 sums do not resolve."""
+
 MAX_COLUMNS = 8_192
 """Operators with more inputs are cut without recovery: their matrix alone would take half a gigabyte."""
 
@@ -109,6 +112,19 @@ def _rows(
     return input_rows(affine.node, weight.shape[2:], x, at)
 
 
+def centred(second: Floats, mean: Floats) -> Floats:
+    """Returns C = E[p p^T] - m m^T, held away from singular by what float32 sums cannot tell from zero.
+
+    Args:
+        second: E[p p^T], shape `(..., n, n)`.
+        mean: m, shape `(..., n)`.
+    """
+    covariance = second - mean[..., :, None] * mean[..., None, :]
+    energy = np.einsum("...tt->...t", second).mean(axis=-1)
+    noise = ROUNDING * np.maximum(energy, 1e-12)
+    return np.asarray(covariance + noise[..., None, None] * np.eye(second.shape[-1]))
+
+
 @dataclass(slots=True)
 class _Sums:
     """Running sums; batches are added in float32 products and float64 totals."""
@@ -139,4 +155,4 @@ class _Sums:
 
     def moments(self) -> Moments:
         mean = self.first / self.n
-        return Moments(mean, self.second / self.n - mean[..., :, None] * mean[..., None, :])
+        return Moments(mean, centred(self.second / self.n, mean))

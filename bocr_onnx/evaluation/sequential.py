@@ -19,7 +19,7 @@ import numpy as np
 import scipy.linalg
 
 from bocr_onnx.evaluation.blas import one_thread
-from bocr_onnx.evaluation.moments import MAX_COLUMNS, N_ROWS, Progress, batch_size, whole_runs
+from bocr_onnx.evaluation.moments import MAX_COLUMNS, N_ROWS, Progress, batch_size, centred, whole_runs
 from bocr_onnx.evaluation.patches import (
     Affine,
     Floats,
@@ -258,13 +258,13 @@ class _Normal:
         """Returns weight matrix and bias, the ridge drawing towards `start`."""
         p, y = np.asarray(self.p) / self.n, np.asarray(self.y) / self.n
         if self.depthwise:
-            c = np.asarray(self.pp) / self.n - p[:, :, None] * p[:, None, :]
+            c = centred(np.asarray(self.pp) / self.n, p)
             b = np.asarray(self.py) / self.n - p * y[:, None]
             ridge = RIDGE * np.maximum(np.einsum("ctt->c", c) / c.shape[1], 1e-12)
             c = c + ridge[:, None, None] * np.eye(c.shape[1])
             matrix = np.linalg.solve(c, (b + ridge[:, None] * start)[:, :, None])[:, :, 0]
             return matrix, y - np.einsum("ct,ct->c", matrix, p)
-        c = np.asarray(self.pp) / self.n - np.outer(p, p)
+        c = centred(np.asarray(self.pp) / self.n, p)
         b = np.asarray(self.py) / self.n - np.outer(p, y)
         ridge = RIDGE * max(float(np.trace(c)) / len(c), 1e-12)
         c[np.diag_indices_from(c)] += ridge

@@ -383,6 +383,15 @@ def test_a_model_whose_channels_mix_at_other_sizes_is_not_emitted(tmp_path):
     assert not list(tmp_path.glob("s.*"))
 
 
+def test_very_few_images_are_enough_to_run(tmp_path):
+    data = np.load(DIGITS)
+    np.savez(tmp_path / "few.npz", images=data["images"][:6], labels=data["labels"][:6])
+    report = bocr_onnx.prune(
+        DEMO, flops=0.6, data=tmp_path / "few.npz", preset="digits", output=tmp_path / "s.onnx", trials=2
+    )
+    assert report.proof["passed"]
+
+
 def test_weights_that_are_no_numbers_cannot_be_proved(tmp_path):
     proto = onnx.load(DEMO)
     for tensor in proto.graph.initializer:
