@@ -138,7 +138,7 @@ ELEMENTWISE = [
     Case("HardSigmoid", (X2,)),
     Case("HardSigmoid", (X2,), attributes={"alpha": 1 / 6, "beta": 0.4}),
     Case("Clip", (X2,), attributes={"min": 0.0, "max": 1.5}, opset=9),
-    Case("Clip", (X2,), attributes={"min": 0.0}, opset=6),
+    Case("Clip", (X2,), attributes={"min": 0.0}, opset=7),
     Case("Clip", (X2,), (np.float32(0), np.float32(1.5))),
     Case("Clip", (X2,), (None, np.float32(1.5))),
     Case("Clip", (X2,)),
