@@ -15,7 +15,6 @@ from bocr_onnx.graph import ModelGraph, from_proto, load, random_feeds
 from bocr_onnx.training import OnnxModule, check_agreement, export
 from bocr_onnx.training.interpreter import Reference, compute, relative_difference
 
-SHARED = Path(__file__).resolve().parents[2].parent / "shared" / "models"
 
 
 def graph_of(text: str, **constants: np.ndarray[Any, Any]) -> ModelGraph:
@@ -40,11 +39,8 @@ def stored(proto: onnx.ModelProto) -> dict[str, bytes]:
 
 
 @pytest.fixture(params=["resnet20_bn", "resnet20_folded", "resnet20_dynamo", "mobilenet_v1_0.5_160"])
-def shared_graph(request: pytest.FixtureRequest) -> ModelGraph:
-    path = SHARED / f"{request.param}.onnx"
-    if not path.exists():
-        pytest.skip("the maintainers' development data is absent")
-    return load(path)
+def shared_graph(request: pytest.FixtureRequest, shared: Path) -> ModelGraph:
+    return load(shared / "models" / f"{request.param}.onnx")
 
 
 @pytest.fixture
