@@ -16,7 +16,6 @@ from bocr_onnx.training import OnnxModule, check_agreement, export
 from bocr_onnx.training.interpreter import Reference, compute, relative_difference
 
 
-
 def graph_of(text: str, **constants: np.ndarray[Any, Any]) -> ModelGraph:
     proto = onnx.parser.parse_model(f'<ir_version: 8, opset_import: ["" : 17]> {text}')
     proto.graph.initializer.extend(numpy_helper.from_array(a, n) for n, a in constants.items())
