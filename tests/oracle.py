@@ -11,8 +11,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import onnx
+import pytest
 from onnx import ModelProto, numpy_helper
 
+from bocr_onnx.cost import build_cost_model
 from bocr_onnx.evaluation.session import open_session, run_session
 from bocr_onnx.graph import Array, ModelGraph, from_proto, random_feeds
 from bocr_onnx.groups import GroupIndex, build_index
@@ -97,6 +99,13 @@ def n_elements(model: ModelProto) -> int:
     return sum(a.size for t in tensors if (a := numpy_helper.to_array(t)).dtype.kind == "f")
 
 
+def foreseen(graph: ModelGraph, index: GroupIndex, mask: npt.NDArray[np.bool_] | None = None) -> int:
+    """Returns the MACs that the cost model predicts for a mask."""
+    cost = build_cost_model(graph, index)
+    kept = cost.full if mask is None else np.array([mask[g.span].sum() for g in index.groups])
+    return cost.cost(kept).macs
+
+
 def check(graph: ModelGraph, *, seeds: Iterable[int] = SEEDS, tolerance: float = 1e-4) -> GroupIndex:
     """Cuts by random masks and proves each cut; returns the index for further assertions.
 
@@ -113,6 +122,7 @@ def check(graph: ModelGraph, *, seeds: Iterable[int] = SEEDS, tolerance: float =
         assert n_elements(slim) < n_elements(graph.proto)
         read = from_proto(slim)
         assert changed_operands(graph, index, mask, read) == {}
+        assert foreseen(graph, index, mask) == pytest.approx(foreseen(read, build_index(read)), abs=0.5)
         assert read.inputs == graph.inputs
         proof = prove(graph, index, mask, slim, run, seed=seed)
         assert proof.passed

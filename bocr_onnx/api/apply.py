@@ -8,13 +8,14 @@ from typing import Any
 
 from bocr_onnx.api.emit import measured_cost
 from bocr_onnx.api.images import check_labels, fit_images, load_images
+from bocr_onnx.api.model import read_model
 from bocr_onnx.api.outputs import check_outputs
 from bocr_onnx.api.progress import Progress, Silent
 from bocr_onnx.cost import Cost, build_cost_model
 from bocr_onnx.data import open_data
 from bocr_onnx.errors import DataError, UsageError
 from bocr_onnx.evaluation import Score, predict, run_once, score_outputs
-from bocr_onnx.graph import check_writable, load, save
+from bocr_onnx.graph import check_writable, save
 from bocr_onnx.groups import build_index
 from bocr_onnx.slimming import Proof, cut, prove, read_plan
 
@@ -85,7 +86,7 @@ def apply(model: str | Path, plan: str | Path, output: str | Path) -> Applied:
     Raises:
         BocrError: The plan is of another model, the output cannot be written, or the proof fails.
     """
-    graph = load(model)
+    graph = read_model(model)
     path = check_writable(output)
     check_outputs(graph, path, (), inputs=(Path(plan),))
     index = build_index(graph)
@@ -119,7 +120,7 @@ def evaluate(
     """
     if preset and preprocess:
         raise UsageError("one of --preset and --preprocess must be given, got both")
-    graph = load(model)
+    graph = read_model(model)
     pools = open_data(str(data))
     samples = pools.held_out or pools.single
     assert samples is not None

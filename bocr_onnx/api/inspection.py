@@ -109,12 +109,13 @@ def inspect_graph(graph: ModelGraph, index: GroupIndex, cost: CostModel) -> Insp
     )
 
 
-def match_groups(index: GroupIndex, patterns: Sequence[str]) -> tuple[str, ...]:
+def match_groups(index: GroupIndex, patterns: Sequence[str], option: str) -> tuple[str, ...]:
     """Returns the names of groups that match any pattern, by their own name or a member's node.
 
     Args:
         index: The groups.
         patterns: Shell patterns, e.g. ``"*/layer1*"``.
+        option: Named in the error.
 
     Raises:
         UsageError: A pattern matches nothing.
@@ -128,6 +129,6 @@ def match_groups(index: GroupIndex, patterns: Sequence[str]) -> tuple[str, ...]:
         ]
         if not names:
             known = [g.name for g in index.groups]
-            raise UsageError(f"--freeze must match a group, got {pattern!r}", hint=did_you_mean(pattern, known))
+            raise UsageError(f"{option} must match a group, got {pattern!r}", hint=did_you_mean(pattern, known))
         found.update(dict.fromkeys(names))
     return tuple(found)

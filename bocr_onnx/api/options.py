@@ -33,6 +33,8 @@ class Options:
         finetune: Epochs of finetuning after the search.
         round_to: Channel grid; 0 chooses one.
         freeze: Patterns of groups that keep all channels.
+        only: Patterns of the only groups that may lose channels; all where empty.
+        min_width: Channels that every group keeps at least.
         n_score: Images a trial is scored on.
         n_recovery: Images the recovery is fitted on.
         threads: Of the latency measurement.
@@ -55,6 +57,8 @@ class Options:
     finetune: float = 0
     round_to: int = 0
     freeze: tuple[str, ...] = ()
+    only: tuple[str, ...] = ()
+    min_width: int = 1
     n_score: int = 2_000
     n_recovery: int = 1_000
     threads: int = 1
@@ -91,6 +95,7 @@ class Options:
         for name, value, least in (
             ("--trials", self.trials, 1),
             ("--seed", self.seed, 0),
+            ("--min-width", self.min_width, 1),
             ("--score-images", self.n_score, 1),
             ("--recovery-images", self.n_recovery, 1),
             ("--threads", self.threads, 1),

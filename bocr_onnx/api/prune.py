@@ -32,6 +32,8 @@ def prune(
     finetune: float = 0,
     round_to: int | str = "auto",
     freeze: Sequence[str] = (),
+    only: Sequence[str] = (),
+    min_width: int = 1,
     run_dir: str | Path | None = None,
     resume: str | Path | None = None,
     n_score: int = 2_000,
@@ -57,6 +59,8 @@ def prune(
         finetune: Epochs of training after the search.
         round_to: Channel grid; ``"auto"`` is 8 on CPUs.
         freeze: Patterns of groups that keep all channels.
+        only: Patterns of the only groups that may lose channels; all where empty.
+        min_width: Channels that every group keeps at least.
         run_dir: Where plan, journal and report go; ``<output>.run`` by default.
         resume: A run directory to continue; its options replace all others.
         n_score: Images a trial is scored on.
@@ -88,6 +92,8 @@ def prune(
         finetune=finetune,
         round_to=parse_grid(round_to),
         freeze=tuple(freeze),
+        only=tuple(only),
+        min_width=min_width,
         n_score=n_score,
         n_recovery=n_recovery,
         threads=threads,

@@ -13,6 +13,7 @@ from onnx import ModelProto
 from bocr_onnx.api.emit import Emission, emit
 from bocr_onnx.api.images import ModelData, check_chance, check_labels, fit_images, load_images
 from bocr_onnx.api.inspection import inspect_graph, match_groups
+from bocr_onnx.api.model import read_model
 from bocr_onnx.api.options import Options
 from bocr_onnx.api.outputs import check_outputs
 from bocr_onnx.api.progress import Progress
@@ -27,11 +28,10 @@ from bocr_onnx.evaluation import (
     calibrate,
     classes_of,
     predict,
-    run_once,
     score_outputs,
     weigh_curves,
 )
-from bocr_onnx.graph import Array, ModelGraph, check_writable, load, random_feeds
+from bocr_onnx.graph import Array, ModelGraph, check_writable
 from bocr_onnx.groups import GroupIndex, build_index
 from bocr_onnx.report import Report
 from bocr_onnx.search import (
@@ -46,7 +46,7 @@ from bocr_onnx.search import (
     search,
 )
 from bocr_onnx.search.strategies import ONE_POLICY, find_strategy
-from bocr_onnx.slimming import Mask, check_runs, cut
+from bocr_onnx.slimming import Mask, cut
 
 
 @dataclass(slots=True)
@@ -81,18 +81,26 @@ class _Images:
 def prepare(options: Options, run_dir: str | Path | None, progress: Progress, *, resuming: bool) -> Run:
     """Returns a run whose model, budget and output are known to be usable; nothing is written yet."""
     options.check()
-    graph = load(options.model)
-    check_runs(graph, random_feeds(graph), run_once)
+    graph = read_model(options.model)
     path = Path(options.model)
     output = check_writable(options.output or default_output(path))
     folder = RunDir(run_dir if run_dir is not None else default_run_dir(output))
     check_outputs(graph, output, folder.files)
     index = build_index(graph)
     cost = build_cost_model(graph, index)
-    space = build_space(index, grid=options.grid, frozen=match_groups(index, options.freeze))
+    space = build_space(index, grid=options.grid, frozen=_frozen(index, options), min_width=options.min_width)
     projection = Projection(space, cost, options.budget)
     projection.budget.check_reachable(cost, space)
     return Run(options, graph, index, cost, projection, progress, output, folder, resuming)
+
+
+def _frozen(index: GroupIndex, options: Options) -> tuple[str, ...]:
+    """Returns the names of the groups that keep all channels because the user says so."""
+    frozen = match_groups(index, options.freeze, "--freeze")
+    if not options.only:
+        return frozen
+    chosen = set(match_groups(index, options.only, "--only")) - set(frozen)
+    return tuple(group.name for group in index.groups if group.name not in chosen)
 
 
 def travel(run: Run) -> Report:
@@ -225,6 +233,8 @@ def _header(run: Run, images: _Images) -> dict[str, Any]:
         "seed": options.seed,
         "grid": options.grid,
         "freeze": list(options.freeze),
+        "only": list(options.only),
+        "min_width": options.min_width,
         "recover": options.recover,
     }
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from onnx import ModelProto
@@ -45,7 +45,7 @@ def finetune_slim(
     Raises:
         TrainingError: The slim model cannot be trained, or torch and ONNX Runtime disagree on it.
     """
-    student = from_proto(slim)
+    student = replace(from_proto(slim), symbolic=graph.symbolic)
     agreed = _agreement(student)
     images = _Loader(graph, data, split.training)
     reference = predict(graph, graph.proto, score_images)

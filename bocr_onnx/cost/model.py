@@ -4,9 +4,10 @@ Along an axis that is cut, the number of kept entries is linear in the group wid
 
     n(w) = n_fixed + sum_g multiplicity_g * w_g
 
-A constant has at most two such axes that matter (inputs and outputs), so its size and the MACs of its node are
+The size of a constant is a product of such lengths, and so are the MACs of an operator: the entries of its output
+times what is summed up for each.
 
-    size(w) = c * n_0(w) * n_1(w)        MACs(w) = positions * size(w)
+    size(w) = c * n_0(w) * n_1(w)        MACs(w) = c * n_out(w) * n_in(w)
 """
 
 from __future__ import annotations
@@ -44,11 +45,11 @@ class Cost:
 
 @dataclass(frozen=True, slots=True)
 class Terms:
-    """A sum of products of two axis lengths.
+    """A sum of products of axis lengths.
 
     Attributes:
         scale: Factor of each term, shape `(n_terms,)`.
-        forms: The two axis lengths of each term as linear forms in `[1, w]`, shape `(n_terms, 2, 1 + n_groups)`.
+        forms: The axis lengths of each term as linear forms in `[1, w]`, shape `(n_terms, n_axes, 1 + n_groups)`.
     """
 
     scale: _Floats
@@ -56,9 +57,12 @@ class Terms:
 
     def total(self, widths: Widths) -> _Floats:
         """Returns the sum for every policy, shape `(n_policies,)`."""
-        n_terms, _, n = self.forms.shape
-        lengths = widths @ self.forms[:, :, 1:].reshape(2 * n_terms, n - 1).T + self.forms[:, :, 0].reshape(-1)
-        return np.asarray((lengths[:, 0::2] * lengths[:, 1::2]) @ self.scale)
+        n_terms, n_axes, n = self.forms.shape
+        lengths = widths @ self.forms[:, :, 1:].reshape(n_axes * n_terms, n - 1).T + self.forms[:, :, 0].reshape(-1)
+        product = lengths[:, 0::n_axes]
+        for axis in range(1, n_axes):
+            product = product * lengths[:, axis::n_axes]
+        return np.asarray(product @ self.scale)
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,7 +134,7 @@ def build_cost_model(graph: ModelGraph, index: GroupIndex) -> CostModel:
         [form.term(1.0, graph.shapes[_read(graph, at)], index.slices.get(at, {})) for at in stored.values()],
         n_groups,
     )
-    floating = np.array([graph.constants[name].dtype.kind == "f" for name in stored], dtype=np.float64)
+    floating = np.array([_is_parameter(graph, name) for name in stored], dtype=np.float64)
     itemsize = np.array([graph.constants[name].dtype.itemsize for name in stored], dtype=np.float64)
     full = np.array([g.n_channels for g in index.groups], dtype=np.int64)
     model = CostModel(
@@ -157,31 +161,43 @@ class _FormOf:
         made[1:] = np.bincount(cut, minlength=self.n_groups) / np.maximum(sizes, 1)
         return made
 
-    def term(self, scale: float, shape: tuple[int, ...], axes: Mapping[int, Channels]) -> tuple[float, _Floats]:
-        one = np.zeros(1 + self.n_groups)
-        one[0] = 1
-        forms = [self.form(channels) for _, channels in sorted(axes.items())][:2]
+    def term(self, scale: float, shape: tuple[int, ...], axes: Mapping[int, Channels]) -> _Term:
         uncut = math.prod(size for axis, size in enumerate(shape) if axis not in axes)
-        return scale * uncut, np.stack([*forms, *[one] * (2 - len(forms))])
+        return scale * uncut, [self.form(channels) for _, channels in sorted(axes.items())]
 
 
-def _terms(terms: list[tuple[float, _Floats]], n_groups: int) -> Terms:
-    if not terms:
-        return Terms(np.zeros(0), np.zeros((0, 2, 1 + n_groups)))
-    return Terms(np.array([s for s, _ in terms]), np.stack([f for _, f in terms]))
+_Term = tuple[float, list[_Floats]]
 
 
-def _macs_term(graph: ModelGraph, index: GroupIndex, node: Node, form: _FormOf) -> tuple[float, _Floats] | None:
+def _terms(terms: list[_Term], n_groups: int) -> Terms:
+    n_axes = max((len(forms) for _, forms in terms), default=1)
+    made = np.zeros((len(terms), max(n_axes, 1), 1 + n_groups))
+    made[:, :, 0] = 1
+    for i, (_, forms) in enumerate(terms):
+        for axis, form in enumerate(forms):
+            made[i, axis] = form
+    return Terms(np.array([scale for scale, _ in terms], dtype=np.float64), made)
+
+
+def _macs_term(graph: ModelGraph, index: GroupIndex, node: Node, form: _FormOf) -> _Term | None:
     if node.op not in WEIGHTED or node.domain or not node.inputs[0]:
         return None
-    out, x = graph.shapes.get(node.outputs[0]), graph.shapes.get(node.inputs[0])
-    w = graph.shapes.get(node.input(1))
-    if out is None or x is None or w is None:
+    work = index.work.get(node.index)
+    if work is None:
+        return _uncut_work(graph, node)
+    name, n_inner, inner = work
+    if name not in graph.shapes:
         return None
-    weight = graph.constant(node.inputs[1])
-    if weight is None:
-        return form.term(float(math.prod(out) * x[-1]) / _batch(graph), (), {})
-    return form.term(positions(graph, node) / _batch(graph), weight.shape, index.slices.get((node.index, 1), {}))
+    scale, forms = form.term(1 / _batch(graph), graph.shapes[name], index.axes.get(name, {}))
+    return scale * n_inner / math.prod(map(len, inner)), [*forms, *map(form.form, inner)]
+
+
+def _uncut_work(graph: ModelGraph, node: Node) -> _Term | None:
+    """Returns the MACs of an operator whose weight is computed."""
+    out, w = graph.shapes.get(node.outputs[0]), graph.shapes.get(node.input(1))
+    if out is None or not w:
+        return None
+    return positions(graph, node) * math.prod(w) / _batch(graph), []
 
 
 def positions(graph: ModelGraph, node: Node) -> int:
@@ -204,6 +220,12 @@ def _stored(graph: ModelGraph) -> dict[str, Operand]:
     names = {t.name for t in graph.proto.graph.initializer}
     names |= {n.outputs[0] for n in graph.nodes if n.op == "Constant"}
     return {name: _cut_at(graph, name) for name in graph.constants if name in names and name in graph.readers}
+
+
+def _is_parameter(graph: ModelGraph, name: str) -> bool:
+    """Returns whether a constant counts as parameters: floating-point ones, and integers that are dequantized."""
+    quantized = any(graph.nodes[i].op == "DequantizeLinear" and at == 0 for i, at in graph.readers[name])
+    return graph.constants[name].dtype.kind == "f" or quantized
 
 
 def _read(graph: ModelGraph, at: Operand) -> str:

@@ -1,5 +1,6 @@
 """Score of a model on data, and recovery of what a cut loses, on ONNX Runtime."""
 
+from bocr_onnx.evaluation.batching import close_batch
 from bocr_onnx.evaluation.calibration import (
     Calibration,
     PolicyScorer,
@@ -21,6 +22,7 @@ __all__ = [
     "Weights",
     "calibrate",
     "classes_of",
+    "close_batch",
     "distortion",
     "open_session",
     "predict",

@@ -50,7 +50,7 @@ def find_affines(graph: ModelGraph, index: GroupIndex) -> tuple[Affine, ...]:
     """Returns the operators that recovery can fit, in graph order.
 
     Left out are grouped convolutions that are not depthwise, transposed convolutions, weights that several
-    operators share, and operators whose channels cannot be cut.
+    operators share or that are stored quantized, and operators whose channels cannot be cut.
     """
     found = []
     for node in graph.nodes:
@@ -58,11 +58,14 @@ def find_affines(graph: ModelGraph, index: GroupIndex) -> tuple[Affine, ...]:
         if node.op not in ("Conv", "Gemm", "MatMul") or node.domain or at not in index.slices:
             continue
         weight = graph.operand(at)
+        if weight is None:
+            continue
         group = int(node.attributes.get("group", 1)) if node.op == "Conv" else 1
         shared = len(graph.readers[node.inputs[1]]) > 1 or node.attributes.get("transA", 0)
         scaled = node.attributes.get("alpha", 1.0) != 1.0 or node.attributes.get("beta", 1.0) != 1.0
         shaped = node.inputs[0] in graph.shapes and node.outputs[0] in graph.shapes
-        if weight is None or weight.dtype.kind != "f" or shared or scaled or not shaped:
+        stored = weight.dtype.kind == "f" and graph.rounded(node.inputs[1]) is None
+        if not stored or shared or scaled or not shaped or (node.op == "MatMul" and weight.ndim != 2):
             continue
         depthwise = group > 1 and weight.shape[1] == 1 and weight.shape[0] == group
         if group > 1 and not depthwise:

@@ -9,7 +9,7 @@ import onnx
 from onnx import numpy_helper
 
 from bocr_onnx.evaluation.session import open_session, run_session
-from bocr_onnx.graph import Array, Edit, ModelGraph, Node
+from bocr_onnx.graph import Array, Edit, ModelGraph, Node, set_attribute
 
 Chunks = tuple[Array, ...]
 """A tensor over all images, in runs of the model's batch."""
@@ -38,10 +38,9 @@ def _single(graph: ModelGraph, node: Node, edit: Edit, inputs: Mapping[str, Chun
     source = next(n for n in graph.proto.graph.node if set(n.output) & set(node.outputs) - {""})
     proto = onnx.NodeProto()
     proto.CopyFrom(source)
-    for attribute in proto.attribute:
-        changed = edit.attributes.get((node.index, attribute.name))
-        if changed is not None:
-            attribute.CopyFrom(onnx.helper.make_attribute(attribute.name, changed))
+    for (index, name), value in edit.attributes.items():
+        if index == node.index:
+            set_attribute(proto, name, value)
     constants = []
     for position in range(max(len(node.inputs), 1 + max((p for i, p in edit.operands if i == node.index), default=-1))):
         array = edit.operands.get((node.index, position))

@@ -27,12 +27,12 @@ class Edit:
 
     Attributes:
         operands: New value of a constant where one node reads it; a position behind a node's last input adds one.
-        attributes: New value of an integer or integer-list attribute, by (node index, name).
+        attributes: New value of an integer or integer-list attribute, by (node index, name); None removes it.
         widths: New size of a tensor's axis, by tensor and axis, for the shapes that the file declares.
     """
 
     operands: Mapping[Operand, Array] = field(default_factory=dict)
-    attributes: Mapping[tuple[int, str], int | list[int]] = field(default_factory=dict)
+    attributes: Mapping[tuple[int, str], int | list[int] | None] = field(default_factory=dict)
     widths: Mapping[str, Mapping[int, int]] = field(default_factory=dict)
 
 
@@ -51,11 +51,11 @@ def apply_edit(graph: ModelGraph, edit: Edit) -> ModelProto:
     proto.CopyFrom(graph.proto)
     nodes = _nodes_in_order(graph, proto)
     for (index, name), value in edit.attributes.items():
-        _set_attribute(nodes[index], name, value)
+        set_attribute(nodes[index], name, value)
     unread = _rewire(graph, proto.graph, nodes, edit.operands)
     _set_widths(proto.graph, edit.widths)
     if unread:
-        _sweep(proto.graph, unread)
+        sweep(proto.graph, unread)
     return proto
 
 
@@ -65,7 +65,13 @@ def _nodes_in_order(graph: ModelGraph, proto: ModelProto) -> list[onnx.NodeProto
     return [by_output[next(o for o in node.outputs if o)] for node in graph.nodes]
 
 
-def _set_attribute(node: onnx.NodeProto, name: str, value: int | list[int]) -> None:
+def set_attribute(node: onnx.NodeProto, name: str, value: int | list[int] | None) -> None:
+    """Sets an integer or integer-list attribute of a node; None removes it."""
+    if value is None:
+        kept = [a for a in node.attribute if a.name != name]
+        del node.attribute[:]
+        node.attribute.extend(kept)
+        return
     made = onnx.helper.make_attribute(name, value)
     for attribute in node.attribute:
         if attribute.name == name:
@@ -112,7 +118,8 @@ def _store_apart(
         source = graph.nodes[index].input(position)
         name = next((n for n, a in stored if source and _same(a, array)), "")
         if not name:
-            stem = f"{source or graph.nodes[index].name}{'' if source else '.bias'}"
+            added = ".bias" if array.dtype.kind == "f" else ".sizes"
+            stem = source or f"{graph.nodes[index].name}{added}"
             name = stem if stem not in taken else f"{stem}.slim"
             while name in taken:
                 name += "_"
@@ -157,6 +164,11 @@ def _set_widths(target: GraphProto, widths: Mapping[str, Mapping[int, int]]) -> 
     for info in (*target.value_info, *target.output, *target.input):
         if info.name in widths:
             _set_dims(info, widths[info.name])
+    for info in target.value_info:
+        for axis in widths.get(info.name, ()):
+            dims = info.type.tensor_type.shape.dim
+            if axis < len(dims):
+                dims[axis].ClearField("dim_param")  # such as 12*batch, of which fewer than 12 are left
 
 
 def _set_dims(info: onnx.ValueInfoProto, widths: Mapping[int, int]) -> None:
@@ -166,7 +178,7 @@ def _set_dims(info: onnx.ValueInfoProto, widths: Mapping[int, int]) -> None:
             dims[axis].dim_value = width
 
 
-def _sweep(target: GraphProto, unread: set[str]) -> None:
+def sweep(target: GraphProto, unread: set[str]) -> None:
     """Removes what the edit left without a reader, and nothing that was dead before."""
     read = _read_counts(target)
     by_output = {o: n for n in target.node for o in n.output if o}

@@ -21,15 +21,17 @@ import onnx
 from onnx import TensorProto, TypeProto, numpy_helper
 from onnx.reference import ReferenceEvaluator
 
-from bocr_onnx.graph.model import Array, Node
+from bocr_onnx.graph.model import ROUNDING, Array, Node
 
 MAX_FOLDED_ELEMENTS = 1 << 27
 """Larger constants are not computed: an untrusted file may ask for terabytes."""
 
+FIRST_ROUNDING = 19
+"""The reference implementation has no older QuantizeLinear, which meant the same."""
+
 _OPAQUE = frozenset(
     {"RandomNormal", "RandomUniform", "RandomNormalLike", "RandomUniformLike", "Bernoulli", "Multinomial"}
 )
-_QUANTIZED = frozenset({"DequantizeLinear", "QuantizeLinear", "DynamicQuantizeLinear"})
 _GENERATORS = frozenset({"ConstantOfShape", "Expand", "Tile", "Range", "OneHot", "Pad", "Resize", "Upsample"})
 
 
@@ -78,7 +80,7 @@ def walk(nodes: Iterable[tuple[Node, onnx.NodeProto]], opsets: dict[str, int], s
 
 
 def _fold(node: Node, proto: onnx.NodeProto, opsets: dict[str, int], known: Knowledge) -> bool:
-    if node.op in _OPAQUE or node.op in _QUANTIZED or node.domain not in ("", "ai.onnx") or node.captures:
+    if node.op in _OPAQUE or node.domain not in ("", "ai.onnx") or node.captures:
         return False
     if node.op == "Shape":
         return _fold_shape(node, known)
@@ -87,7 +89,7 @@ def _fold(node: Node, proto: onnx.NodeProto, opsets: dict[str, int], known: Know
     feeds = {name: known.known(name) for name in node.inputs if name}
     if any(v is None for v in feeds.values()) or not _is_small(node, feeds, known, proto, opsets):
         return False
-    outputs = _evaluate(proto, feeds, opsets)
+    outputs = evaluate(proto, feeds, opsets)
     if outputs is None:
         return False
     constant = all(name in known.constants for name in feeds)
@@ -122,14 +124,16 @@ def _is_small(
     )
 
 
-def _evaluate(proto: onnx.NodeProto, feeds: dict[str, Any], opsets: dict[str, int]) -> list[Any] | None:
+def evaluate(proto: onnx.NodeProto, feeds: dict[str, Any], opsets: dict[str, int]) -> list[Any] | None:
+    """Returns the outputs of one node on given inputs, None where the reference implementation cannot tell."""
     graph = onnx.helper.make_graph(
         [proto],
         "fold",
         [onnx.helper.make_value_info(name, TypeProto()) for name in feeds],
         [onnx.helper.make_value_info(name, TypeProto()) for name in proto.output if name],
     )
-    model = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", opsets[""])])
+    version = max(opsets[""], FIRST_ROUNDING) if proto.op_type in ROUNDING else opsets[""]
+    model = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", version)])
     try:
         with np.errstate(all="ignore"):
             return list(ReferenceEvaluator(model).run(None, feeds))

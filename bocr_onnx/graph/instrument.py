@@ -9,7 +9,7 @@ import onnx
 import onnx_graphsurgeon as gs
 from onnx import ModelProto
 
-from bocr_onnx.graph.model import Array, Operand
+from bocr_onnx.graph.model import ROUNDING, Array, Operand
 
 
 def with_outputs(proto: ModelProto, names: Iterable[str]) -> ModelProto:
@@ -18,6 +18,29 @@ def with_outputs(proto: ModelProto, names: Iterable[str]) -> ModelProto:
     made.CopyFrom(proto)
     present = {o.name for o in made.graph.output}
     made.graph.output.extend(onnx.ValueInfoProto(name=n) for n in names if n not in present)
+    return made
+
+
+def without_rounding(proto: ModelProto) -> ModelProto:
+    """Returns a copy whose activations stay in floating point: their QuantizeLinear and DequantizeLinear pass through.
+
+    Two sums of the same numbers in another order may fall on two sides of a rounding step, so that models which are
+    equal by construction differ by whole steps. Constants stay quantized.
+    """
+    made = ModelProto()
+    made.CopyFrom(proto)
+    stored = {t.name for t in made.graph.initializer} | {o.name for o in made.graph.output}
+    loose: set[str] = set()
+    for node in made.graph.node:
+        rounds = node.op_type in ROUNDING and node.domain in ("", "ai.onnx")
+        if node.op_type == "Constant" or (rounds and node.input[0] in stored):
+            stored.update(node.output)
+        elif rounds and (node.input[0] in loose or node.op_type == "QuantizeLinear") and node.output[0] not in stored:
+            loose.update(node.output if node.op_type == "QuantizeLinear" else ())
+            node.CopyFrom(onnx.helper.make_node("Identity", [node.input[0]], list(node.output), name=node.name))
+        elif not rounds and node.input and node.input[0] in loose:
+            loose.update(node.output)
+    del made.graph.value_info[:]
     return made
 
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 import hashlib
 import math
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -18,6 +19,7 @@ from onnx.inliner import inline_local_functions
 from bocr_onnx.errors import ModelError
 from bocr_onnx.graph.infer import Knowledge, walk
 from bocr_onnx.graph.model import ModelGraph, Node, Operand
+from bocr_onnx.graph.shuffle import gather_shuffles
 
 MAX_INLINED_NODES = 200_000
 MAX_ELEMENTS = 1 << 31
@@ -25,6 +27,13 @@ FIRST_OPSET = 7
 
 IMAGE_SIDE = 224
 """Stands in for an open height or width: MACs need one, and the kept share hardly depends on which."""
+
+OTHER_SIZES = {1: 5, IMAGE_SIDE: 160}
+"""What open axes are fed with a second time, so that nothing holds only for the first size."""
+
+ODD_SIZES, EVEN_SIZES = {1: 131, IMAGE_SIDE: 509}, {1: 131, IMAGE_SIDE: 544}
+"""What open axes are analysed with again: sizes that no bound or divisor makes equal to the first, and sizes that fit
+networks which need whole blocks of 32."""
 
 
 def load(path: str | Path) -> ModelGraph:
@@ -93,19 +102,41 @@ def from_proto(
             f"{label} must use operator set {FIRST_OPSET} or newer, got {opsets['']}",
             hint="Convert it: onnx.version_converter.convert_version(model, 13)",
         )
+    return _read(proto, opsets, label, path, sha256, external, strict=strict)
+
+
+def _read(
+    proto: ModelProto,
+    opsets: dict[str, int],
+    label: str,
+    path: Path | None,
+    sha256: str,
+    external: tuple[Path, ...],
+    *,
+    strict: bool,
+    shuffled: bool = True,
+) -> ModelGraph:
+    """Returns the graph of a checked model; `shuffled` where channel shuffles may still be in it."""
+    sha256 = sha256 or hashlib.sha256(proto.SerializeToString(deterministic=True)).hexdigest()
     protos = _topological(proto.graph, label)
     nodes = tuple(_named(protos))
     initializers = {t.name for t in proto.graph.initializer} | {t.values.name for t in proto.graph.sparse_initializer}
     inputs = tuple(i.name for i in proto.graph.input if i.name not in initializers)
     known = _start(proto, inputs, label)
     walk(zip(nodes, protos, strict=True), opsets, known)
+    symbolic = {i.name: axes for i in proto.graph.input if (axes := _open_axes(i))}
+    readers = _readers(nodes)
+    sizes = [known, *_other_sizes(proto, list(zip(nodes, protos, strict=True)), opsets, known, set(inputs))]
+    if shuffled and (gathered := gather_shuffles(proto, nodes, readers, sizes, opsets)) is not None:
+        return _read(gathered, opsets, label, path, sha256, external, strict=strict, shuffled=False)
+    _keep_values(sizes)
     outputs = tuple(o.name for o in proto.graph.output)
     _check_sizes(known, label)
     shapes = {name: s for name in known.types if (s := known.shape(name)) is not None}
     return ModelGraph(
         proto=proto,
         path=path,
-        sha256=sha256 or hashlib.sha256(proto.SerializeToString(deterministic=True)).hexdigest(),
+        sha256=sha256,
         opset=opsets[""],
         nodes=nodes,
         inputs=inputs,
@@ -114,11 +145,12 @@ def from_proto(
         dtypes={name: t.tensor_type.elem_type for name, t in known.types.items()},
         constants=known.constants,
         values=known.values,
-        readers=_readers(nodes),
+        readers=readers,
         producer={name: node.index for node in nodes for name in node.outputs if name},
-        symbolic={i.name: axes for i in proto.graph.input if (axes := _open_axes(i))},
+        symbolic=symbolic,
         external=external,
         strict=strict,
+        other_shapes={name: s for name in known.types if (s := sizes[-1].shape(name)) is not None},
     )
 
 
@@ -293,14 +325,45 @@ def _start(proto: ModelProto, inputs: tuple[str, ...], label: str) -> Knowledge:
     return known
 
 
-def _concrete(info: onnx.ValueInfoProto) -> onnx.TypeProto:
+def _concrete(info: onnx.ValueInfoProto, others: Mapping[int, int] = MappingProxyType({})) -> onnx.TypeProto:
     made = onnx.TypeProto()
     made.CopyFrom(info.type)
     dims = made.tensor_type.shape.dim
     for axis in _open_axes(info):
+        size = IMAGE_SIDE if axis >= 2 and len(dims) == 4 else 1
         dims[axis].Clear()
-        dims[axis].dim_value = IMAGE_SIDE if axis >= 2 and len(dims) == 4 else 1
+        dims[axis].dim_value = others.get(size, size)
     return made
+
+
+def _other_sizes(
+    proto: ModelProto,
+    nodes: list[tuple[Node, NodeProto]],
+    opsets: dict[str, int],
+    known: Knowledge,
+    inputs: set[str],
+) -> list[Knowledge]:
+    """Returns what is known when the open axes of the inputs have other sizes; nothing where none is open."""
+    opened = [i for i in proto.graph.input if i.name in inputs and _open_axes(i)]
+    computed = [(n, p) for n, p in nodes if any(o not in known.constants for o in n.outputs if o)]
+    found: list[Knowledge] = []
+    for sizes in (ODD_SIZES, EVEN_SIZES):
+        if opened and (not found or any(name not in found[0].values for name in known.values)):
+            again = Knowledge(dict(known.types), dict(known.constants), {})
+            again.types = {i.name: known.types[i.name] for i in proto.graph.input if i.name in known.types}
+            again.types |= {name: known.types[name] for name in known.constants if name in known.types}
+            again.types |= {info.name: _concrete(info, sizes) for info in opened}
+            found.append(walk(computed, opsets, again))
+    return found
+
+
+def _keep_values(sizes: list[Knowledge]) -> None:
+    """Makes constants of the values that are the same at every size of the inputs, as far as these are known."""
+    known, *others = sizes
+    for name, value in list(known.values.items()):
+        found = [other.values[name] for other in others if name in other.values]
+        if (found or not others) and all(np.array_equal(value, other) for other in found):
+            known.constants[name] = known.values.pop(name)
 
 
 def _open_axes(info: onnx.ValueInfoProto) -> tuple[int, ...]:
@@ -316,9 +379,6 @@ def _readers(nodes: tuple[Node, ...]) -> dict[str, tuple[Operand, ...]]:
                 found.setdefault(name, []).append((node.index, position))
     return {name: tuple(operands) for name, operands in found.items()}
 
-
-OTHER_SIZES = {1: 5, IMAGE_SIDE: 160}
-"""What stands in for an open axis a second time, so that nothing holds only for the first size."""
 
 MAX_FEED_ELEMENTS = 1 << 28
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,9 @@ import onnx
 Array = npt.NDArray[Any]
 Operand = tuple[int, int]
 """Where a constant is used: (node index, input position)."""
+
+ROUNDING = frozenset({"QuantizeLinear", "DequantizeLinear"})
+"""Operators that only change the number format: what they make of a constant is stored in front of them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,12 +63,14 @@ class ModelGraph:
         outputs: Names of the outputs.
         shapes: Concrete shape of every tensor where it is known.
         dtypes: ONNX element type of every tensor where it is known.
-        constants: Value of every tensor that no input can change.
-        values: Value of every small tensor known only for the concrete shapes (shape arithmetic).
+        constants: Value of every tensor that no input can change: stored weights, what follows from them, and
+            shape arithmetic that comes out alike for every size of the inputs.
+        values: Value of every other small tensor that follows from the concrete shapes.
         readers: Tensor name -> operands that read it, in node order.
         producer: Tensor name -> index of the node that makes it.
         symbolic: Input name -> axes that the file leaves open.
         external: Files that its weights came from, where they lay outside the model.
+        other_shapes: As `shapes`, where the open axes of the inputs have other sizes.
         strict: Whether the model passes the full check of onnx.checker as read.
     """
 
@@ -85,6 +90,7 @@ class ModelGraph:
     symbolic: Mapping[str, tuple[int, ...]]
     external: tuple[Path, ...] = ()
     strict: bool = True
+    other_shapes: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
 
     @property
     def label(self) -> str:
@@ -98,6 +104,12 @@ class ModelGraph:
     def operand(self, at: Operand) -> Array | None:
         """Returns the constant an operand holds, or None."""
         return self.constant(self.nodes[at[0]].input(at[1]))
+
+    def rounded(self, name: str) -> Node | None:
+        """Returns the QuantizeLinear or DequantizeLinear that makes a tensor, or None where none does."""
+        index = self.producer.get(name)
+        node = None if index is None else self.nodes[index]
+        return node if node is not None and node.op in ROUNDING and not node.domain else None
 
     def batch_is_symbolic(self) -> bool:
         """Returns whether every input leaves its first axis open."""

@@ -1,9 +1,10 @@
 """Channel labels through operators: which channels of a graph must be cut together, and which may not be cut."""
 
 from bocr_onnx.groups.index import WEIGHTED, ChannelGroup, Channels, GroupIndex, Member, Refusal, build_index
-from bocr_onnx.groups.labels import Slot
+from bocr_onnx.groups.labels import EVERY, Slot
 
 __all__ = [
+    "EVERY",
     "WEIGHTED",
     "ChannelGroup",
     "Channels",

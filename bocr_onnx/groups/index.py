@@ -4,20 +4,24 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
 
 from bocr_onnx.graph import ModelGraph, Node, Operand
 from bocr_onnx.groups import rules
-from bocr_onnx.groups.labels import Labeller, Labels, Slot, classes
+from bocr_onnx.groups.labels import Default, Labeller, Labels, RuleError, Slot
+from bocr_onnx.groups.settle import FIXED, Settled, settle
 
 Channels = npt.NDArray[np.int64]
 """Along one axis, shape `(n,)`, int64: number of the channel in `0 .. GroupIndex.n_channels`, -1 where it is fixed."""
 
-WEIGHTED = frozenset({"Conv", "ConvTranspose", "Gemm", "MatMul"})
-"""Operators that read channels into a sum; where the proof masks them."""
+WEIGHTED = frozenset({"Conv", "ConvTranspose", "Gemm", "MatMul", "Einsum"})
+"""Operators that read channels into a sum: they cost MACs, and the proof masks what they read."""
+
+MAX_ENTRIES = 64
+"""Longer integer tensors are no shapes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,9 +92,14 @@ class GroupIndex:
         groups: In the order of the graph.
         refusals: In the order of the graph.
         slices: Constant operand -> channels along each axis that is cut.
-        slots: Integers that count kept channels.
+        slots: Integers that follow what is kept -> channels, shape `(n, m)`: an entry stays while any of its row does.
         axes: Computed tensor -> channels along each labelled axis.
         n_channels: Channels of all groups together.
+        pins: Operands that say what they said, although the model computes them from widths.
+        defaults: What an omitted operand or attribute would have to say before it is cut.
+        reads: Read of a computed operand that is summed over -> axis and channels along it.
+        work: Node that costs multiply-accumulates -> the tensor it costs them for, how many for each entry, and the
+            channels that these are summed over.
     """
 
     groups: tuple[ChannelGroup, ...]
@@ -99,6 +108,10 @@ class GroupIndex:
     slots: Mapping[Slot, Channels]
     axes: Mapping[str, Mapping[int, Channels]]
     n_channels: int
+    pins: frozenset[Operand] = frozenset()
+    defaults: Mapping[tuple[int, int | str], Default] = field(default_factory=dict)
+    reads: Mapping[Operand, tuple[int, Channels]] = field(default_factory=dict)
+    work: Mapping[int, tuple[str, int, tuple[Channels, ...]]] = field(default_factory=dict)
 
     def group(self, name: str) -> ChannelGroup:
         """Returns a group by name."""
@@ -127,22 +140,23 @@ def build_index(graph: ModelGraph) -> GroupIndex:
         [('MatMul_0', 8)]
     """
     at = _carry_labels(graph)
-    classed = classes(at.n_labels, at.joins)
-    frozen = np.zeros(at.n_labels, dtype=bool)
-    for freeze in at.freezes:
-        frozen[classed[freeze.labels]] = True
-    order = _gather(at, classed, frozen)
-    number = np.full(at.n_labels, -1, dtype=np.int64)
+    settled = settle(at)
+    order, alone = _gather(at, settled)
+    number = np.full(at.n_labels + 1, -1, dtype=np.int64)  # the last entry is that of FIXED
     for channel, cls in enumerate(cls for group in order for cls in group):
         number[cls] = channel
-    channels = number[classed] if at.n_labels else number
+    channels = number[settled.classed]
     slices = {operand: {axis: channels[labels] for axis, labels in axes.items()} for operand, axes in at.slices.items()}
     return GroupIndex(
-        groups=tuple(_describe(graph, order, slices)),
-        refusals=tuple(_refusals(at, classed)),
+        groups=tuple(_describe(graph, at, order, slices)),
+        refusals=tuple(_refusals(at, settled.merged, alone)),
         slices=slices,
-        slots={slot: channels[labels] for slot, labels in at.slots.items()},
-        axes={name: {a: channels[labels] for a, labels in axes.items()} for name, axes in at.axes.items()},
+        pins=frozenset(at.pins),
+        slots={slot: channels[rows] for slot, rows in at.slots.items()},
+        defaults=at.defaults,
+        reads={operand: (axis, channels[labels]) for operand, (axis, labels) in at.reads.items()},
+        work={i: (name, n, tuple(channels[a] for a in inner)) for i, (name, n, inner) in at.work.items()},
+        axes={name: {a: channels[labels] for a, labels in axes.items()} for name, axes in settled.axes.items()},
         n_channels=sum(len(group) for group in order),
     )
 
@@ -150,23 +164,62 @@ def build_index(graph: ModelGraph) -> GroupIndex:
 def _carry_labels(graph: ModelGraph) -> Labeller:
     at = Labeller(graph)
     for node in graph.nodes:
-        if node.outputs and all(graph.constant(name) is not None for name in node.outputs if name):
+        outputs = [name for name in node.outputs if name]
+        if outputs and all(graph.constant(name) is not None for name in outputs):
+            _trace(node, at)
             continue
-        rule = rules.find_rule(node.domain, node.op, graph.opset)
-        if node.captures:
-            at.freeze_inputs(node, "a subgraph reads the channels")
-        elif rule is None:
-            at.freeze_inputs(node, f"operator {node.domain or 'ai.onnx'}.{node.op} has no rule")
-        else:
-            try:
-                rule(node, at)
-            except (ArithmeticError, LookupError, TypeError, ValueError):  # an untrusted file may say anything
-                at.freeze_inputs(node, "its attributes do not fit its inputs")
+        before = at.n_labels
+        try:
+            _apply_rule(node, at)
+        except (ArithmeticError, LookupError, TypeError, ValueError) as error:  # an untrusted file may say anything
+            reason = str(error) if isinstance(error, RuleError) else "its attributes do not fit its inputs"
+            at.freeze_inputs(node, reason)
+            at.freeze(node, np.arange(before, at.n_labels), "")
+        for position, name in enumerate(node.inputs):
+            if graph.constant(name) is not None and at.counts(name):
+                at.pins.add((node.index, position))
+            elif (node.index, position) not in at.taken:
+                at.freeze_widths(node, name)
     for name in graph.outputs:
-        for labels in at.read(name).values():
-            at.freeze(graph.nodes[graph.producer[name]], labels, f"they are the model's output {name!r}")
+        maker = graph.nodes[graph.producer[name]] if name in graph.producer else graph.nodes[-1]
+        for block in at.read(name):
+            at.freeze(maker, block.labels, f"they are the model's output {name!r}")
+        at.freeze_widths(maker, name)
     _tie_shared_weights(graph, at)
+    _keep_shared_quantized(graph, at)
     return at
+
+
+def _trace(node: Node, at: Labeller) -> None:
+    """Remembers which constants the model computes from widths: whoever reads one is pinned to its value."""
+    counted = node.op == "Shape" and bool(at.read(node.inputs[0]))
+    if not counted and not any(at.counts(name) for name in node.inputs):
+        return
+    try:
+        compute = rules.find_arithmetic(node.domain, node.op)
+        if compute is None:
+            raise RuleError
+        at.entries[node.outputs[0]] = compute(node, at)
+    except (ArithmeticError, LookupError, TypeError, ValueError):
+        widths = [e for name in node.inputs for e in at.entries.get(name, ()) if e.width is not None]
+        at.entries.update({name: tuple(widths) for name in node.outputs if name})
+
+
+def _apply_rule(node: Node, at: Labeller) -> None:
+    values = [at.graph.values.get(name) for name in node.outputs if name]
+    if values and all(v is not None and v.dtype.kind in "iub" and v.size <= MAX_ENTRIES for v in values):
+        compute = rules.find_arithmetic(node.domain, node.op)
+        if compute is not None:
+            at.entries[node.outputs[0]] = compute(node, at)
+            return
+    if values and values[0] is not None and not any(at.read(n) or at.counts(n) for n in node.inputs):
+        return
+    rule = rules.find_rule(node.domain, node.op, at.graph.opset)
+    if node.captures:
+        raise RuleError("a subgraph reads the channels")
+    if rule is None:
+        raise RuleError(f"operator {node.domain or 'ai.onnx'}.{node.op} has no rule")
+    rule(node, at)
 
 
 def _tie_shared_weights(graph: ModelGraph, at: Labeller) -> None:
@@ -174,8 +227,8 @@ def _tie_shared_weights(graph: ModelGraph, at: Labeller) -> None:
     by_name: dict[str, list[Operand]] = defaultdict(list)
     for operand in at.slices:
         node = graph.nodes[operand[0]]
-        if node.op in WEIGHTED and operand[1] == 1:
-            by_name[node.inputs[1]].append(operand)
+        if node.op in WEIGHTED and operand[1] < 2 and graph.constants[node.inputs[operand[1]]].ndim > 1:
+            by_name[node.inputs[operand[1]]].append(operand)
     for name, operands in by_name.items():
         for other in operands[1:]:
             for axis in range(graph.constants[name].ndim):
@@ -188,26 +241,41 @@ def _tie_shared_weights(graph: ModelGraph, at: Labeller) -> None:
                     at.freeze(graph.nodes[other[0]], only, f"weight {name!r} is shared with a fixed reader")
 
 
-def _gather(at: Labeller, classed: Labels, frozen: npt.NDArray[np.bool_]) -> list[list[int]]:
-    """Returns the classes that may be cut, gathered by the set of axes they lie on."""
+def _keep_shared_quantized(graph: ModelGraph, at: Labeller) -> None:
+    """Freezes quantized constants of which a reader cannot be cut: they are stored once."""
+    for (index, position), axes in list(at.slices.items()):
+        node = graph.nodes[index]
+        if position or graph.rounded(node.outputs[0]) is None or graph.constant(node.outputs[0]) is None:
+            continue
+        for reader in graph.readers.get(node.outputs[0], ()):
+            for axis, labels in axes.items():
+                if axis not in at.slices.get(reader, {}):
+                    other = graph.nodes[reader[0]]
+                    at.freeze(other, labels, f"quantized constant {node.inputs[0]!r} is shared with a fixed reader")
+
+
+def _gather(at: Labeller, settled: Settled) -> tuple[list[list[int]], list[int]]:
+    """Returns the classes that may be cut, gathered by the set of axes they lie on, and those that are alone there."""
+    classed = settled.classed
     signature: dict[int, list[int]] = defaultdict(list)
     carriers = [labels for axes in at.slices.values() for labels in axes.values()]
-    carriers += [labels for axes in at.axes.values() for labels in axes.values()]
+    carriers += [labels for axes in settled.axes.values() for labels in axes.values()]
     for number, labels in enumerate(carriers):
         found, times = np.unique(classed[labels], return_counts=True)
         for cls, count in zip(found.tolist(), times.tolist(), strict=True):
-            if not frozen[cls]:
+            if cls != FIXED:
                 signature[cls] += (number, count)
     groups: dict[tuple[int, ...], list[int]] = defaultdict(list)
     cut = {int(c) for axes in at.slices.values() for labels in axes.values() for c in classed[labels]}
     for cls in sorted(signature):
         if cls in cut:
             groups[tuple(signature[cls])].append(cls)
-    return [members for members in groups.values() if len(members) > 1]
+    several = [members for members in groups.values() if len(members) > 1]
+    return several, [members[0] for members in groups.values() if len(members) == 1]
 
 
 def _describe(
-    graph: ModelGraph, order: list[list[int]], slices: Mapping[Operand, Mapping[int, Channels]]
+    graph: ModelGraph, at: Labeller, order: list[list[int]], slices: Mapping[Operand, Mapping[int, Channels]]
 ) -> Iterator[ChannelGroup]:
     starts = np.cumsum([0, *(len(group) for group in order)])
     owner = np.repeat(np.arange(len(order)), [len(group) for group in order])
@@ -218,13 +286,14 @@ def _describe(
             for group, width in zip(*np.unique(owner[channels[channels >= 0]], return_counts=True), strict=True):
                 members[group].append(Member(node.name, node.op, node.inputs[operand[1]], axis, int(width)))
     taken: set[str] = set()
-    nodes = {node.name: node for node in graph.nodes}
+    made = {(graph.nodes[node].name, axis) for (node, _), axis in at.sources.items()}
     for i, group in enumerate(order):
-        yield ChannelGroup(_name(nodes, members[i], taken), int(starts[i]), len(group), tuple(members[i]))
+        yield ChannelGroup(_name(made, members[i], taken), int(starts[i]), len(group), tuple(members[i]))
 
 
-def _name(nodes: Mapping[str, Node], members: list[Member], taken: set[str]) -> str:
-    makers = [m.node for m in members if m.op in WEIGHTED and _is_output_axis(nodes[m.node], m)]
+def _name(made: set[tuple[str, int]], members: list[Member], taken: set[str]) -> str:
+    """Returns the first node that makes the channels, numbered where an earlier group has its name."""
+    makers = [m.node for m in members if (m.node, m.axis) in made and m.op in WEIGHTED]
     name = next((m for m in makers if m not in taken), (makers or [m.node for m in members])[0])
     number = 2
     while name in taken:
@@ -234,25 +303,32 @@ def _name(nodes: Mapping[str, Node], members: list[Member], taken: set[str]) -> 
     return name
 
 
-def _is_output_axis(node: Node, member: Member) -> bool:
-    if member.tensor != node.input(1):
-        return False
-    transposed = member.op == "Gemm" and not node.attributes.get("transB", 0)
-    return member.axis == (1 if transposed or member.op in ("MatMul", "ConvTranspose") else 0)
-
-
-def _refusals(at: Labeller, classed: Labels) -> Iterator[Refusal]:
-    touched: dict[int, set[int]] = defaultdict(set)
-    for (index, position), axes in at.slices.items():
-        if position == 1 and at.graph.nodes[index].op in WEIGHTED:
-            for labels in axes.values():
-                for cls in np.unique(classed[labels]).tolist():
-                    touched[cls].add(index)
+def _refusals(at: Labeller, classed: Labels, alone: list[int]) -> Iterator[Refusal]:
+    touched = _touched(at, classed)
     merged: dict[tuple[int, str], set[int]] = defaultdict(set)
     for freeze in at.freezes:
         if freeze.reason:
             merged[(freeze.node, freeze.reason)] |= set(classed[freeze.labels].tolist())
+    n_tied = dict(zip(*np.unique(classed, return_counts=True), strict=True))
+    for cls in alone:
+        if n_tied[cls] > 1 and touched.get(cls):
+            merged[(min(touched[cls]), "all its channels are tied to each other, so that none can go")].add(cls)
     for (index, reason), found in sorted(merged.items()):
         node: Node = at.graph.nodes[index]
         nodes = {i for cls in found for i in touched.get(cls, ())}
-        yield Refusal(node.name, node.op, reason, len(found), tuple(sorted(nodes)))
+        if node.op in WEIGHTED and index not in at.work:
+            nodes.add(index)
+        if found or nodes:
+            yield Refusal(node.name, node.op, reason, len(found), tuple(sorted(nodes)))
+
+
+def _touched(at: Labeller, classed: Labels) -> dict[int, set[int]]:
+    """Returns the weighted nodes that read or make the channels of each class."""
+    found: dict[int, set[int]] = defaultdict(set)
+    carriers = [(i, labels) for (i, _), axes in at.slices.items() for labels in axes.values()]
+    carriers += [(i, labels) for (i, _), (_, labels) in at.reads.items()]
+    for index, labels in carriers:
+        if at.graph.nodes[index].op in WEIGHTED:
+            for cls in np.unique(classed[labels]).tolist():
+                found[cls].add(index)
+    return found

@@ -2,11 +2,17 @@
 
 Two axes that carry the same label lose that channel together. Joining labels is a union-find; a label that meets
 something which must not change (a graph output, a mixing operator) is frozen, and with it its whole class.
+
+Where a Reshape splits a channel axis (channel shuffle, attention heads, the blocks of a GroupNormalization) the
+labels lie over several axes of the new tensor at once. What is kept must then be a product of the axes, so all
+labels along all but one of them must go together. Which axis stays free is decided by what comes later: an operator
+that mixes along an axis ties the labels along it (`Labeller.squash`), and what nothing has decided is settled in the
+end (`bocr_onnx.groups.settle`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -15,22 +21,99 @@ import numpy.typing as npt
 from bocr_onnx.graph import Array, ModelGraph, Node, Operand
 
 Labels = npt.NDArray[np.int64]
-"""Labels along one axis, shape `(n,)`, int64."""
-
-Axes = dict[int, Labels]
-"""Labelled axes of one tensor, by non-negative axis."""
-
+"""Along one axis, shape `(n,)`, int64. As rows, shape `(n, m)`: an entry of the axis stays if any of its row does."""
 
 MAX_LABELS = 1 << 20
+EVERY = -1
+"""Position of a slot whose operand holds positions on an axis throughout."""
+
+MANY = 1 << 12
+"""Joins of more pairs than this are stripped of repetitions first."""
+
+
+class RuleError(ValueError):
+    """A rule does not apply: the text says why, and becomes the reason of a refusal."""
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """Labels that lie over one or more axes of a tensor.
+
+    Attributes:
+        axes: Ascending.
+        labels: One axis of the array per axis of the tensor, shape: the sizes of these axes.
+    """
+
+    axes: tuple[int, ...]
+    labels: Labels
+
+    def rows(self, axis: int) -> Labels:
+        """Returns the labels of every entry of an axis, shape `(n, m)`."""
+        moved = np.moveaxis(self.labels, self.axes.index(axis), 0)
+        return moved.reshape(len(moved), -1)
+
+    def placed(self, where: Mapping[int, int]) -> Block:
+        """Returns the block with its axes renumbered."""
+        new = [where[a] for a in self.axes]
+        order = sorted(range(len(new)), key=new.__getitem__)
+        return Block(tuple(new[i] for i in order), self.labels.transpose(order))
+
+    def picked(self, axis: int, positions: Labels | slice) -> Block:
+        """Returns the block with some entries of an axis only."""
+        where: list[Labels | slice] = [slice(None)] * len(self.axes)
+        where[self.axes.index(axis)] = positions
+        return Block(self.axes, self.labels[tuple(where)])
+
+
+def on(axis: int, labels: Labels) -> Block:
+    """Returns the block of one axis."""
+    return Block((axis,), labels)
 
 
 @dataclass(frozen=True, slots=True)
 class Slot:
-    """An integer that counts channels: entry `position` of an operand (input number) or of an attribute (name)."""
+    """Integers that follow what is kept: of an operand (input number) or an attribute (name) of a node.
+
+    Attributes:
+        node: Index of the node.
+        where: Input number or attribute name.
+        position: Which element becomes the number of kept entries among the labels; None where the attribute is
+            one integer; `EVERY` where all elements are positions on the axis that carries the labels.
+    """
 
     node: int
     where: int | str
     position: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Default:
+    """What an omitted operand or attribute would have to say.
+
+    Attributes:
+        value: Its integers.
+        replaces: Attribute that must go once it is said; empty where none.
+    """
+
+    value: Array
+    replaces: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """What one element of an integer tensor counts.
+
+    Attributes:
+        value: Of the original, at the concrete shapes.
+        width: Rows of an axis: the element is `times` the number of those that stay. None where it counts none.
+        times: Factor of the width.
+        slots: Constants that are factors of the element, with their values: any of them can be rewritten.
+    """
+
+    value: int
+    width: Labels | None = None
+    times: float = 1.0
+    slots: tuple[tuple[Slot, int], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,26 +125,59 @@ class Freeze:
     labels: Labels
 
 
+@dataclass(frozen=True, slots=True)
+class Equality:
+    """A promise that an integer the model computes equals the kept entries of an axis.
+
+    Attributes:
+        node: Index of the node that relies on it.
+        width: Rows that the integer counts.
+        times: How many of the axis there are per counted one.
+        rows: Rows of the axis; `None` where the integer must not change at all.
+    """
+
+    node: int
+    width: Labels
+    times: float
+    rows: Labels | None
+
+
 @dataclass(slots=True)
 class Labeller:
     """What the operator rules write on while the labels travel through the graph.
 
     Attributes:
         graph: The model.
-        axes: Tensor name -> labelled axes.
-        slices: Constant operand -> labelled axes, along which it is cut.
-        slots: Integers that become the number of kept channels among their labels.
-        joins: Pairs of label arrays, shape `(n,)` each, that are one channel position by position.
+        tensors: Tensor name -> blocks, no axis in two of them.
+        entries: Name of an integer tensor -> what each of its elements counts, where shapes are computed.
+        taken: Operands whose entries a rule has looked after.
+        pins: Operands that must say the same whatever is cut, although the model computes them from shapes.
+        slices: Constant operand -> labels along the axes it is cut along.
+        sources: Weight of an operator that makes channels -> axis of its outputs.
+        reads: Read of a computed operand that sums over its channels -> axis and labels.
+        work: Node that costs multiply-accumulates -> the tensor it costs them for, how many for each entry, and the
+            labels that these are summed over.
+        slots: Integers that follow what is kept, with rows.
+        defaults: What an omitted operand or attribute would have to say before it is cut.
+        joins: Pairs of label arrays of one shape that are one channel position by position.
         freezes: What may not be cut.
-        captured: Tensors that subgraphs read.
+        equalities: What must hold for computed shapes to follow.
     """
 
     graph: ModelGraph
-    axes: dict[str, Axes] = field(default_factory=dict)
-    slices: dict[Operand, Axes] = field(default_factory=dict)
+    tensors: dict[str, tuple[Block, ...]] = field(default_factory=dict)
+    entries: dict[str, tuple[Entry, ...]] = field(default_factory=dict)
+    taken: set[Operand] = field(default_factory=set)
+    pins: set[Operand] = field(default_factory=set)
+    slices: dict[Operand, dict[int, Labels]] = field(default_factory=dict)
+    sources: dict[Operand, int] = field(default_factory=dict)
+    reads: dict[Operand, tuple[int, Labels]] = field(default_factory=dict)
+    work: dict[int, tuple[str, int, tuple[Labels, ...]]] = field(default_factory=dict)
     slots: dict[Slot, Labels] = field(default_factory=dict)
+    defaults: dict[tuple[int, int | str], Default] = field(default_factory=dict)
     joins: list[tuple[Labels, Labels]] = field(default_factory=list)
     freezes: list[Freeze] = field(default_factory=list)
+    equalities: list[Equality] = field(default_factory=list)
     n_labels: int = 0
     captured: frozenset[str] = field(init=False)
 
@@ -80,49 +196,202 @@ class Labeller:
         self.n_labels += n
         return made
 
-    def shape(self, name: str) -> tuple[int, ...] | None:
-        """Returns the concrete shape of a tensor, or None."""
-        return self.graph.shapes.get(name)
+    def shape(self, name: str) -> tuple[int, ...]:
+        """Returns the concrete shape of a tensor.
+
+        Raises:
+            RuleError: It is unknown.
+        """
+        found = self.graph.shapes.get(name)
+        if found is None:
+            raise RuleError("a shape is unknown")
+        return found
 
     def constant(self, name: str) -> Array | None:
         """Returns the value of a constant tensor, or None."""
         return self.graph.constant(name)
 
-    def read(self, name: str) -> Axes:
-        """Returns the labelled axes of a tensor; empty where it has none."""
-        return self.axes.get(name, {}) if name else {}
+    def read(self, name: str) -> tuple[Block, ...]:
+        """Returns the blocks of a tensor; none where it has no labels."""
+        return self.tensors.get(name, ()) if name else ()
 
-    def emit(self, name: str, axes: Mapping[int, Labels]) -> None:
+    def emit(self, name: str, blocks: Iterable[Block]) -> None:
         """Labels a tensor that a node makes."""
-        if name and axes:
-            self.axes[name] = dict(axes)
+        kept = tuple(b for b in blocks if b.axes)
+        if name and kept:
+            self.tensors[name] = kept
 
     def join(self, a: Labels, b: Labels) -> None:
-        """Makes the channels of two axes of one length one, position by position."""
+        """Makes the channels of two label arrays of one shape one, position by position.
+
+        Raises:
+            ValueError: The shapes differ.
+        """
+        if a.shape != b.shape:
+            raise ValueError(f"axes of {a.shape} and {b.shape} channels")
+        if a is b:
+            return
+        a, b = a.reshape(-1), b.reshape(-1)
+        if a.size > MANY:
+            a, b = np.unique(np.stack([a, b]), axis=1)
         self.joins.append((a, b))
 
-    def cut(self, at: Operand, axis: int, labels: Labels) -> None:
-        """Declares that a constant operand loses the removed channels along an axis."""
-        known = self.slices.setdefault(at, {}).setdefault(axis, labels)
-        if known is not labels:
-            self.join(known, labels)
+    def collapse(self, block: Block, axis: int) -> Labels:
+        """Ties the labels of each entry of an axis; returns one label per entry, shape `(n,)`."""
+        rows = block.rows(axis)
+        first = rows[:, 0]
+        if rows.shape[1] > 1:
+            self.join(np.repeat(first[:, None], rows.shape[1] - 1, axis=1), rows[:, 1:])
+        return first
 
-    def count(self, node: Node, where: int | str, position: int | None, labels: Labels) -> None:
-        """Declares that an integer of a node is the number of channels kept among the labels."""
-        known = self.slots.setdefault(Slot(node.index, where, position), labels)
-        if known is not labels:
-            self.join(known, labels)
+    def squash(
+        self, node: Node, block: Block, axes: Collection[int], reason: str, *, keeps: bool = False
+    ) -> Block | None:
+        """Returns a block without axes along which an operator mixes.
+
+        The labels along them are tied where the block lies on other axes as well, and frozen where it does not.
+
+        Args:
+            node: The operator.
+            block: Of one of its inputs.
+            axes: The axes.
+            reason: Of the refusal.
+            keeps: Whether the operator leaves the axes as they are: frozen labels travel on, so that a refusal
+                knows all it costs.
+        """
+        rest = tuple(a for a in block.axes if a not in axes)
+        if not rest:
+            self.freeze(node, block.labels, reason)
+            return block if keeps else None
+        if rest == block.axes:
+            return block
+        order = [block.axes.index(a) for a in (*rest, *(a for a in block.axes if a in axes))]
+        moved = block.labels.transpose(order)
+        inner = moved.reshape(*moved.shape[: len(rest)], -1)
+        first = inner[..., 0]
+        self.join(np.repeat(first[..., None], inner.shape[-1] - 1, axis=-1), inner[..., 1:])
+        return Block(rest, first)
+
+    def along(self, node: Node, name: str, axis: int, reason: str) -> Labels | None:
+        """Returns the labels on one axis of a tensor, or None; what lies on others is mixed by the operator."""
+        found = None
+        for block in self.read(name):
+            if axis in block.axes:
+                found = self.collapse(block, axis)
+            else:
+                self.freeze(node, block.labels, reason)
+        return found
+
+    def cut(self, at: Operand, axis: int, labels: Labels) -> None:
+        """Declares that a constant operand loses the removed channels along an axis.
+
+        Raises:
+            ValueError: The axis has another length.
+        """
+        array = self.graph.operand(at)
+        if array is not None and array.shape[axis] != len(labels):
+            raise ValueError(f"an operand of {array.shape} meets {len(labels)} channels")
+        self.join(self.slices.setdefault(at, {}).setdefault(axis, labels), labels)
+        source = self.graph.rounded(self.graph.nodes[at[0]].input(at[1]))
+        if source is not None and array is not None:
+            self._cut_quantized(source, axis % array.ndim, labels)
+
+    def _cut_quantized(self, source: Node, axis: int, labels: Labels) -> None:
+        """Cuts what a constant is dequantized from: the integers, and scales and zero points along the axis."""
+        if source.attributes.get("block_size", 0):
+            raise RuleError("one scale covers a block of channels")
+        self.cut((source.index, 0), axis, labels)
+        rank = len(self.shape(source.inputs[0]))
+        for position in range(1, len(source.inputs)):
+            scales = self.constant(source.input(position))
+            if scales is not None and scales.size > 1 and int(source.attributes.get("axis", 1)) % rank == axis:
+                self.cut((source.index, position), 0, labels)
+
+    def consume(self, node: Node, position: int, axis: int, labels: Labels) -> None:
+        """Declares that an operator sums over the channels of a computed operand."""
+        self.reads[(node.index, position)] = (axis, labels)
+
+    def count(self, node: Node, where: int | str, position: int | None, rows: Labels) -> None:
+        """Declares that an integer of a node is the number of entries kept among the rows, shape `(n,)` or `(n, m)`.
+
+        Raises:
+            ValueError: The same integer counts another number of entries.
+        """
+        rows = rows if rows.ndim == 2 else rows[:, None]
+        self.join(self.slots.setdefault(Slot(node.index, where, position), rows), rows)
 
     def freeze(self, node: Node, labels: Labels, reason: str) -> None:
         """Keeps all channels that carry the labels, and remembers why."""
         if labels.size:
-            self.freezes.append(Freeze(node.index, reason, labels))
+            self.freezes.append(Freeze(node.index, reason, np.unique(labels)))
 
     def freeze_inputs(self, node: Node, reason: str) -> None:
-        """Keeps every channel that a node reads."""
+        """Keeps every channel that a node reads or counts."""
+        self.freezes.append(Freeze(node.index, reason, np.zeros(0, dtype=np.int64)))
         for name in (*node.inputs, *node.captures):
-            for labels in self.read(name).values():
-                self.freeze(node, labels, reason)
+            for block in self.read(name):
+                self.freeze(node, block.labels, reason)
+            self.freeze_widths(node, name)
+
+    def freeze_widths(self, node: Node, name: str) -> None:
+        """Keeps the number of channels that an integer tensor counts."""
+        for entry in self.entries.get(name, ()):
+            self.freeze_entry(node, entry)
+
+    def freeze_entry(self, node: Node, entry: Entry) -> None:
+        """Keeps the number of channels that an integer counts."""
+        if entry.width is not None:
+            self.equalities.append(Equality(node.index, entry.width, entry.times, None))
+
+    def entries_of(self, node: Node, position: int) -> tuple[Entry, ...] | None:
+        """Returns what the elements of an integer operand count, None where they are not known beforehand."""
+        name = node.input(position)
+        self.taken.add((node.index, position))
+        constant = self.constant(name)
+        if constant is not None:
+            flat = constant.reshape(-1).tolist()
+            return tuple(Entry(int(v), slots=((Slot(node.index, position, i), int(v)),)) for i, v in enumerate(flat))
+        if name in self.entries:
+            return self.entries[name]
+        value = self.graph.values.get(name)
+        return None if value is None else tuple(Entry(int(v)) for v in value.reshape(-1).tolist())
+
+    def counts(self, name: str) -> bool:
+        """Returns whether an element of an integer tensor counts channels."""
+        return any(entry.width is not None for entry in self.entries.get(name, ()))
+
+    def counted(self, node: Node, position: int) -> tuple[Entry, ...]:
+        """Returns what the elements of an operand of shape arithmetic count.
+
+        A constant that the model computes from widths is a constant to whoever goes on with sizes of the input, and
+        a count only to what is constant itself.
+
+        Raises:
+            RuleError: They are not known.
+        """
+        name = node.input(position)
+        traced = self.constant(node.outputs[0]) is not None
+        if name in self.entries and (traced or self.constant(name) is None):
+            self.taken.add((node.index, position))
+            return self.entries[name]
+        found = self.entries_of(node, position)
+        if found is None:
+            raise RuleError("the number of channels is used in arithmetic")
+        return found
+
+    def follow(self, node: Node, entry: Entry | None, rows: Labels) -> bool:
+        """Makes an integer follow the kept entries of an axis; returns whether it can."""
+        if entry is None:
+            return False
+        rows = rows if rows.ndim == 2 else rows[:, None]
+        if entry.width is not None:
+            self.equalities.append(Equality(node.index, entry.width, entry.times, rows))
+            return True
+        for slot, value in entry.slots:
+            if value == len(rows):
+                self.join(self.slots.setdefault(slot, rows), rows)
+                return True
+        return False
 
 
 def classes(n_labels: int, joins: list[tuple[Labels, Labels]]) -> Labels:
@@ -139,17 +408,16 @@ def classes(n_labels: int, joins: list[tuple[Labels, Labels]]) -> Labels:
         >>> classes(4, [(np.array([0, 1]), np.array([2, 1]))]).tolist()
         [0, 1, 0, 3]
     """
-    parent = list(range(n_labels))
-
-    def find(label: int) -> int:
-        while parent[label] != label:
-            parent[label] = parent[parent[label]]
-            label = parent[label]
-        return label
-
-    for first, second in joins:
-        for a, b in zip(first.tolist(), second.tolist(), strict=True):
-            root, other = find(a), find(b)
-            if root != other:
-                parent[max(root, other)] = min(root, other)
-    return np.array([find(label) for label in range(n_labels)], dtype=np.int64)
+    parent = np.arange(n_labels, dtype=np.int64)
+    if not joins:
+        return parent
+    first, second = (np.concatenate([pair[i] for pair in joins]) for i in (0, 1))
+    while True:
+        roots = np.stack([parent[first], parent[second]])
+        apart = roots[0] != roots[1]
+        if not apart.any():
+            return parent
+        first, second, roots = first[apart], second[apart], roots[:, apart]
+        np.minimum.at(parent, roots.max(axis=0), roots.min(axis=0))
+        while not np.array_equal(parent, parent[parent]):
+            parent = parent[parent]

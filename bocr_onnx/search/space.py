@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -61,28 +62,33 @@ class SearchSpace:
         return int(choice[at]) if 0 <= at < len(choice) else None
 
 
-def build_space(index: GroupIndex, *, grid: int = 1, frozen: tuple[str, ...] = ()) -> SearchSpace:
+def build_space(index: GroupIndex, *, grid: int = 1, frozen: tuple[str, ...] = (), min_width: int = 1) -> SearchSpace:
     """Returns the space of an index.
 
     Args:
         index: The groups.
         grid: Kept counts are multiples of it, or all channels; a group smaller than two grid steps moves in
-            steps of its half, so that it is not locked.
+            steps of its half, so that it is not locked. Channels of a group that stand for several entries of every
+            axis, as attention heads do, count as that many.
         frozen: Names of groups that keep all channels.
+        min_width: Channels that every group keeps at least, or all it has.
 
     Raises:
-        UsageError: The grid is below one.
+        UsageError: The grid or the minimum width is below one.
     """
     if grid < 1:
         raise UsageError(f"--round-to must be at least 1, got {grid}")
+    if min_width < 1:
+        raise UsageError(f"--min-width must be at least 1, got {min_width}")
     choices = []
     for group in index.groups:
         n = group.n_channels
         if group.name in frozen:
             choices.append(np.array([n]))
             continue
-        step = grid if n >= 2 * grid else max(1, n // 2)
-        low = max(1, int(np.ceil(MIN_RATIO * n)))
+        own = grid // math.gcd(grid, min(m.width // n for m in group.members)) if group.members else grid
+        step = own if n >= 2 * own else max(1, n // 2)
+        low = max(min_width, int(np.ceil(MIN_RATIO * n)))
         counts = [k for k in range(step, n, step) if k >= low] if step > 1 else list(range(low, n))
         choices.append(np.array([*counts, n], dtype=np.int64))
     full = np.array([g.n_channels for g in index.groups], dtype=np.int64)

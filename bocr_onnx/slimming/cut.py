@@ -9,10 +9,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 import numpy as np
+import numpy.typing as npt
 from onnx import ModelProto
 
 from bocr_onnx.graph import Array, Edit, ModelGraph, Operand, apply_edit
-from bocr_onnx.groups import GroupIndex, Slot
+from bocr_onnx.groups import EVERY, Channels, GroupIndex, Slot
 from bocr_onnx.slimming.plan import Mask, kept_positions
 
 
@@ -20,6 +21,10 @@ def cut_operand(graph: ModelGraph, index: GroupIndex, mask: Mask, at: Operand) -
     """Returns a constant operand without the removed channels."""
     array = graph.operand(at)
     assert array is not None, f"operand {at} of {graph.label} is not constant"
+    return _take(index, mask, at, array)
+
+
+def _take(index: GroupIndex, mask: Mask, at: Operand, array: Array) -> Array:
     for axis, channels in index.slices.get(at, {}).items():
         kept = kept_positions(channels, mask)
         if len(kept) < len(channels):
@@ -36,16 +41,15 @@ def cut_edit(graph: ModelGraph, index: GroupIndex, mask: Mask, weights: Mapping[
         mask: Which channels stay.
         weights: Operands of the slim model that recovery or training has set, already in slim shape.
     """
-    operands: dict[Operand, Array] = {}
+    operands, attributes = _filled_slots(graph, index, mask)
     for at in index.slices:
-        array = cut_operand(graph, index, mask, at)
-        if array is not graph.operand(at):
-            operands[at] = array
-    attributes: dict[tuple[int, str], int | list[int]] = {}
-    for slot, channels in index.slots.items():
-        kept = len(kept_positions(channels, mask))
-        if kept != len(channels) or (not mask.all() and _integer(graph, slot) < 0):
-            _fill_slot(graph, slot, kept, operands, attributes)
+        if graph.rounded(graph.nodes[at[0]].input(at[1])) is not None:
+            continue  # it is cut where it is stored
+        array = operands.get(at, graph.operand(at))
+        assert array is not None
+        taken = _take(index, mask, at, array)
+        if taken is not array:
+            operands[at] = taken
     operands.update(weights or {})
     return Edit(operands, attributes, _widths(index, mask))
 
@@ -77,40 +81,58 @@ def cut(graph: ModelGraph, index: GroupIndex, mask: Mask, weights: Mapping[Opera
     return apply_edit(graph, cut_edit(graph, index, mask, weights))
 
 
-def _fill_slot(
-    graph: ModelGraph,
-    slot: Slot,
-    kept: int,
-    operands: dict[Operand, Array],
-    attributes: dict[tuple[int, str], int | list[int]],
-) -> None:
-    if isinstance(slot.where, int):
-        at = (slot.node, slot.where)
-        original = graph.operand(at)
-        assert original is not None
-        assert slot.position is not None
-        array = operands.get(at, original).copy()
-        array.reshape(-1)[slot.position] = kept
-        operands[at] = array
-    elif slot.position is None:
-        attributes[(slot.node, slot.where)] = kept
-    else:
-        key = (slot.node, slot.where)
-        entries = attributes.get(key, list(graph.nodes[slot.node].attributes[slot.where]))
-        assert isinstance(entries, list)
-        entries[slot.position] = kept
-        attributes[key] = entries
+def _filled_slots(
+    graph: ModelGraph, index: GroupIndex, mask: Mask
+) -> tuple[dict[Operand, Array], dict[tuple[int, str], int | list[int] | None]]:
+    """Returns the operands and attributes whose integers follow what is kept, in their original shape."""
+    pins = index.pins if not mask.all() else ()
+    operands: dict[Operand, Array] = {at: array for at in pins if (array := graph.operand(at)) is not None}
+    attributes: dict[tuple[int, str], int | list[int] | None] = {}
+    for slot, rows in index.slots.items():
+        stays = _stays(rows, mask)
+        if stays.all() and (mask.all() or _integers(graph, index, slot).min(initial=0) >= 0):
+            continue
+        if isinstance(slot.where, int):
+            known = operands.get((slot.node, slot.where))
+            array = (_integers(graph, index, slot) if known is None else known).copy()
+            operands[(slot.node, slot.where)] = _fill(array, slot.position, stays)
+        elif slot.position is None:
+            attributes[(slot.node, slot.where)] = int(stays.sum())
+        else:
+            entries = attributes.get((slot.node, slot.where), _integers(graph, index, slot).tolist())
+            assert isinstance(entries, list)
+            entries[slot.position] = int(stays.sum())
+            attributes[(slot.node, slot.where)] = entries
+    for at, default in index.defaults.items():
+        if default.replaces and at in operands:
+            attributes[(at[0], default.replaces)] = None
+    return operands, attributes
 
 
-def _integer(graph: ModelGraph, slot: Slot) -> int:
-    """Returns the integer of the original; a negative one counts from the end, which a cut moves."""
+def _stays(rows: Channels, mask: Mask) -> npt.NDArray[np.bool_]:
+    kept = (rows < 0) | mask[rows] if mask.size else np.ones(rows.shape, dtype=bool)
+    return np.asarray(kept.any(axis=1))
+
+
+def _fill(array: Array, position: int | None, stays: npt.NDArray[np.bool_]) -> Array:
+    if position == EVERY:
+        before: npt.NDArray[np.int64] = np.cumsum(stays) - stays
+        return np.asarray(before[array % len(stays)], dtype=array.dtype)
+    assert position is not None
+    array.reshape(-1)[position] = stays.sum()
+    return array
+
+
+def _integers(graph: ModelGraph, index: GroupIndex, slot: Slot) -> Array:
+    """Returns the integers of the original's operand or attribute; negative ones count from the end."""
+    default = index.defaults.get((slot.node, slot.where))
+    if default is not None:
+        return default.value
     if isinstance(slot.where, int):
         array = graph.operand((slot.node, slot.where))
         assert array is not None
-        assert slot.position is not None
-        return int(array.reshape(-1)[slot.position])
-    value = graph.nodes[slot.node].attributes.get(slot.where, 1)
-    return int(value if slot.position is None else value[slot.position])
+        return array
+    return np.atleast_1d(graph.nodes[slot.node].attributes.get(slot.where, 1))
 
 
 def _widths(index: GroupIndex, mask: Mask) -> dict[str, dict[int, int]]:

@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from bocr_onnx.errors import PlanError
 from bocr_onnx.graph import ModelGraph, write_text
-from bocr_onnx.groups import WEIGHTED, Channels, GroupIndex
+from bocr_onnx.groups import Channels, GroupIndex
 
 Mask = npt.NDArray[np.bool_]
 """Over all channels of all groups, shape `(n_channels,)`, True where the channel stays."""
@@ -80,23 +80,17 @@ class PlanFile(_Strict):
     activations: dict[str, _AxisEntry]
 
 
-def masked_reads(
-    graph: ModelGraph, index: GroupIndex, mask: Mask
-) -> Mapping[tuple[int, int], tuple[int, npt.NDArray[np.int64]]]:
+def masked_reads(index: GroupIndex, mask: Mask) -> Mapping[tuple[int, int], tuple[int, npt.NDArray[np.int64]]]:
     """Returns every read of a weighted operator that loses channels.
 
     Returns:
         (node index, input position) -> (axis, kept positions along it).
     """
     found = {}
-    for node in graph.nodes:
-        if node.op not in WEIGHTED or node.domain:
-            continue
-        for position in (0, 1) if node.op == "MatMul" else (0,):
-            for axis, channels in index.axes.get(node.inputs[position], {}).items():
-                kept = kept_positions(channels, mask)
-                if len(kept) < len(channels):
-                    found[(node.index, position)] = (axis, kept)
+    for read, (axis, channels) in index.reads.items():
+        kept = kept_positions(channels, mask)
+        if len(kept) < len(channels):
+            found[read] = (axis, kept)
     return found
 
 
@@ -109,10 +103,10 @@ def write_plan(path: Path, graph: ModelGraph, index: GroupIndex, plan: Plan) -> 
     activations = {
         graph.nodes[node].inputs[position]: {
             "axis": axis,
-            "n_channels": len(index.axes[graph.nodes[node].inputs[position]][axis]),
+            "n_channels": len(index.reads[(node, position)][1]),
             "kept": kept.tolist(),
         }
-        for (node, position), (axis, kept) in masked_reads(graph, index, plan.mask(index)).items()
+        for (node, position), (axis, kept) in masked_reads(index, plan.mask(index)).items()
     }
     record = {
         "schema": 1,

@@ -181,16 +181,62 @@ def test_macs_are_those_of_batch_one() -> None:
         assert cost.cost(cost.full).macs == 16 * (18 + 12)
 
 
-def test_attention_counts_but_is_never_cut() -> None:
-    graph = build(
+PRODUCTS: dict[str, tuple[str, dict[str, object]]] = {
+    "both factors computed": (
         """m (float[N, 4, 5] x) => (float[N, 4, 4] y) {
             q = MatMul(x, Q) k = MatMul(x, K) t = Transpose <perm = [0, 2, 1]> (k) y = MatMul(q, t) }""",
-        Q=(5, 6),
-        K=(5, 6),
-    )
-    cost = build_cost_model(graph, build_index(graph))
-    assert cost.cost(cost.full).macs == 4 * 5 * 6 * 2 + 4 * 6 * 4
-    assert (cost.shares(), cost.prunable_share()) == ((), 0.0)
+        {"Q": (5, 6), "K": (5, 6)},
+    ),
+    "heads": (
+        """m (float[N, 5, 6] x) => (float[N, 5, 6] y) {
+            z = MatMul(x, A)
+            s = Reshape(z, split)
+            t = Transpose <perm = [2, 0, 3, 1, 4]> (s)
+            q1, k1, v1 = Split(t)
+            q = Squeeze(q1, front)
+            k = Squeeze(k1, front)
+            v = Squeeze(v1, front)
+            kt = Transpose <perm = [0, 1, 3, 2]> (k)
+            a = MatMul(q, kt)
+            p = Softmax(a)
+            o = MatMul(p, v)
+            ot = Transpose <perm = [0, 2, 1, 3]> (o)
+            m = Reshape(ot, merge)
+            y = MatMul(m, O)
+        }""",
+        {"A": (6, 36), "O": (12, 6), "split": [0, 5, 3, 4, 3], "front": [0], "merge": [0, 5, 12]},
+    ),
+    "constants on the left": (
+        "m (float[N, 5, 6] x) => (float[N, 5, 6] y) { h = MatMul(A, x) r = Relu(h) y = MatMul(B, r) }",
+        {"A": (8, 5), "B": (5, 8)},
+    ),
+    "tokens and channels": (
+        """m (float[N, 5, 6] x) => (float[N, 3, 2] y) {
+            h = MatMul(A, x) r = Relu(h) g = MatMul(r, C) s = Relu(g) k = MatMul(B, s) y = MatMul(k, D) }""",
+        {"A": (8, 5), "C": (6, 7), "B": (3, 8), "D": (7, 2)},
+    ),
+    "rows of Gemm": (
+        """m (float[4, 5] x) => (float[6, 3] y) {
+            g = Gemm(x, W) h = Gemm <transA = 1> (g, U) k = MatMul(h, V) y = Gemm <transA = 1> (k, T) }""",
+        {"W": (5, 6), "U": (4, 8), "V": (8, 6), "T": (6, 3)},
+    ),
+}
+
+
+@pytest.mark.parametrize("name", PRODUCTS)
+def test_a_prediction_for_products_of_other_axes_than_the_last(name: str) -> None:
+    text, constants = PRODUCTS[name]
+    graph = build(text, **constants)
+    index = build_index(graph)
+    cost = build_cost_model(graph, index)
+    batch = graph.shapes[graph.inputs[0]][0]
+    assert cost.cost(cost.full).macs * batch == counted_macs(graph.proto)
+    for seed in range(3):
+        mask = random_mask(index, seed)
+        predicted = cost.cost(np.array([mask[g.span].sum() for g in index.groups]))
+        slim = cut(graph, index, mask)
+        assert predicted.macs == pytest.approx(counted_macs(slim) / batch, abs=0.5)
+        assert predicted.params == n_elements(slim)
 
 
 def test_positions_count_how_often_a_weight_is_applied() -> None:

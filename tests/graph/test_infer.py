@@ -46,11 +46,16 @@ def test_what_follows_from_constants_alone_is_a_constant() -> None:
 
 
 @pytest.mark.parametrize(
-    ("window", "found"), [("start = 1, end = 3", [3, 4]), ("start = -2", [4, 5]), ("end = -3", [1])]
+    ("window", "found", "fixed"),
+    [("start = 1, end = 3", [3, 4], True), ("start = -2", [4, 5], True), ("end = -3", [1], False)],
 )
-def test_a_window_of_a_shape(window: str, found: list[int]) -> None:
+def test_a_window_of_a_shape_is_constant_where_no_axis_in_it_is_open(
+    window: str, found: list[int], fixed: bool
+) -> None:
     graph = build(f"m (float[N, 3, 4, 5] x) => (int64[K] y) {{ y = Shape <{window}> (x) }}")
-    assert graph.values["y"].tolist() == found
+    known, other = (graph.constants, graph.values) if fixed else (graph.values, graph.constants)
+    assert known["y"].tolist() == found
+    assert "y" not in other
 
 
 def test_constant_of_shape_is_filled() -> None:
@@ -103,14 +108,15 @@ def test_random_numbers_are_no_constants() -> None:
     assert graph.shapes["y"] == (2,)
 
 
-def test_dequantized_weights_are_left_where_they_are() -> None:
+@pytest.mark.parametrize("opset", [13, 19, 21])
+def test_dequantized_weights_are_constants(opset: int) -> None:
     graph = build(
         "m (float[N, 2] x) => (float[N, 2] y) { w = DequantizeLinear(q, s) y = MatMul(x, w) }",
         q=np.array([[1, 2], [3, 4]], np.int8),
         s=np.array(0.5, np.float32),
+        opset=opset,
     )
-    assert "w" not in graph.constants
-    assert graph.shapes["w"] == (2, 2)
+    assert graph.constants["w"].tolist() == [[0.5, 1.0], [1.5, 2.0]]
 
 
 def test_a_subgraph_leaves_its_shapes_unknown() -> None:

@@ -253,3 +253,38 @@ def test_a_cut_of_resnet20_is_proved(shared: Path, export: str) -> None:
 def test_mobilenet_groups_are_its_pointwise_layers(shared: Path) -> None:
     index = check(load(shared / "models" / "mobilenet_v1_0.5_160.onnx"), seeds=(0,))
     assert [g.n_channels for g in index.groups] == [16, 32, 64, 64, 128, 128, *[256] * 6, 512, 512]
+
+
+def test_two_outputs_read_the_same_channels() -> None:
+    graph = build(
+        """m (float[N, 3, 4, 4] x) => (float[N, 2, 4, 4] y, float[N, 5] z) {
+            c = Conv(x, W)
+            y = Conv(c, V)
+            g = GlobalAveragePool(c)
+            f = Flatten(g)
+            z = Gemm(f, G)
+        }""",
+        W=(6, 3, 1, 1),
+        V=(2, 6, 1, 1),
+        G=(6, 5),
+    )
+    assert widths(check(graph)) == {"Conv_0": 6}
+
+
+def test_two_inputs_through_one_weight_are_one_group() -> None:
+    graph = build(
+        """m (float[N, 3, 4, 4] x, float[N, 3, 4, 4] z) => (float[N, 2, 4, 4] y) {
+            a = Conv(x, W, b)
+            c = Conv(z, W, b)
+            p = Conv(a, V)
+            q = Conv(c, U)
+            y = Add(p, q)
+        }""",
+        W=(6, 3, 1, 1),
+        b=(6,),
+        V=(2, 6, 1, 1),
+        U=(2, 6, 1, 1),
+    )
+    index = check(graph)
+    assert widths(index) == {"Conv_0": 6}
+    assert {t.name for t in cut(graph, index, random_mask(index, 0)).graph.initializer} == {"W", "b", "V", "U"}

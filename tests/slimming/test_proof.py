@@ -214,7 +214,8 @@ def test_half_precision_has_a_wider_tolerance_and_still_finds_an_error() -> None
     proof = prove(graph, index, mask, slim, run, weights={})
     assert proof.passed
     assert proof.tolerance == TOLERANCE_16_BIT
-    index.axes["c"][1] = np.roll(index.axes["c"][1], 1)  # type: ignore[index]
+    axis, channels = index.reads[(1, 0)]
+    index.reads[(1, 0)] = (axis, np.roll(channels, 1))  # type: ignore[index]
     with pytest.raises(ProofError, match=r"within 0\.01 relative"):
         prove(graph, index, mask, slim, run)
 

@@ -1,28 +1,39 @@
 """One rule per operator family; importing this package registers them all."""
 
 from bocr_onnx.groups.rules import (
+    attention,
     conv,
     elementwise,
+    joining,
     layout,
-    matmul,
     normalization,
     pooling,
+    product,
+    quantization,
     reduction,
+    refusals,
     shape,
+    sizing,
     window,
 )
-from bocr_onnx.groups.rules.registry import find_rule, known_operators
+from bocr_onnx.groups.rules.registry import find_arithmetic, find_rule, known_operators
 
 __all__ = [
+    "attention",
     "conv",
     "elementwise",
+    "find_arithmetic",
     "find_rule",
+    "joining",
     "known_operators",
     "layout",
-    "matmul",
     "normalization",
     "pooling",
+    "product",
+    "quantization",
     "reduction",
+    "refusals",
     "shape",
+    "sizing",
     "window",
 ]

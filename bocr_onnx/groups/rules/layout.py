@@ -1,158 +1,140 @@
 """Layout operators move channels without mixing them.
 
-The operator is applied to an integer tensor that holds the labels, and the result is read back: an axis carries
-labels where every slice across it holds one label only.
-
-    Transpose, Squeeze, Unsqueeze      axes are renumbered
-    Reshape, Flatten                   by carrying: (N, C, H, W) -> (N, C*H*W) repeats every label H*W times
-    Concat                             labels are laid end to end on the joined axis and meet on the others
+Transpose                                axes are renumbered
+Squeeze, Unsqueeze, Flatten, Reshape     labels are carried: (C, H, W) -> (C*H*W) repeats every label H*W times,
+                                         (g*c) -> (g, c) spreads them over two axes
+DepthToSpace, SpaceToDepth               as the Reshape and Transpose they stand for
 """
 
 from __future__ import annotations
 
-import math
+from collections.abc import Sequence
 
 import numpy as np
 
 from bocr_onnx.graph import Node
-from bocr_onnx.groups.labels import Axes, Labeller, Labels
+from bocr_onnx.groups.carry import carry
+from bocr_onnx.groups.labels import Block, Entry, Labeller, RuleError, on
 from bocr_onnx.groups.rules.registry import rule
-from bocr_onnx.groups.rules.shape import width_labels
 
 
 @rule("Transpose")
 def transpose(node: Node, at: Labeller) -> None:
     """Permutes the labelled axes."""
-    shape = at.shape(node.inputs[0])
-    if shape is None:
-        at.freeze_inputs(node, "a shape is unknown")
-        return
-    order = node.attributes.get("perm") or list(range(len(shape)))[::-1]
-    axes = at.read(node.inputs[0])
-    at.emit(node.outputs[0], {new: axes[old] for new, old in enumerate(order) if old in axes})
+    rank = len(at.shape(node.inputs[0]))
+    order = node.attributes.get("perm") or list(range(rank))[::-1]
+    where = {old: new for new, old in enumerate(order)}
+    at.emit(node.outputs[0], [block.placed(where) for block in at.read(node.inputs[0])])
 
 
 @rule("Squeeze", "Unsqueeze", "Flatten", "Reshape")
 def reshape(node: Node, at: Labeller) -> None:
     """Carries labels to the axes they lie on afterwards."""
-    before, after = at.shape(node.inputs[0]), at.shape(node.outputs[0])
-    axes = at.read(node.inputs[0])
-    if axes and (before is None or after is None or math.prod(before) != math.prod(after) or 0 in before):
-        at.freeze_inputs(node, "a shape is unknown")
-        axes = {}
-    out: Axes = {}
-    for axis, labels in axes.items():
-        assert before is not None
-        assert after is not None
-        landed = _carry(axis, labels, before, after)
-        if landed is None or landed[0] in out:
-            at.freeze(node, labels, f"{node.op} from {before} to {after} splits or mixes the channels")
-        elif node.op != "Reshape" or _follow_target(node, at, axis, *landed):
-            out[landed[0]] = landed[1]
-    _freeze_other_widths(node, at, out)
-    at.emit(node.outputs[0], out)
+    blocks = at.read(node.inputs[0])
+    if blocks:
+        before, after = at.shape(node.inputs[0]), at.shape(node.outputs[0])
+        reason = f"{node.op} from {before} to {after} mixes the channels"
+        moved = carry(before, after)
+        mixed = moved.mixed | _mixed_elsewhere(node, at)
+        blocks = tuple(b for b in (at.squash(node, b, mixed, reason) for b in blocks) if b is not None)
+        blocks = tuple(new for b in blocks if (new := _kept(node, at, b, moved(b))) is not None)
+        blocks = _disjoint(at, blocks)
+    if node.op == "Reshape":
+        blocks = _follow_target(node, at, blocks)
+    at.emit(node.outputs[0], blocks)
 
 
-def _carry(axis: int, labels: Labels, before: tuple[int, ...], after: tuple[int, ...]) -> tuple[int, Labels] | None:
-    """Returns the axis of the new shape that carries the labels, and the labels along it.
+def _mixed_elsewhere(node: Node, at: Labeller) -> frozenset[int]:
+    """Returns the axes that the operator mixes at other sizes of the model's inputs."""
+    shapes = [at.graph.other_shapes.get(name) for name in (node.inputs[0], node.outputs[0])]
+    return frozenset() if shapes[0] is None or shapes[1] is None else carry(shapes[0], shapes[1]).mixed
 
-    Element `i` of the flat tensor holds channel `(i // inner) % n`, and a new axis of stride `s` and size `m` has
-    coordinate `(i // s) % m`. The coordinate fixes the channel where `s` divides `inner` and `s * m` is a
-    multiple of `n * inner`.
-    """
-    inner = math.prod(before[axis + 1 :])
-    period = inner * len(labels)
-    stride = 1
-    for new in range(len(after) - 1, -1, -1):
-        size = after[new]
-        if size > 1 and inner % stride == 0 and (stride * size) % period == 0:
-            return new, np.tile(np.repeat(labels, inner // stride), stride * size // period)
-        stride *= size
+
+def _kept(node: Node, at: Labeller, before: Block, after: Block) -> Block | None:
+    if after.axes:
+        return after
+    at.freeze(node, before.labels, "")  # a single channel lies on no axis of its own
     return None
 
 
-def _follow_target(node: Node, at: Labeller, axis: int, new: int, labels: Labels) -> bool:
-    """Makes the target shape follow the kept width; freezes the channels where it cannot."""
-    source = node.input(1)
-    target = at.constant(source)
-    if target is not None:
-        if int(target[new]) > 0 or (int(target[new]) == 0 and new != axis):
-            at.count(node, 1, new, labels)
+def _disjoint(at: Labeller, blocks: Sequence[Block]) -> tuple[Block, ...]:
+    """Returns blocks no two of which lie on one axis: where they met, the later is frozen by mixing with the former."""
+    seen: set[int] = set()
+    for block in blocks:
+        if seen & set(block.axes):
+            raise RuleError("two kinds of channels end up on one axis")
+        seen |= set(block.axes)
+    return tuple(blocks)
+
+
+def _follow_target(node: Node, at: Labeller, blocks: Sequence[Block]) -> tuple[Block, ...]:
+    """Makes the target shape follow the kept widths; freezes the channels where it cannot."""
+    if not blocks and node.input(1) not in at.entries:
+        return ()
+    target = at.entries_of(node, 1)
+    after = at.shape(node.outputs[0])
+    if target is None or len(target) != len(after):
+        raise RuleError("the target shape depends on the input")
+    made = []
+    for block in blocks:
+        stuck = [axis for axis in block.axes if not _follows(node, at, block, axis, target[axis])]
+        reason = "the target shape is computed in a way that does not follow the width"
+        free = at.squash(node, block, stuck, reason)
+        if free is not None:
+            made.append(free)
+    labelled = {axis for block in made for axis in block.axes}
+    for axis, entry in enumerate(target):
+        if axis not in labelled and entry.width is not None and not _is_inferred(entry):
+            at.freeze_entry(node, entry)
+    return tuple(made)
+
+
+def _follows(node: Node, at: Labeller, block: Block, axis: int, entry: Entry) -> bool:
+    if _is_inferred(entry):
         return True
-    entries = _entries(source, at)
-    if new < len(entries):
-        concat, position, within = entries[new]
-        value = at.constant(concat.inputs[position])
-        if value is not None and (value[within] != 0 or new == axis):
-            if value[within] > 0:
-                at.count(concat, position, within, labels)
-            return True
-        counted = width_labels(concat.inputs[position], at) if value is None else None
-        if counted is not None and len(counted) == len(labels):
-            at.join(counted, labels)
-            return True
-    at.freeze(node, labels, "the target shape is computed in a way that does not follow the width")
-    return False
+    if entry.value == 0 and not node.attributes.get("allowzero", 0):
+        return any(
+            axis in source.axes
+            and source.rows(axis).shape == block.rows(axis).shape
+            and bool((source.rows(axis) == block.rows(axis)).all())
+            for source in at.read(node.inputs[0])
+        )
+    return at.follow(node, entry, block.rows(axis))
 
 
-def _freeze_other_widths(node: Node, at: Labeller, landed: Axes) -> None:
-    """Freezes channels that the target shape counts where no labels have landed."""
-    index = at.graph.producer.get(node.input(1))
-    if index is None or at.graph.nodes[index].op != "Concat":
+def _is_inferred(entry: Entry) -> bool:
+    return entry.value == -1 and entry.width is None
+
+
+@rule("DepthToSpace")
+def depth_to_space(node: Node, at: Labeller) -> None:
+    """Ties the channels that become one: the k-th of every c (DCR), or every c consecutive ones (CRD)."""
+    size = int(node.attributes["blocksize"]) ** 2
+    labels = at.along(node, node.inputs[0], 1, "the channels lie on an axis that is spread over space")
+    if labels is None:
         return
-    entry_of = {position: entry for entry, (_, position, _) in enumerate(_entries(node.input(1), at))}
-    for position, piece in enumerate(at.graph.nodes[index].inputs):
-        counted = width_labels(piece, at)
-        if counted is not None and entry_of.get(position) not in landed:
-            at.freeze(node, counted, "their number is part of a target shape on whose axis they do not lie")
-
-
-def _entries(name: str, at: Labeller) -> list[tuple[Node, int, int]]:
-    """Returns what holds each entry of a shape: (Concat, its input, entry of that); empty where it is not known."""
-    index = at.graph.producer.get(name)
-    if index is None or at.graph.nodes[index].op != "Concat":
-        return []
-    concat = at.graph.nodes[index]
-    shapes = [at.shape(piece) for piece in concat.inputs]
-    if any(s is None or len(s) != 1 for s in shapes):
-        return []
-    return [(concat, i, k) for i, s in enumerate(shapes) for k in range((s or (0,))[0])]
-
-
-@rule("Concat")
-def concat(node: Node, at: Labeller) -> None:
-    """Lays labels end to end on the joined axis and joins them on the others."""
-    shape = at.shape(node.outputs[0])
-    shapes = [at.shape(name) for name in node.inputs]
-    if shape is None or any(s is None for s in shapes):
-        at.freeze_inputs(node, "a shape is unknown")
-        return
-    joined = int(node.attributes.get("axis", 1)) % max(len(shape), 1)
-    out: Axes = {}
-    if any(joined in at.read(name) for name in node.inputs):
-        parts = [_along(node, at, i, joined, (s or ())[joined]) for i, s in enumerate(shapes)]
-        out[joined] = np.concatenate(parts)
-    for axis in {a for name in node.inputs for a in at.read(name)} - {joined}:
-        arrays = [at.read(name)[axis] for name in node.inputs if axis in at.read(name)]
-        for other in arrays[1:]:
-            at.join(arrays[0], other)
-        for position, name in enumerate(node.inputs):
-            if at.constant(name) is not None:
-                at.cut((node.index, position), axis, arrays[0])
-            elif axis not in at.read(name):
-                at.freeze(node, arrays[0], f"it lies beside {name!r}, whose channels cannot be cut")
-        out[axis] = arrays[0]
-    at.emit(node.outputs[0], out)
-
-
-def _along(node: Node, at: Labeller, position: int, axis: int, n: int) -> Labels:
-    name = node.inputs[position]
-    known = at.read(name).get(axis)
-    if known is not None:
-        return known
-    made = at.fresh(n)
-    if at.constant(name) is not None:
-        at.cut((node.index, position), axis, made)
+    if node.attributes.get("mode", "DCR") == "DCR":
+        out = at.collapse(Block((0, 1), labels.reshape(size, -1)), 1)
     else:
-        at.freeze(node, made, "")
-    return made
+        out = at.collapse(Block((0, 1), labels.reshape(-1, size)), 0)
+    at.emit(node.outputs[0], [on(1, out)])
+
+
+@rule("SpaceToDepth")
+def space_to_depth(node: Node, at: Labeller) -> None:
+    """Repeats the labels, once for every position of the block."""
+    size = int(node.attributes["blocksize"]) ** 2
+    labels = at.along(node, node.inputs[0], 1, "the channels lie on an axis that is spread over space")
+    if labels is not None:
+        at.emit(node.outputs[0], [on(1, np.tile(labels, size))])
+
+
+@rule("Trilu")
+def triangle(node: Node, at: Labeller) -> None:
+    """Freezes the last two axes, whose entries are compared by position."""
+    rank = len(at.shape(node.inputs[0]))
+    found = (
+        at.squash(node, b, {rank - 2, rank - 1}, "Trilu compares positions", keeps=True)
+        for b in at.read(node.inputs[0])
+    )
+    at.emit(node.outputs[0], [b for b in found if b is not None])

@@ -1,105 +1,129 @@
-"""Operators that read only the shape: the channels they count may be cut, the count follows by itself.
+"""Arithmetic on shapes: which element of an integer tensor counts which channels.
 
-Shape -> Gather -> Unsqueeze -> Concat -> Reshape      the width may follow: `layout.reshape` decides
-anything else                                          arithmetic on the width: the channels are frozen
+    Shape -> Gather -> Mul -> Concat -> Reshape
+
+A count follows by itself when channels are cut, since the model computes it; a constant beside it (the 12 heads of
+`(N, 197, 12, 64)`) has to be rewritten, and is remembered as a slot until a target shape meets an axis. Where a count
+goes into arithmetic that has no rule here, the channels it counts are frozen.
 """
 
 from __future__ import annotations
 
+import numpy as np
+
 from bocr_onnx.graph import Node
-from bocr_onnx.groups.labels import Labeller, Labels
-from bocr_onnx.groups.rules.registry import rule
+from bocr_onnx.groups.labels import Entry, Labeller, RuleError
+from bocr_onnx.groups.rules.registry import arithmetic, refuse
 
-_WRAPPERS = frozenset({"Unsqueeze", "Squeeze", "Cast", "Identity", "Reshape"})
-"""What may lie between a width and the Concat that puts it into a target shape."""
+Entries = tuple[Entry, ...]
 
-
-@rule("Shape")
-def shape(node: Node, at: Labeller) -> None:
-    """Lets a shape pass that only feeds reshapes; freezes the channels whose count is used otherwise."""
-    entries = _entries(node, at)
-    for axis, labels in at.read(node.inputs[0]).items():
-        if entries is None or (axis in entries and _counts(node, entries.index(axis), len(entries), at)):
-            at.freeze(node, labels, "their number is used in arithmetic")
+refuse("the number of channels is used in arithmetic", "Size")
 
 
-@rule("Size")
-def size(node: Node, at: Labeller) -> None:
-    """Freezes: the number of elements depends on the width."""
-    at.freeze_inputs(node, "their number is used in arithmetic")
+@arithmetic("Shape")
+def shape(node: Node, at: Labeller) -> Entries:
+    """Returns the sizes of the axes."""
+    sizes = at.shape(node.inputs[0])
+    rows = {axis: block.rows(axis) for block in at.read(node.inputs[0]) for axis in block.axes}
+    made = [Entry(size, rows.get(axis)) for axis, size in enumerate(sizes)]
+    return tuple(made[node.attributes.get("start", 0) : node.attributes.get("end", len(sizes))])
 
 
-def width_labels(name: str, at: Labeller) -> Labels | None:
-    """Returns the labels that a tensor of one element counts, or None where it is not the width of a labelled axis."""
-    picked = 0
-    while (index := at.graph.producer.get(name)) is not None:
-        node = at.graph.nodes[index]
-        if node.op == "Shape":
-            entries = _entries(node, at) or range(0)
-            inside = -len(entries) <= picked < len(entries)
-            return at.read(node.inputs[0]).get(entries[picked]) if inside else None
-        if node.op == "Gather":
-            positions = at.constant(node.inputs[1])
-            if positions is None or positions.size != 1:
-                return None
-            picked = int(positions.reshape(-1)[0])
-        elif node.op not in _WRAPPERS:
-            return None
-        name = node.inputs[0]
-    return None
+@arithmetic("Identity", "Cast", "Squeeze", "Unsqueeze", "Reshape", "Flatten")
+def same(node: Node, at: Labeller) -> Entries:
+    """Returns the elements in the same order."""
+    for position in range(1, len(node.inputs)):
+        if any(entry.width is not None for entry in at.counted(node, position)):
+            raise RuleError("a number of channels says where")
+    return at.counted(node, 0)
 
 
-def _entries(node: Node, at: Labeller) -> range | None:
-    """Returns the axes that the entries of a Shape's output count, or None where the rank is unknown."""
-    found = at.shape(node.inputs[0])
-    if found is None:
-        return None
-    return range(len(found))[node.attributes.get("start", 0) : node.attributes.get("end", len(found))]
+@arithmetic("Concat")
+def concat(node: Node, at: Labeller) -> Entries:
+    """Returns the elements of all operands."""
+    return tuple(entry for i in range(len(node.inputs)) for entry in at.counted(node, i))
 
 
-def _counts(node: Node, entry: int, n: int, at: Labeller) -> bool:
-    """Returns whether one of the `n` entries of a shape reaches anything but, by way of Concat, a Reshape's target."""
-    waiting = [(node.outputs[0], "shape")]
-    while waiting:
-        name, kind = waiting.pop()
-        if name in at.graph.outputs or name in at.captured:
-            return True
-        for index, position in at.graph.readers.get(name, ()):
-            reader = at.graph.nodes[index]
-            if kind == "shape" and not _takes(reader, position, entry, n, at):
-                continue
-            if reader.op == "Reshape" and position == 1 and kind == "target":
-                continue
-            follows = _follows(reader, position, kind, n, at)
-            if not follows:
-                return True
-            waiting.append((reader.outputs[0], follows))
-    return False
+@arithmetic("Gather")
+def gather(node: Node, at: Labeller) -> Entries:
+    """Returns the elements at constant positions."""
+    source = at.counted(node, 0)
+    positions = at.constant(node.inputs[1])
+    if positions is None:
+        raise RuleError("a number of channels is picked by a computed position")
+    return tuple(source[int(i)] for i in positions.reshape(-1))
 
 
-def _follows(reader: Node, position: int, kind: str, n: int, at: Labeller) -> str:
-    """Returns what a reader makes of a shape or a width, `""` where `width_labels` could not find the way back."""
-    single = kind == "width" or (kind == "shape" and n == 1)
-    if reader.op == "Gather" and kind == "shape" and position == 0:
-        picked = at.constant(reader.inputs[1])
-        return "width" if picked is not None and picked.size == 1 else ""
-    if reader.op == "Concat" and single:
-        return "target"
-    return "width" if reader.op in _WRAPPERS and single and position == 0 else ""
+@arithmetic("Slice")
+def slice_(node: Node, at: Labeller) -> Entries:
+    """Returns the elements of a constant window."""
+    source = at.counted(node, 0)
+    if at.graph.opset < 10:
+        return source[node.attributes["starts"][0] : node.attributes["ends"][0]]
+    bounds = [at.constant(node.input(i)) for i in (1, 2)]
+    step = at.constant(node.input(4)) if node.input(4) else np.ones(1)
+    if bounds[0] is None or bounds[1] is None or step is None:
+        raise RuleError("a number of channels is picked by a computed position")
+    return source[int(bounds[0].item()) : int(bounds[1].item()) : int(step.item())]
 
 
-def _takes(reader: Node, position: int, entry: int, n: int, at: Labeller) -> bool:
-    """Returns whether Gather or Slice may take an entry out of a shape of `n`; other readers take all."""
-    if position != 0:
-        return True
-    if reader.op == "Gather":
-        picked = at.constant(reader.inputs[1])
-        return picked is None or entry in [int(i) % n for i in picked.reshape(-1)]
-    if reader.op == "Slice" and at.graph.opset >= 10:
-        bounds = [at.constant(reader.input(i)) for i in (1, 2)]
-        steps = at.constant(reader.input(4))
-        if any(b is None or b.size != 1 for b in bounds) or (reader.input(4) and steps is None):
-            return True
-        start, end = (int(b.reshape(-1)[0]) for b in bounds if b is not None)
-        return entry in range(n)[start : end : 1 if steps is None else int(steps.reshape(-1)[0])]
-    return True
+@arithmetic("Mul")
+def mul(node: Node, at: Labeller) -> Entries:
+    """Returns products; a width times a number that is not a width, or two numbers."""
+    return tuple(_product(a, b) for a, b in _pairs(node, at))
+
+
+def _product(a: Entry, b: Entry) -> Entry:
+    if a.width is not None and b.width is not None:
+        raise RuleError("two numbers of channels are multiplied")
+    if b.width is not None:
+        a, b = b, a
+    if a.width is not None:
+        return Entry(a.value * b.value, a.width, a.times * b.value)
+    return Entry(a.value * b.value, slots=(*a.slots, *b.slots))
+
+
+@arithmetic("Div")
+def div(node: Node, at: Labeller) -> Entries:
+    """Returns exact quotients of widths and numbers."""
+    return tuple(_quotient(a, b) for a, b in _pairs(node, at))
+
+
+def _quotient(a: Entry, b: Entry) -> Entry:
+    if b.width is not None or not b.value or (a.width is not None and a.value % b.value):
+        raise RuleError("a number of channels is divided")
+    if a.width is not None:
+        return Entry(a.value // b.value, a.width, a.times / b.value)
+    return Entry(a.value // b.value)
+
+
+@arithmetic("Equal")
+def equal(node: Node, at: Labeller) -> Entries:
+    """Returns comparisons with numbers that no count can be."""
+    made = []
+    for a, b in _pairs(node, at):
+        counts = [e for e in (a, b) if e.width is not None]
+        others = [e.value for e in (a, b) if e.width is None]
+        if counts and not (others and others[0] < 0):
+            raise RuleError("a number of channels is compared")
+        made.append(Entry(int(a.value == b.value)))
+    return tuple(made)
+
+
+@arithmetic("Where")
+def where(node: Node, at: Labeller) -> Entries:
+    """Returns the elements that a condition chooses, which itself counts nothing."""
+    condition = at.counted(node, 0)
+    if any(entry.width is not None for entry in condition):
+        raise RuleError("a number of channels decides")
+    pairs = [at.counted(node, i) for i in (1, 2)]
+    n = max(len(condition), *map(len, pairs))
+    spread = [e * n if len(e) == 1 else e for e in (condition, *pairs)]
+    return tuple(a if c.value else b for c, a, b in zip(*spread, strict=True))
+
+
+def _pairs(node: Node, at: Labeller) -> list[tuple[Entry, Entry]]:
+    a, b = at.counted(node, 0), at.counted(node, 1)
+    n = max(len(a), len(b))
+    a, b = (e * n if len(e) == 1 else e for e in (a, b))
+    return list(zip(a, b, strict=True))

@@ -134,22 +134,25 @@ def test_transposed_conv(bias: str) -> None:
     assert widths(check(graph)) == {"Conv_0": 6, "ConvTranspose_2": 8}
 
 
-def test_a_grouped_transposed_conv_is_refused_and_the_rest_is_cut() -> None:
+def test_grouped_transposed_conv_keeps_its_blocks_equal() -> None:
     graph = build(
         """m (float[N, 3, 4, 4] x) => (float[N, 2, 4, 4] y) {
             c = Conv(x, W)
-            t = ConvTranspose <group = 2> (c, T)
-            d = Conv(t, U)
+            t = ConvTranspose <group = 2> (c, T, b)
+            s = Sigmoid(t)
+            d = Conv(s, U)
             y = Conv(d, V)
         }""",
         W=(6, 3, 1, 1),
         T=(6, 4, 1, 1),
+        b=(8,),
         U=(5, 8, 1, 1),
         V=(2, 5, 1, 1),
     )
     index = check(graph)
-    assert widths(index) == {"Conv_2": 5}
-    assert "the transposed convolution is grouped" in reasons(index)["ConvTranspose_1"]
+    assert widths(index) == {"Conv_0": 3, "ConvTranspose_1": 4, "Conv_3": 5}
+    slim = cut(graph, index, random_mask(index, 0))
+    assert [a.i for a in slim.graph.node[1].attribute if a.name == "group"] == [2]
 
 
 def test_a_computed_weight_freezes_what_it_reads() -> None:
@@ -164,7 +167,7 @@ def test_a_computed_weight_freezes_what_it_reads() -> None:
     assert index.groups == ()
     assert reasons(index) == {"Conv_1": "the weight or bias is computed, not constant"}
     assert index.refusals[0].n_channels == 6
-    assert index.refusals[0].nodes == (0,)
+    assert index.refusals[0].nodes == (0, 1)
 
 
 def test_channels_on_a_spatial_axis_are_frozen() -> None:
@@ -182,3 +185,115 @@ def test_channels_on_a_spatial_axis_are_frozen() -> None:
     index = check(graph)
     assert widths(index) == {"Conv_2": 5}
     assert reasons(index)["Conv_2"] == "the channels lie on an axis that the convolution slides over"
+
+
+@pytest.mark.parametrize("multiplier", [1, 2])
+def test_depthwise_transposed_conv_counts_its_groups(multiplier: int) -> None:
+    wide = 6 * multiplier
+    graph = build(
+        """m (float[N, 3, 4, 4] x) => (float[N, 2, 8, 8] y) {
+            c = Conv(x, W)
+            t = ConvTranspose <group = 6, strides = [2, 2], kernel_shape = [2, 2]> (c, T, b)
+            r = Relu(t)
+            y = Conv(r, V)
+        }""",
+        W=(6, 3, 1, 1),
+        T=(6, multiplier, 2, 2),
+        b=(wide,),
+        V=(2, wide, 1, 1),
+    )
+    index = check(graph)
+    assert widths(index) == {"Conv_0": 6}
+    mask = random_mask(index, 0)
+    transposed = cut(graph, index, mask).graph.node[1]
+    assert [a.i for a in transposed.attribute if a.name == "group"] == [mask.sum()]
+
+
+def test_grouped_transposed_conv_on_the_input_is_cut_along_its_outputs() -> None:
+    graph = build(
+        """m (float[N, 4, 5, 5] x) => (float[N, 3, 5, 5] y) {
+            g = ConvTranspose <group = 2> (x, G)
+            r = Relu(g)
+            y = Conv(r, V)
+        }""",
+        G=(4, 3, 1, 1),
+        V=(3, 6, 1, 1),
+    )
+    assert widths(check(graph)) == {"ConvTranspose_0": 3}
+
+
+def test_transposed_conv_and_instance_normalization() -> None:
+    graph = build(
+        """m (float[N, 3, 4, 4] x) => (float[N, 2, 8, 8] y) {
+            t = ConvTranspose <strides = [2, 2], kernel_shape = [2, 2]> (x, T, b)
+            n = InstanceNormalization(t, s, sb)
+            r = LeakyRelu(n)
+            y = Conv(r, V)
+        }""",
+        T=(3, 6, 2, 2),
+        b=(6,),
+        s=(6,),
+        sb=(6,),
+        V=(2, 6, 1, 1),
+    )
+    index = check(graph)
+    assert widths(index) == {"ConvTranspose_0": 6}
+    assert [(m.tensor, m.axis) for m in index.groups[0].members] == [("T", 1), ("b", 0), ("s", 0), ("sb", 0), ("V", 1)]
+
+
+@pytest.mark.parametrize("rank", [1, 3])
+def test_depthwise_grouped_and_transposed_conv_in_one_and_three_dimensions(rank: int) -> None:
+    ones, dims, names = [1] * rank, ", ".join(["4"] * rank), ", ".join("ABC"[:rank])
+    graph = build(
+        f"""m (float[N, 3, {dims}] x) => (float[N, 2, {names}] y) {{
+            c = Conv(x, W)
+            d = Conv <group = 6> (c, D)
+            g = Conv <group = 2> (d, G)
+            t = ConvTranspose(g, T)
+            p = AveragePool <kernel_shape = {[2] * rank}> (t)
+            y = Conv(p, V)
+        }}""",
+        W=(6, 3, *ones),
+        D=(6, 1, *[2] * rank),
+        G=(8, 3, *ones),
+        T=(8, 5, *[2] * rank),
+        V=(2, 5, *ones),
+    )
+    assert widths(check(graph)) == {"Conv_0": 3, "Conv_2": 4, "ConvTranspose_3": 5}
+
+
+def test_a_grouped_conv_behind_a_concat_ties_what_lies_at_the_same_place_of_its_blocks() -> None:
+    graph = build(
+        """m (float[N, 3, 4, 4] x) => (float[N, 2, 4, 4] y) {
+            a = Conv(x, A)
+            b = Conv(x, B)
+            c = Concat <axis = 1> (a, b)
+            g = Conv <group = 2> (c, G)
+            y = Conv(g, V)
+        }""",
+        A=(4, 3, 1, 1),
+        B=(4, 3, 1, 1),
+        G=(6, 4, 1, 1),
+        V=(2, 6, 1, 1),
+    )
+    assert widths(check(graph)) == {"Conv_0": 4, "Conv_3": 3}
+
+
+def test_a_map_of_one_channel_weighs_positions_and_ties_nothing() -> None:
+    """Spatial attention."""
+    graph = build(
+        """m (float[N, 3, 4, 4] x) => (float[N, 2, 4, 4] y) {
+            c = Conv(x, W)
+            a = Conv <pads = [1, 1, 1, 1]> (c, A, b)
+            s = Sigmoid(a)
+            m = Mul(c, s)
+            y = Conv(m, V)
+        }""",
+        W=(6, 3, 1, 1),
+        A=(1, 6, 3, 3),
+        b=(1,),
+        V=(2, 6, 1, 1),
+    )
+    index = check(graph)
+    assert widths(index) == {"Conv_0": 6}
+    assert [(m.tensor, m.axis) for m in index.groups[0].members] == [("W", 0), ("A", 1), ("V", 1)]

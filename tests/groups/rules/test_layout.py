@@ -84,7 +84,7 @@ def test_two_reshapes_that_share_a_computed_target_go_together() -> None:
     assert widths(check(graph)) == {"Conv_0": 6}
 
 
-def test_a_target_that_reads_the_width_off_another_tensor_ties_the_two() -> None:
+def test_a_target_that_reads_a_constant_width_off_another_tensor_follows_its_own() -> None:
     graph = build(
         """m (float[N, 3, 4, 4] x) => (float[N, 2, 16] y, float[N, 2, 4, 4] z) {
             c = Conv(x, W)
@@ -106,7 +106,7 @@ def test_a_target_that_reads_the_width_off_another_tensor_ties_the_two() -> None
         V=(2, 6, 1),
         T=(2, 6, 1, 1),
     )
-    assert widths(check(graph)) == {"Conv_0": 6}
+    assert widths(check(graph)) == {"Conv_0": 6, "Conv_1": 6}
 
 
 @pytest.mark.parametrize("maker", ["Conv(x, U)", "Relu(x)"], ids=["labelled", "unlabelled"])
@@ -131,33 +131,35 @@ def test_the_shape_of_one_tensor_as_target_of_another_freezes_both(maker: str) -
     assert widths(check(graph)) == {"Conv_4": 8}
 
 
-def test_channels_counted_in_the_target_of_an_unlabelled_tensor_are_frozen() -> None:
+@pytest.mark.parametrize("count", ["n = Gather(s, one) u = Unsqueeze(n, first)", "u = Slice(s, first, k2)"])
+def test_channels_counted_in_the_target_of_an_unlabelled_tensor(count: str) -> None:
+    """A count of its own becomes a constant; one beside the open batch stays computed and freezes."""
+    pinned = "Gather" in count
     graph = build(
-        """m (float[N, 96] x, float[N, 3, 4, 4] w) => (float[N, 2, 4, 4] y) {
+        f"""m (float[N, 96] x, float[N, 3, 4, 4] w) => (float[N, 2, 4, 4] y) {{
             c = Conv(w, W)
             s = Shape(c)
-            n = Gather(s, one)
-            u = Unsqueeze(n, first)
-            t = Concat <axis = 0> (k0, u, k44)
+            {count}
+            t = Concat <axis = 0> ({"k0, " if pinned else ""}u, k44)
             f = Reshape(x, t)
             g = Conv(f, T)
             y1 = Conv(g, V)
             y2 = Conv(c, V2)
             y = Add(y1, y2)
-        }""",
-        one=np.array(1, np.int64),
+        }}""",
         first=[0],
-        k0=[0],
+        **({"one": np.array(1, np.int64), "k0": [0]} if pinned else {"k2": [2]}),
         k44=[4, 4],
         W=(6, 3, 1, 1),
         T=(8, 6, 1, 1),
         V=(2, 8, 1, 1),
         V2=(2, 6, 1, 1),
     )
-    assert widths(check(graph)) == {"Conv_6": 8}
+    maker = "Conv_6" if pinned else "Conv_5"
+    assert widths(check(graph)) == {maker: 8, **({"Conv_0": 6} if pinned else {})}
 
 
-def test_reshape_that_splits_the_channels_is_refused() -> None:
+def test_a_channel_shuffle_is_a_permutation_of_which_any_channel_may_go() -> None:
     graph = build(
         """m (float[N, 3, 4, 4] x) => (float[N, 2, 4, 4] y) {
             c = Conv(x, W)
@@ -170,9 +172,9 @@ def test_reshape_that_splits_the_channels_is_refused() -> None:
         merge=[0, 6, 4, 4],
         **CONV,
     )
-    index = build_index(graph)
-    assert index.groups == ()
-    assert reasons(index)["Reshape_1"] == "Reshape from (1, 6, 4, 4) to (1, 2, 3, 4, 4) splits or mixes the channels"
+    index = check(graph)
+    assert widths(index) == {"Conv_0": 6}
+    assert [n.op_type for n in cut(graph, index, random_mask(index, 0)).graph.node] == ["Conv", "Gather", "Conv"]
 
 
 def test_transpose_to_channels_last_and_back() -> None:
@@ -255,125 +257,6 @@ def test_squeeze_of_a_leading_axis_moves_the_channels_forward() -> None:
     assert [(m.tensor, m.axis) for m in index.groups[0].members] == [("A", 1), ("bias", 2), ("B", 0)]
 
 
-DENSE = {
-    "W": (6, 3, 1, 1),
-    "A": (4, 6, 3, 3),
-    "B": (5, 10, 3, 3),
-    "V": (2, 15, 1, 1),
-}
-
-
-def test_concat_of_a_dense_block_keeps_every_layer_a_group() -> None:
-    graph = build(
-        """m (float[N, 3, 4, 4] x) => (float[N, 2, 4, 4] y) {
-            c = Conv(x, W)
-            a = Conv <pads = [1, 1, 1, 1]> (c, A)
-            ca = Concat <axis = 1> (c, a)
-            b = Conv <pads = [1, 1, 1, 1]> (ca, B)
-            cab = Concat <axis = -3> (c, a, b)
-            y = Conv(cab, V)
-        }""",
-        **DENSE,
-    )
-    index = check(graph, seeds=range(4))
-    assert widths(index) == {"Conv_0": 6, "Conv_1": 4, "Conv_3": 5}
-    members = [[(m.tensor, m.axis, m.width) for m in g.members] for g in index.groups]
-    assert members == [
-        [("W", 0, 6), ("A", 1, 6), ("B", 1, 6), ("V", 1, 6)],
-        [("A", 0, 4), ("B", 1, 4), ("V", 1, 4)],
-        [("B", 0, 5), ("V", 1, 5)],
-    ]
-
-
-def test_concat_of_concats() -> None:
-    graph = build(
-        """m (float[N, 3, 4, 4] x) => (float[N, 2, 4, 4] y) {
-            c = Conv(x, W)
-            a = Conv <pads = [1, 1, 1, 1]> (c, A)
-            ca = Concat <axis = 1> (c, a)
-            b = Conv <pads = [1, 1, 1, 1]> (ca, B)
-            r = Relu(ca)
-            cab = Concat <axis = 1> (b, r)
-            y = Conv(cab, V)
-        }""",
-        **DENSE,
-    )
-    assert widths(check(graph)) == {"Conv_0": 6, "Conv_1": 4, "Conv_3": 5}
-
-
-def test_concat_of_a_tensor_with_itself_cuts_both_copies() -> None:
-    graph = build(
-        """m (float[N, 3, 4, 4] x) => (float[N, 2, 4, 4] y) {
-            c = Conv(x, W)
-            d = Concat <axis = 1> (c, c)
-            y = Conv(d, V)
-        }""",
-        W=(6, 3, 1, 1),
-        V=(2, 12, 1, 1),
-    )
-    index = check(graph)
-    assert [(m.tensor, m.width) for m in index.groups[0].members] == [("W", 6), ("V", 12)]
-
-
-def test_concat_with_the_input_keeps_the_inputs_channels() -> None:
-    graph = build(
-        """m (float[N, 3, 4, 4] x) => (float[N, 2, 4, 4] y) {
-            c = Conv(x, W)
-            d = Concat <axis = 1> (x, c)
-            y = Conv(d, V)
-        }""",
-        W=(6, 3, 1, 1),
-        V=(2, 9, 1, 1),
-    )
-    index = check(graph)
-    assert widths(index) == {"Conv_0": 6}
-    assert [(m.tensor, m.width) for m in index.groups[0].members] == [("W", 6), ("V", 6)]
-
-
-def test_concat_with_a_constant_cuts_the_constant() -> None:
-    graph = build(
-        """m (float[1, 3, 4, 4] x) => (float[1, 2, 4, 4] y) {
-            c = Conv(x, W)
-            d = Concat <axis = 1> (c, k)
-            y = Conv(d, V)
-        }""",
-        W=(6, 3, 1, 1),
-        k=(1, 4, 4, 4),
-        V=(2, 10, 1, 1),
-    )
-    index = check(graph)
-    assert widths(index) == {"Conv_0": 6, "Concat_1": 4}
-
-
-def test_concat_over_space_joins_the_channels() -> None:
-    graph = build(
-        """m (float[N, 3, 4, 4] x) => (float[N, 2, 8, 4] y) {
-            c = Conv(x, W)
-            d = Conv(x, U)
-            e = Concat <axis = 2> (c, d)
-            y = Conv(e, V)
-        }""",
-        U=(6, 3, 1, 1),
-        **CONV,
-    )
-    assert widths(check(graph)) == {"Conv_0": 6}
-
-
-def test_concat_over_space_with_the_input_is_refused() -> None:
-    graph = build(
-        """m (float[N, 6, 4, 4] x) => (float[N, 2, 8, 4] y) {
-            c = Conv(x, W)
-            e = Concat <axis = 2> (c, x)
-            y = Conv(e, V)
-        }""",
-        W=(6, 6, 1, 1),
-        V=(2, 6, 1, 1),
-    )
-    index = build_index(graph)
-    assert index.groups == ()
-    assert reasons(index)["Concat_1"] == "it lies beside 'x', whose channels cannot be cut"
-
-
 def test_declared_shapes_follow_the_cut() -> None:
     graph = build(into_gemm("f = Flatten(r)"), **FLAT)
     made = graph.proto
@@ -388,3 +271,209 @@ def test_declared_shapes_follow_the_cut() -> None:
     infos = {i.name: i for i in cut(again, index, mask).graph.value_info}
     dims = {n: [d.dim_param or d.dim_value for d in i.type.tensor_type.shape.dim] for n, i in infos.items()}
     assert dims == {"r": ["N", kept, 4, 4], "f": ["N", 16 * kept]}
+
+
+def test_a_channel_shuffle_with_computed_targets() -> None:
+    graph = build(
+        """m (float[N, 3, 4, 4] x) => (float[N, 2, 4, 4] y) {
+            c = Conv(x, W)
+            s = Shape(c)
+            n = Slice(s, k0, k1)
+            hw = Slice(s, k2, k4)
+            w = Slice(s, k1, k2)
+            half = Div(w, k2)
+            split = Concat <axis = 0> (n, k2, half, hw)
+            p = Reshape(c, split)
+            t = Transpose <perm = [0, 2, 1, 3, 4]> (p)
+            merge = Concat <axis = 0> (n, minus, hw)
+            m = Reshape(t, merge)
+            y = Conv(m, V)
+        }""",
+        k0=[0],
+        k1=[1],
+        k2=[2],
+        k4=[4],
+        minus=[-1],
+        **CONV,
+    )
+    assert widths(check(graph)) == {"Conv_0": 6}
+
+
+BETWEEN = """m (float[N, 3, 4, 4] x) => (float[N, 2, 4, 4] y) {{
+    c = Conv(x, W)
+    {targets}
+    p = Reshape(c, split)
+    r = Sigmoid(p)
+    t = Transpose <perm = [0, 2, 1, 3, 4]> (r)
+    m = Reshape(t, merge)
+    y = Conv(m, V)
+}}"""
+
+
+@pytest.mark.parametrize("computed", [False, True])
+def test_a_shuffle_with_an_activation_in_it_keeps_its_blocks_equal(computed: bool) -> None:
+    """All but the longest axis are tied: the blocks keep the same of their three channels."""
+    if computed:
+        made = (
+            "s = Shape(c) n = Slice(s, k0, k1) split = Concat <axis = 0> (n, k2344) merge = Concat <axis = 0> (n, k644)"
+        )
+        constants = {"k0": [0], "k1": [1], "k2344": [2, 3, 4, 4], "k644": [6, 4, 4]}
+    else:
+        made, constants = "", {"split": [0, 2, 3, 4, 4], "merge": [0, 6, 4, 4]}
+    graph = build(BETWEEN.format(targets=made), **CONV, **constants)
+    index = check(graph)
+    assert widths(index) == {"Conv_0": 3}
+    mask = random_mask(index, 0)
+    kept = int(mask.sum())
+    slim = cut(graph, index, mask).graph
+    stored = {t.name: np.frombuffer(t.raw_data, np.int64).tolist() for t in slim.initializer if t.data_type == 7}
+    assert stored["k2344" if computed else "split"] == [2, kept, 4, 4] if computed else [0, 2, kept, 4, 4]
+    assert stored["k644" if computed else "merge"] == [2 * kept, 4, 4] if computed else [0, 2 * kept, 4, 4]
+
+
+def test_an_operator_that_mixes_one_axis_of_a_split_leaves_the_other_free() -> None:
+    graph = build(
+        """m (float[N, 3, 4, 4] x) => (float[N, 2, 4, 4] y) {
+            c = Conv(x, W)
+            p = Reshape(c, split)
+            r = Softmax <axis = 2> (p)
+            m = Reshape(r, merge)
+            y = Conv(m, V)
+        }""",
+        split=[0, 2, 3, 4, 4],
+        merge=[0, 6, 4, 4],
+        **CONV,
+    )
+    assert widths(check(graph)) == {"Conv_0": 2}
+
+
+def test_a_reshape_without_common_factors_mixes_the_channels() -> None:
+    graph = build(
+        """m (float[N, 3, 4, 4] x) => (float[N, 2, 6, 4] y) {
+            c = Conv(x, W)
+            p = Reshape(c, target)
+            d = Conv(p, U)
+            y = Conv(d, V)
+        }""",
+        target=[0, 4, 6, 4],
+        W=(6, 3, 1, 1),
+        U=(5, 4, 1, 1),
+        V=(2, 5, 1, 1),
+    )
+    index = check(graph)
+    assert widths(index) == {"Conv_2": 5}
+    assert reasons(index)["Reshape_1"] == "Reshape from (1, 6, 4, 4) to (1, 4, 6, 4) mixes the channels"
+
+
+SHUFFLED = """m (float[N, 3, 4, 4] x) => (float[N, 2, 8, 8] y) {{
+    c = Conv(x, W, b)
+    {nodes}
+    r = Relu(u)
+    y = Conv(r, V)
+}}"""
+SHUFFLES = {
+    "DCR": ('u = DepthToSpace <blocksize = 2, mode = "DCR"> (c)', {}),
+    "CRD": ('u = DepthToSpace <blocksize = 2, mode = "CRD"> (c)', {}),
+    "by Reshape": (
+        "p = Reshape(c, split) t = Transpose <perm = [0, 1, 4, 2, 5, 3]> (p) u = Reshape(t, merge)",
+        {"split": [0, 3, 2, 2, 4, 4], "merge": [0, 3, 8, 8]},
+    ),
+}
+
+
+@pytest.mark.parametrize("way", SHUFFLES)
+def test_a_pixel_shuffle_ties_the_channels_that_become_one(way: str) -> None:
+    nodes, constants = SHUFFLES[way]
+    graph = build(SHUFFLED.format(nodes=nodes), W=(12, 3, 1, 1), b=(12,), V=(2, 3, 1, 1), **constants)
+    index = check(graph)
+    assert widths(index) == {"Conv_0": 3}
+    assert [(m.tensor, m.width) for m in index.groups[0].members] == [("W", 12), ("b", 12), ("V", 3)]
+
+
+@pytest.mark.parametrize("way", ["operator", "by Reshape"])
+def test_space_to_depth_repeats_the_channels(way: str) -> None:
+    by_reshape = "p = Reshape(c, split) t = Transpose <perm = [0, 3, 5, 1, 2, 4]> (p) u = Reshape(t, merge)"
+    graph = build(
+        f"""m (float[N, 3, 4, 4] x) => (float[N, 2, 2, 2] y) {{
+            c = Conv(x, W)
+            {"u = SpaceToDepth <blocksize = 2> (c)" if way == "operator" else by_reshape}
+            y = Conv(u, V)
+        }}""",
+        W=(6, 3, 1, 1),
+        V=(2, 24, 1, 1),
+        **({} if way == "operator" else {"split": [0, 6, 2, 2, 2, 2], "merge": [0, 24, 2, 2]}),
+    )
+    index = check(graph)
+    assert widths(index) == {"Conv_0": 6}
+    assert [(m.tensor, m.width) for m in index.groups[0].members] == [("W", 6), ("V", 24)]
+
+
+@pytest.mark.parametrize("mixed", ["N", "L"])
+def test_channels_that_a_reshape_mixes_with_an_open_axis_are_frozen(mixed: str) -> None:
+    """At a size of one nothing would be mixed."""
+    other = "N, " if mixed == "L" else ""
+    graph = build(
+        f"""m (float[{other}{mixed}, 3] x) => (float[{other}{mixed}, 2] y) {{
+            c = MatMul(x, A)
+            p = Reshape(c, target)
+            s = Softmax(p)
+            q = Reshape(s, back)
+            y = MatMul(q, B)
+        }}""",
+        target=[0, 6, -1] if mixed == "L" else [6, -1],
+        back=[0, -1, 6] if mixed == "L" else [-1, 6],
+        A=(3, 6),
+        B=(6, 2),
+    )
+    assert widths(build_index(graph)) == {}
+
+
+def test_a_choice_between_two_branches_by_softmax_keeps_the_channels() -> None:
+    """Selective kernels: one weight per branch and channel, normalized over the branches."""
+    graph = build(
+        """m (float[N, 3, 4, 4] x) => (float[N, 2, 4, 4] y) {
+            a = Conv(x, A)
+            b = Conv(x, B)
+            s = Add(a, b)
+            g = GlobalAveragePool(s)
+            f = Conv(g, F)
+            r = Sigmoid(f)
+            z = Conv(r, Z)
+            zr = Reshape(z, two)
+            w = Softmax <axis = 1> (zr)
+            w0, w1 = Split <axis = 1> (w)
+            p0 = Squeeze(w0, one)
+            p1 = Squeeze(w1, one)
+            a2 = Mul(a, p0)
+            b2 = Mul(b, p1)
+            o = Add(a2, b2)
+            y = Conv(o, V)
+        }""",
+        two=[0, 2, 6, 1, 1],
+        one=[1],
+        A=(6, 3, 1, 1),
+        B=(6, 3, 1, 1),
+        F=(4, 6, 1, 1),
+        Z=(12, 4, 1, 1),
+        V=(2, 6, 1, 1),
+    )
+    assert widths(check(graph)) == {"Conv_0": 6, "Conv_4": 4}
+
+
+@pytest.mark.parametrize("batch", [1, 2])
+def test_blocks_of_channels_laid_into_a_fixed_batch(batch: int) -> None:
+    graph = build(
+        f"""m (float[{batch}, 3, 4, 4] x) => (float[{batch}, 2, 4, 4] y) {{
+            c = Conv(x, W)
+            p = Reshape(c, blocks)
+            d = Conv(p, U)
+            q = Reshape(d, back)
+            y = Conv(q, V)
+        }}""",
+        blocks=[2 * batch, 3, 4, 4],
+        back=[batch, 10, 4, 4],
+        W=(6, 3, 1, 1),
+        U=(5, 3, 1, 1),
+        V=(2, 10, 1, 1),
+    )
+    assert widths(check(graph)) == {"Conv_0": 3, "Conv_2": 5}

@@ -68,3 +68,32 @@ def test_channels_on_a_pooled_axis_are_frozen() -> None:
     index = check(graph)
     assert widths(index) == {"Conv_3": 5}
     assert reasons(index)["MaxPool_2"] == "the channels lie on an axis that is pooled"
+
+
+def test_a_grid_samples_every_channel_alike() -> None:
+    graph = build(
+        """m (float[N, 3, 4, 4] x, float[N, 5, 5, 2] grid) => (float[N, 2, 5, 5] y) {
+            c = Conv(x, W)
+            s = GridSample(c, grid)
+            y = Conv(s, V)
+        }""",
+        **CONV,
+    )
+    assert widths(check(graph)) == {"Conv_0": 6}
+
+
+def test_channels_that_say_where_to_sample_are_frozen() -> None:
+    graph = build(
+        """m (float[N, 3, 4, 4] x) => (float[N, 2, 4, 4] y) {
+            c = Conv(x, W)
+            o = Conv(c, O)
+            grid = Transpose <perm = [0, 2, 3, 1]> (o)
+            s = GridSample(c, grid)
+            y = Conv(s, V)
+        }""",
+        O=(2, 6, 1, 1),
+        **CONV,
+    )
+    index = build_index(graph)
+    assert (index.slices[(1, 1)][0] < 0).all()
+    assert reasons(index)["GridSample_3"] == "the channels say where to sample"

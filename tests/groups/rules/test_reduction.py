@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import numpy as np
 import pytest
 
 from bocr_onnx.groups import build_index
@@ -78,7 +79,7 @@ def test_computed_axes_are_refused() -> None:
     )
     index = build_index(graph)
     assert index.groups == ()
-    assert reasons(index)["ReduceMean_1"] == "a shape or the reduced axes are unknown"
+    assert reasons(index)["ReduceMean_1"] == "the reduced axes are computed"
 
 
 @pytest.mark.parametrize(("axis", "refused"), [(1, True), (-3, True), (2, False), (3, False)])
@@ -101,3 +102,44 @@ def test_argmax_compares_along_one_axis(axis: int, keep: int, refused: bool) -> 
     assert (reasons(index).get("ArgMax_1") == "ArgMax compares the channels") is refused
     where = next((axes for name, axes in index.axes.items() if name == "f"), {})
     assert sorted(where) == ([] if refused else [1])
+
+
+@pytest.mark.parametrize(("axis", "refused"), [(1, True), (-3, True), (2, False), (-1, False)])
+def test_a_running_sum_passes_the_other_axes(axis: int, refused: bool) -> None:
+    graph = build(
+        """m (float[N, 3, 4, 4] x) => (float[N, 2, 4, 4] y) {
+            c = Conv(x, W)
+            s = CumSum(c, axis)
+            d = Conv(s, U)
+            y = Conv(d, V)
+        }""",
+        axis=np.array(axis, np.int64),
+        W=(6, 3, 1, 1),
+        U=(5, 6, 1, 1),
+        V=(2, 5, 1, 1),
+    )
+    index = check(graph)
+    assert widths(index) == ({"Conv_2": 5} if refused else {"Conv_0": 6, "Conv_2": 5})
+    assert (reasons(index).get("CumSum_1") == "CumSum mixes the channels") is refused
+
+
+@pytest.mark.parametrize(("axis", "refused"), [(1, True), (2, False), (-1, False)])
+def test_the_largest_entries_along_an_axis(axis: int, refused: bool) -> None:
+    width = 3 if refused else 6
+    graph = build(
+        f"""m (float[N, 3, 4, 4] x) => (float[N, 2, A, B] y) {{
+            c = Conv(x, W)
+            s, i = TopK <axis = {axis}> (c, three)
+            f = Cast <to = 1> (i)
+            a = Add(s, f)
+            d = Conv(a, U)
+            y = Conv(d, V)
+        }}""",
+        three=[3],
+        W=(6, 3, 1, 1),
+        U=(5, width, 1, 1),
+        V=(2, 5, 1, 1),
+    )
+    index = check(graph)
+    assert widths(index) == ({"Conv_4": 5} if refused else {"Conv_0": 6, "Conv_4": 5})
+    assert (reasons(index).get("TopK_1") == "TopK compares the channels") is refused

@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 
 from bocr_onnx.groups import build_index
-from bocr_onnx.slimming import cut
-from tests.oracle import build, check, reasons, widths
+from bocr_onnx.slimming import compare, cut
+from bocr_onnx.slimming.proof import masked_original
+from tests.oracle import build, check, drawn, random_mask, reasons, run, widths
 
 MAX = np.iinfo(np.int64).max
 STAGES = {"W": (4, 3, 3, 3), "B": (8, 4, 3, 3), "V": (2, 8, 1, 1)}
@@ -156,21 +157,23 @@ def test_every_second_channel_is_refused() -> None:
     assert reasons(index)["Slice_2"] == "Slice takes channels with a step, or none"
 
 
-def test_a_computed_window_is_refused() -> None:
+@pytest.mark.parametrize(("axis", "refused"), [(3, False), (1, True)])
+def test_a_computed_window_passes_channels_on_other_axes(axis: int, refused: bool) -> None:
     graph = build(
-        """m (float[N, 3, 4, 4] x, int64[1] starts) => (float[N, 2, 4, M] y) {
+        """m (float[N, 3, 4, 4] x, float[1] z) => (float[N, 2, 4, M] y) {
             c = Conv(x, W)
+            starts = Cast <to = 7> (z)
             s = Slice(c, starts, ends, axes)
             y = Conv(s, V)
         }""",
         ends=[MAX],
-        axes=[3],
+        axes=[axis],
         W=(6, 3, 1, 1),
         V=(2, 6, 1, 1),
     )
-    index = build_index(graph)
-    assert index.groups == ()
-    assert reasons(index)["Slice_1"] == "the window is computed"
+    index = build_index(graph) if refused else check(graph)
+    assert widths(index) == ({} if refused else {"Conv_0": 6})
+    assert (reasons(index).get("Slice_2") == "the window is computed") is refused
 
 
 @pytest.mark.parametrize(
@@ -200,7 +203,9 @@ def test_pad_over_space_passes_and_pad_that_moves_channels_is_refused(
     )
     index = check(graph)
     assert widths(index) == ({"Conv_2": 5} if refused else {"Conv_0": 6, "Conv_2": 5})
-    assert (reasons(index).get("Pad_1") == "Pad repeats or removes channels") is refused
+    assert (
+        reasons(index).get("Pad_1") == "Pad repeats or removes channels, or the pad amounts are computed"
+    ) is refused
 
 
 def test_pad_with_a_value_that_is_not_zero_is_exact_too() -> None:
@@ -222,4 +227,106 @@ def test_computed_pad_amounts_are_refused() -> None:
     )
     index = build_index(graph)
     assert index.groups == ()
-    assert reasons(index)["Pad_1"] == "the pad amounts are computed"
+    assert reasons(index)["Pad_1"] == "the pad amounts depend on the input"
+
+
+@pytest.mark.parametrize(
+    ("indices", "expected"),
+    [
+        ([5, 3, 1, 0, 2, 4], [6]),
+        ([-1, -3, -5, 0, 2, 4], [6]),
+        ([0, 0, 2, 2, 5, -1], [3, 3]),
+        ([4, 1], [2, 4]),
+    ],
+    ids=["permutation", "negative", "repeated", "some"],
+)
+def test_gather_takes_the_channels_it_asks_for(indices: list[int], expected: list[int]) -> None:
+    graph = build(
+        """m (float[N, 3, 4, 4] x) => (float[N, 2, 4, 4] y) {
+            c = Conv(x, W)
+            g = Gather <axis = 1> (c, indices)
+            p = Conv(g, V)
+            q = Conv(c, U)
+            y = Add(p, q)
+        }""",
+        indices=indices,
+        W=(6, 3, 1, 1),
+        V=(2, len(indices), 1, 1),
+        U=(2, 6, 1, 1),
+    )
+    index = check(graph, seeds=range(5))
+    assert sorted(g.n_channels for g in index.groups) == expected
+
+
+def test_gather_by_a_scalar_keeps_its_channel() -> None:
+    graph = build(
+        """m (float[N, 3, 4, 4] x) => (float[N, 2, 4, 4] y) {
+            c = Conv(x, W)
+            g = Gather <axis = 1> (c, two)
+            u = Unsqueeze(g, one)
+            q = Conv(c, V)
+            y = Add(u, q)
+        }""",
+        two=np.array(2, np.int64),
+        one=[1],
+        W=(6, 3, 1, 1),
+        V=(2, 6, 1, 1),
+    )
+    index = check(graph, seeds=range(5))
+    assert widths(index) == {"Conv_0": 5}
+    assert reasons(index)["Gather_1"] == "Gather takes a single channel"
+
+
+def test_gather_by_a_table_is_refused() -> None:
+    graph = build(
+        """m (float[N, 3, 4, 4] x) => (float[N, 2, 3, 4, 4] y) {
+            c = Conv(x, W)
+            y = Gather <axis = 1> (c, table)
+        }""",
+        table=np.arange(6).reshape(2, 3),
+        W=(6, 3, 1, 1),
+    )
+    index = build_index(graph)
+    assert index.groups == ()
+    assert reasons(index)["Gather_1"] == "Gather deals channels out over axes"
+
+
+def test_gather_over_space_passes_the_channels() -> None:
+    graph = build(
+        """m (float[N, 3, 4, 4] x) => (float[N, 2, 4] y) {
+            c = Conv(x, W)
+            g = Gather <axis = 2> (c, one)
+            y = Conv(g, V)
+        }""",
+        one=np.array(1, np.int64),
+        W=(6, 3, 1, 1),
+        V=(2, 6, 1),
+    )
+    assert widths(check(graph)) == {"Conv_0": 6}
+
+
+def test_a_bound_that_two_sizes_of_the_input_happen_to_share_is_no_constant() -> None:
+    """The rest of the height by 32 is nought at 224 and at 160, and is not at 100."""
+    graph = build(
+        """m (float[N, 3, H, W] x) => (float[N, 2, A, B] y) {
+            c = Conv(x, W)
+            s = Shape(x)
+            h = Gather(s, k2)
+            rest = Mod(h, k32)
+            starts = Concat <axis = 0> (two, rest)
+            z = Slice(c, starts, ends, axes)
+            y = Conv(z, V)
+        }""",
+        k2=[2],
+        k32=[32],
+        two=[2],
+        ends=[6, MAX],
+        axes=[1, 2],
+        W=(6, 3, 1, 1),
+        V=(2, 4, 1, 1),
+    )
+    index = build_index(graph)
+    mask = random_mask(index, 0)
+    slim = cut(graph, index, mask)
+    feeds = {"x": drawn((1, 3, 100, 32), 0)}
+    assert compare(run(masked_original(graph, index, mask, {}), feeds), run(slim, feeds)).passed
