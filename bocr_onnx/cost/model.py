@@ -64,6 +64,19 @@ class Terms:
             product = product * lengths[:, axis::n_axes]
         return np.asarray(product @ self.scale)
 
+    def losses(self, widths: Widths) -> _Floats:
+        """Returns by how much the sum falls when one group after the other is gone, shape `(n_groups,)`.
+
+        Args:
+            widths: One policy, shape `(n_groups,)`.
+        """
+        portions = self.forms[:, :, 1:]
+        lengths = self.forms[:, :, 0] + portions @ widths
+        term, group = np.nonzero(portions.any(axis=1))
+        without = lengths[term] - portions[term, :, group] * widths[group, None]
+        lost = self.scale[term] * (lengths[term].prod(axis=1) - without.prod(axis=1))
+        return np.asarray(np.bincount(group, lost, minlength=len(widths)), dtype=np.float64)
+
 
 @dataclass(frozen=True, slots=True)
 class CostModel:
@@ -107,10 +120,8 @@ class CostModel:
 
     def shares(self) -> tuple[float, ...]:
         """Returns the share of all MACs that each group controls: what would be gone without it, in [0, 1]."""
-        without = np.repeat(self.full[None], len(self.full), axis=0)
-        np.fill_diagonal(without, 0)
-        total = self.macs(self.full)[0]
-        return tuple((1 - self.macs(without) / max(total, 1.0)).tolist()) if len(self.full) else ()
+        total = max(float(self.macs(self.full)[0]), 1.0)
+        return tuple((self.macs_terms.losses(self.full) / total).tolist()) if len(self.full) else ()
 
     def prunable_share(self) -> float:
         """Returns the share of all MACs that any group controls, in [0, 1]."""
@@ -126,8 +137,8 @@ def build_cost_model(graph: ModelGraph, index: GroupIndex) -> CostModel:
         index: Its groups.
     """
     n_groups = len(index.groups)
-    owner = np.repeat(np.arange(n_groups), [g.n_channels for g in index.groups])
-    form = _FormOf(owner, n_groups)
+    full = np.array([g.n_channels for g in index.groups], dtype=np.int64)
+    form = _FormOf(np.repeat(np.arange(n_groups), full), full)
     weighted = {node.index: t for node in graph.nodes if (t := _macs_term(graph, index, node, form)) is not None}
     stored = _stored(graph)
     sizes = _terms(
@@ -136,7 +147,6 @@ def build_cost_model(graph: ModelGraph, index: GroupIndex) -> CostModel:
     )
     floating = np.array([_is_parameter(graph, name) for name in stored], dtype=np.float64)
     itemsize = np.array([graph.constants[name].dtype.itemsize for name in stored], dtype=np.float64)
-    full = np.array([g.n_channels for g in index.groups], dtype=np.int64)
     model = CostModel(
         full=full,
         macs_terms=_terms(list(weighted.values()), n_groups),
@@ -151,14 +161,13 @@ def build_cost_model(graph: ModelGraph, index: GroupIndex) -> CostModel:
 @dataclass(frozen=True, slots=True)
 class _FormOf:
     owner: npt.NDArray[np.int64]
-    n_groups: int
+    sizes: npt.NDArray[np.int64]
 
     def form(self, channels: Channels) -> _Floats:
-        made = np.zeros(1 + self.n_groups)
+        made = np.zeros(1 + len(self.sizes))
         made[0] = np.count_nonzero(channels < 0)
-        cut = self.owner[channels[channels >= 0]]
-        sizes = np.bincount(self.owner, minlength=self.n_groups)
-        made[1:] = np.bincount(cut, minlength=self.n_groups) / np.maximum(sizes, 1)
+        found, times = np.unique(self.owner[channels[channels >= 0]], return_counts=True)
+        made[1 + found] = times / self.sizes[found]
         return made
 
     def term(self, scale: float, shape: tuple[int, ...], axes: Mapping[int, Channels]) -> _Term:

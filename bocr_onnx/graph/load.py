@@ -6,6 +6,7 @@ import hashlib
 import math
 from collections import Counter
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -19,7 +20,7 @@ from onnx.inliner import inline_local_functions
 from bocr_onnx.errors import ModelError
 from bocr_onnx.graph.infer import Knowledge, walk
 from bocr_onnx.graph.model import ModelGraph, Node, Operand
-from bocr_onnx.graph.shuffle import gather_shuffles
+from bocr_onnx.graph.shuffle import gather_shuffles, has_shuffles
 
 MAX_INLINED_NODES = 200_000
 MAX_ELEMENTS = 1 << 31
@@ -126,9 +127,14 @@ def _read(
     walk(zip(nodes, protos, strict=True), opsets, known)
     symbolic = {i.name: axes for i in proto.graph.input if (axes := _open_axes(i))}
     readers = _readers(nodes)
-    sizes = [known, *_other_sizes(proto, list(zip(nodes, protos, strict=True)), opsets, known, set(inputs))]
-    if shuffled and (gathered := gather_shuffles(proto, nodes, readers, sizes, opsets)) is not None:
-        return _read(gathered, opsets, label, path, sha256, external, strict=strict, shuffled=False)
+    at_size = _Walker(proto, list(zip(nodes, protos, strict=True)), opsets, known, set(inputs))
+    if shuffled and has_shuffles(nodes, readers):
+        gathered = gather_shuffles(proto, nodes, readers, [known, *at_size.walk(OTHER_SIZES)], opsets)
+        if gathered is not None:
+            return _read(gathered, opsets, label, path, sha256, external, strict=strict, shuffled=False)
+    sizes = [known, *at_size.walk(ODD_SIZES)]
+    if any(name not in sizes[-1].values for name in known.values):
+        sizes += at_size.walk(EVEN_SIZES)
     _keep_values(sizes)
     outputs = tuple(o.name for o in proto.graph.output)
     _check_sizes(known, label)
@@ -336,25 +342,26 @@ def _concrete(info: onnx.ValueInfoProto, others: Mapping[int, int] = MappingProx
     return made
 
 
-def _other_sizes(
-    proto: ModelProto,
-    nodes: list[tuple[Node, NodeProto]],
-    opsets: dict[str, int],
-    known: Knowledge,
-    inputs: set[str],
-) -> list[Knowledge]:
-    """Returns what is known when the open axes of the inputs have other sizes; nothing where none is open."""
-    opened = [i for i in proto.graph.input if i.name in inputs and _open_axes(i)]
-    computed = [(n, p) for n, p in nodes if any(o not in known.constants for o in n.outputs if o)]
-    found: list[Knowledge] = []
-    for sizes in (ODD_SIZES, EVEN_SIZES):
-        if opened and (not found or any(name not in found[0].values for name in known.values)):
-            again = Knowledge(dict(known.types), dict(known.constants), {})
-            again.types = {i.name: known.types[i.name] for i in proto.graph.input if i.name in known.types}
-            again.types |= {name: known.types[name] for name in known.constants if name in known.types}
-            again.types |= {info.name: _concrete(info, sizes) for info in opened}
-            found.append(walk(computed, opsets, again))
-    return found
+@dataclass(frozen=True, slots=True)
+class _Walker:
+    """A model whose inputs may have other sizes than those it was read with."""
+
+    proto: ModelProto
+    nodes: list[tuple[Node, NodeProto]]
+    opsets: dict[str, int]
+    known: Knowledge
+    inputs: set[str]
+
+    def walk(self, sizes: Mapping[int, int]) -> list[Knowledge]:
+        """Returns what is known when open axes have other sizes; nothing where none is open."""
+        known = self.known
+        opened = [i for i in self.proto.graph.input if i.name in self.inputs and _open_axes(i)]
+        if not opened:
+            return []
+        types = {name: known.types[name] for name in (*self.inputs, *known.constants) if name in known.types}
+        types |= {info.name: _concrete(info, sizes) for info in opened}
+        computed = [(n, p) for n, p in self.nodes if any(o not in known.constants for o in n.outputs if o)]
+        return [walk(computed, self.opsets, Knowledge(types, dict(known.constants), {}))]
 
 
 def _keep_values(sizes: list[Knowledge]) -> None:

@@ -28,6 +28,15 @@ Picked = tuple[int, npt.NDArray[np.int64]]
 """An axis, and which of its entries are taken."""
 
 
+def has_shuffles(nodes: Sequence[Node], readers: Mapping[str, Sequence[Operand]]) -> bool:
+    """Returns whether a Transpose follows a Reshape anywhere."""
+    return any(node.op == "Reshape" and _is_first(node, nodes, readers) for node in nodes)
+
+
+def _is_first(node: Node, nodes: Sequence[Node], readers: Mapping[str, Sequence[Operand]]) -> bool:
+    return any(nodes[i].op == "Transpose" for i, _ in readers.get(node.outputs[0], ()))
+
+
 def gather_shuffles(
     proto: ModelProto,
     nodes: Sequence[Node],
@@ -47,7 +56,7 @@ def gather_shuffles(
     protos = {p.output[0]: p for p in proto.graph.node if p.output}
     found: dict[str, tuple[str, Picked]] = {}
     for node in nodes:
-        if node.op == "Reshape" and any(nodes[i].op == "Transpose" for i, _ in readers.get(node.outputs[0], ())):
+        if node.op == "Reshape" and _is_first(node, nodes, readers):
             for name, picks in _chains(node, nodes, readers, sizes, protos, opsets):
                 found.setdefault(name, (node.inputs[0], picks))
     if not found:
