@@ -87,10 +87,29 @@ def _network(name: str) -> tuple[Any, int]:
 
     torch.manual_seed(0)
     if name in DETECTORS or name in SEGMENTERS:
-        inner = get_model(name, weights=None, weights_backbone=None)
-        return First(inner, detects=name in DETECTORS).eval(), 320 if name in DETECTORS else 224
+        inner = get_model(name, weights=None, weights_backbone=None).eval()
+        side = 320 if name in DETECTORS else 224
+        _settle_statistics(inner.backbone, side)
+        return First(inner, detects=name in DETECTORS).eval(), side
     options = {"init_weights": True} if name in ("googlenet", "inception_v3") else {}
-    return get_model(name, weights=None, **options).eval(), 299 if name == "inception_v3" else 224
+    model, side = get_model(name, weights=None, **options).eval(), 299 if name == "inception_v3" else 224
+    _settle_statistics(model, side)
+    return model, side
+
+
+def _settle_statistics(model: Any, side: int) -> None:
+    """Sets the statistics of BatchNormalization to those of random images: without, deep activations vanish."""
+    import torch
+
+    norms = [m for m in model.modules() if isinstance(m, torch.nn.BatchNorm2d)]
+    for norm in norms:
+        norm.train()
+        norm.momentum = None
+    with torch.no_grad():
+        for _ in range(2):
+            model(torch.randn(4, 3, side, side))
+    for norm in norms:
+        norm.eval()
 
 
 def measure_one(path: Path) -> dict[str, Any]:

@@ -133,7 +133,7 @@ def _report(emission: Emission, proof: Proof, before: Cost, after: Cost, latency
         search=emission.search,
         proof=asdict(proof) | {"passed": proof.passed},
         data=emission.data,
-        refusals=refusal_records(inspection.refusals, inspection.refusal_shares),
+        refusals=refusal_records(inspection),
         groups=tuple(
             GroupFigures(g.name, g.n_channels, int(w), share)
             for g, w, share in zip(emission.index.groups, widths, inspection.shares, strict=True)

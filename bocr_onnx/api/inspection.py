@@ -54,21 +54,25 @@ class Inspection:
                 }
                 for g, share in zip(self.groups, self.shares, strict=True)
             ],
-            "refusals": list(refusal_records(self.refusals, self.refusal_shares)),
+            "refusals": list(refusal_records(self)),
         }
 
 
-def refusal_records(refusals: Sequence[Refusal], shares: Sequence[float]) -> tuple[dict[str, Any], ...]:
-    """Returns refusals as records: node, op, reason, n_channels, macs_share."""
+def refusal_records(inspection: Inspection) -> tuple[dict[str, Any], ...]:
+    """Returns refusals as records: node, op, reason, n_channels, macs, macs_share.
+
+    MACs are those of the operators that make or read the channels; a refusal keeps them from shrinking.
+    """
     return tuple(
         {
             "node": r.node,
             "op": r.op,
             "reason": r.reason,
             "n_channels": r.n_channels,
+            "macs": round(share * inspection.cost.macs),
             "macs_share": share,
         }
-        for r, share in zip(refusals, shares, strict=True)
+        for r, share in zip(inspection.refusals, inspection.refusal_shares, strict=True)
     )
 
 

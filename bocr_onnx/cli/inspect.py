@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from bocr_onnx.cli.output import print_json, print_table
+
+
+if TYPE_CHECKING:
+    from bocr_onnx.api import Inspection
 
 
 def inspect(
@@ -26,12 +30,21 @@ def inspect(
         for g, share in zip(found.groups, found.shares, strict=True)
     ]
     print_table(str(model), ("group", "channels", "share of MACs", "nodes"), rows)
-    for refusal, share in zip(found.refusals, found.refusal_shares, strict=True):
-        print(
-            f"left alone: {refusal.node} ({refusal.op}): {refusal.reason}; "
-            f"{refusal.n_channels} channels, {share:.1%} of MACs touched"
-        )
+    for line in _refusal_lines(found):
+        print(f"left alone: {line}")
     print(
         f"{found.cost.macs / 1e6:.2f} M MACs, {found.cost.params:,} parameters; "
         f"{found.prunable_share:.1%} of the MACs can be pruned"
     )
+
+
+def _refusal_lines(found: Inspection) -> list[str]:
+    """Returns a line for every reason; nodes that say the same of as many channels share one."""
+    lines: dict[tuple[str, str, int, float], list[str]] = {}
+    for refusal, share in zip(found.refusals, found.refusal_shares, strict=True):
+        lines.setdefault((refusal.op, refusal.reason, refusal.n_channels, share), []).append(refusal.node)
+    return [
+        f"{nodes[0]}{f' and {len(nodes) - 1} more' if len(nodes) > 1 else ''} ({op}): {reason}; "
+        f"{n} channels, {share:.1%} of the MACs ({share * found.cost.macs / 1e6:.2f} M) touched"
+        for (op, reason, n, share), nodes in lines.items()
+    ]

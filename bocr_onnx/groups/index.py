@@ -20,6 +20,11 @@ Channels = npt.NDArray[np.int64]
 WEIGHTED = frozenset({"Conv", "ConvTranspose", "Gemm", "MatMul", "Einsum"})
 """Operators that read channels into a sum: they cost MACs, and the proof masks what they read."""
 
+HEAVY = WEIGHTED | frozenset(
+    "Attention ConvInteger DeformConv GRU LSTM MatMulInteger QLinearConv QLinearMatMul RNN".split()
+)
+"""Operators whose refusal is told even where no channels reach them."""
+
 MAX_ENTRIES = 64
 """Longer integer tensors are no shapes."""
 
@@ -318,7 +323,7 @@ def _refusals(at: Labeller, classed: Labels, alone: list[int]) -> Iterator[Refus
         nodes = {i for cls in found for i in touched.get(cls, ())}
         if node.op in WEIGHTED and index not in at.work:
             nodes.add(index)
-        if found or nodes:
+        if found or nodes or node.op in HEAVY:
             yield Refusal(node.name, node.op, reason, len(found), tuple(sorted(nodes)))
 
 

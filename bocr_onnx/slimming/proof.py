@@ -7,7 +7,7 @@ activations are compared without their rounding, which would turn a difference o
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -35,8 +35,12 @@ from bocr_onnx.slimming.plan import Mask, masked_reads
 TOLERANCE = 1e-4
 TOLERANCE_16_BIT = 1e-2
 """Half precision carries three digits, and two kernels of different width round differently."""
-SMALLEST_SCALE = 1e-2
-"""Outputs that are smaller throughout are held to this: a saturated sigmoid rounds in units of one, not of itself."""
+SMALLEST_SCALE = 1e-6
+"""Outputs that are smaller throughout are held to this: a difference of equal numbers is nothing but rounding."""
+SATURATED_SCALE = 1e-2
+"""The same behind an operator that saturates: a sigmoid rounds in units of one, not of itself."""
+SATURATING = frozenset({"Sigmoid", "HardSigmoid", "Softmax", "Tanh", "Erf", "Hardmax", "Exp"})
+MAX_STEPS_BACK = 64
 
 MAX_WITNESSES = 8
 """Inner tensors that are compared beside the outputs."""
@@ -126,10 +130,11 @@ def prove(
     if any(node.op in ROUNDING for node in graph.nodes):
         _run_slim(graph, slim, feeds, run)
         masked, observed = without_rounding(masked), without_rounding(observed)
-    proof = _compare_on(graph, masked, observed, feeds, run)
+    scales = [_smallest_scale(graph, name) for name in dict.fromkeys((*graph.outputs, *inside))]
+    proof = _compare_on(graph, masked, observed, feeds, run, scales)
     other = random_feeds(graph, batch=batch, seed=seed, other_sizes=True)
     if any(other[name].shape != feeds[name].shape for name in feeds) and _runs(graph, other, run):
-        second = _compare_on(graph, masked, observed, other, run)
+        second = _compare_on(graph, masked, observed, other, run, scales)
         proof = max(proof, second, key=lambda p: p.max_rel_diff)
     if not proof.passed:
         raise ProofError(
@@ -140,9 +145,31 @@ def prove(
     return proof
 
 
-def _compare_on(graph: ModelGraph, masked: ModelProto, slim: ModelProto, feeds: Mapping[str, Array], run: Run) -> Proof:
+def _compare_on(
+    graph: ModelGraph,
+    masked: ModelProto,
+    slim: ModelProto,
+    feeds: Mapping[str, Array],
+    run: Run,
+    scales: Sequence[float],
+) -> Proof:
     found = _run_slim(graph, slim, feeds, run)
-    return compare(run(masked, feeds), found)
+    return compare(run(masked, feeds), found, scales)
+
+
+def _smallest_scale(graph: ModelGraph, name: str) -> float:
+    """Returns the scale that a tensor is held to at least: a larger one where an operator near its end saturates."""
+    waiting, seen = [name], set[str]()
+    while waiting and len(seen) < MAX_STEPS_BACK:
+        name = waiting.pop()
+        index = graph.producer.get(name)
+        if index is None or name in seen or graph.nodes[index].op in WEIGHTED:
+            continue
+        seen.add(name)
+        if graph.nodes[index].op in SATURATING:
+            return SATURATED_SCALE
+        waiting.extend(n for n in graph.nodes[index].inputs if n)
+    return SMALLEST_SCALE
 
 
 def _run_slim(graph: ModelGraph, slim: ModelProto, feeds: Mapping[str, Array], run: Run) -> list[Array]:
@@ -208,10 +235,16 @@ def _witnesses(graph: ModelGraph, index: GroupIndex, mask: Mask) -> list[str]:
     return found[-MAX_WITNESSES:]
 
 
-def compare(expected: list[Array], got: list[Array]) -> Proof:
-    """Returns the largest differences between two lists of outputs."""
+def compare(expected: Sequence[Array], got: Sequence[Array], scales: Sequence[float] = ()) -> Proof:
+    """Returns the largest differences between two lists of outputs.
+
+    Args:
+        expected: Outputs.
+        got: As many, of the same shapes.
+        scales: What the largest value of each counts as at least; `SMALLEST_SCALE` where empty.
+    """
     absolute = relative = 0.0
-    for a, b in zip(expected, got, strict=True):
+    for a, b, least in zip(expected, got, scales or [SMALLEST_SCALE] * len(expected), strict=True):
         if a.shape != b.shape:
             return Proof(float("inf"), float("inf"), TOLERANCE)
         if not a.size or a.dtype.kind not in "fiub":
@@ -221,7 +254,7 @@ def compare(expected: list[Array], got: list[Array]) -> Proof:
         with np.errstate(invalid="ignore"):  # inf - inf, which `same` takes out
             difference = float(np.max(np.where(same, 0.0, np.abs(wide_a - wide_b))))
         finite = np.abs(wide_a[np.isfinite(wide_a)])
-        scale = max(float(finite.max()) if finite.size else 0.0, SMALLEST_SCALE)
+        scale = max(float(finite.max()) if finite.size else 0.0, least)
         difference = difference if np.isfinite(difference) else float("inf")
         absolute = max(absolute, difference)
         relative = max(relative, difference / scale)

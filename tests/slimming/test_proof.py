@@ -263,8 +263,8 @@ def a(*values: float, dtype: type = np.float32) -> Array:
     [
         (a(1, 2, 4), a(1, 2, 4), 0.0, 0.0),
         (a(1, 2, 4), a(1, 2, 3), 1.0, 0.25),
-        (a(0, 0), a(0, 1e-3), 1e-3, 0.1),
-        (a(1e-5, 0), a(3e-5, 0), 2e-5, 2e-3),
+        (a(0, 0), a(0, 1e-7), 1e-7, 0.1),
+        (a(1e-5, 0), a(3e-5, 0), 2e-5, 2.0),
         (a(1, np.nan), a(1, np.nan), 0.0, 0.0),
         (a(1, np.inf), a(1, np.inf), 0.0, 0.0),
         (a(1, np.inf), a(1, -np.inf), np.inf, np.inf),
@@ -293,3 +293,20 @@ def test_the_tolerance_is_met_at_its_bound_and_not_beyond() -> None:
     assert compare([a(1, dtype=np.float64)], [a(1 + 0.99 * TOLERANCE, dtype=np.float64)]).passed
     assert not compare([a(1, dtype=np.float64)], [a(1 + 1.01 * TOLERANCE, dtype=np.float64)]).passed
     assert compare([a(1, dtype=np.float16)], [a(1.005, dtype=np.float16)]).passed
+
+
+def test_a_wrong_cut_shows_in_small_outputs_too() -> None:
+    graph = build(
+        "m (float[N, 3] x) => (float[N, 2] y) { h = MatMul(x, A) r = Relu(h) g = MatMul(r, B) y = Mul(g, k) }",
+        A=(3, 6),
+        B=(6, 2),
+        k=np.array(1e-5, np.float32),
+    )
+    index = build_index(graph)
+    mask = np.arange(6) < 3
+    slim = cut(graph, index, mask)
+    assert prove(graph, index, mask, slim, run, weights={}).passed
+    axis, channels = index.reads[(2, 0)]
+    index.reads[(2, 0)] = (axis, np.roll(channels, 1))  # type: ignore[index]
+    with pytest.raises(ProofError, match="must equal the masked original"):
+        prove(graph, index, mask, slim, run, weights={})
