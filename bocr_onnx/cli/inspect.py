@@ -9,7 +9,6 @@ import typer
 
 from bocr_onnx.cli.output import print_json, print_table
 
-
 if TYPE_CHECKING:
     from bocr_onnx.api import Inspection
 

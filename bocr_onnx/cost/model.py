@@ -204,7 +204,7 @@ def _macs_term(graph: ModelGraph, index: GroupIndex, node: Node, form: _FormOf) 
 def _uncut_work(graph: ModelGraph, node: Node) -> _Term | None:
     """Returns the MACs of an operator whose weight is computed."""
     out, w = graph.shapes.get(node.outputs[0]), graph.shapes.get(node.input(1))
-    if out is None or not w:
+    if out is None or not w or node.inputs[0] not in graph.shapes:
         return None
     return positions(graph, node) * math.prod(w) / _batch(graph), []
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from threading import Timer
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,9 @@ from bocr_onnx.errors import ModelError
 from bocr_onnx.graph import Array
 
 ort.set_default_logger_severity(3)
+
+RUN_LIMIT_S = 120
+"""A single run that takes longer is ended: a file may hold an endless loop."""
 
 
 def open_session(model: ModelProto | bytes | str, *, threads: int = 0) -> ort.InferenceSession:
@@ -42,24 +46,38 @@ def run_once(model: ModelProto, feeds: Mapping[str, Array]) -> list[Array]:
     """Returns the outputs of a model on inputs by name.
 
     Raises:
-        ModelError: ONNX Runtime rejects the model or fails to run it.
+        ModelError: ONNX Runtime rejects the model, fails to run it, or takes longer than `RUN_LIMIT_S`.
     """
-    return run_session(open_session(model), feeds)
+    limits = ort.RunOptions()
+    timer = Timer(RUN_LIMIT_S, setattr, (limits, "terminate", True))
+    timer.daemon = True
+    timer.start()
+    try:
+        return run_session(open_session(model), feeds, limits=limits)
+    finally:
+        timer.cancel()
 
 
-def run_session(session: ort.InferenceSession, feeds: Mapping[str, Array], names: list[str] | None = None) -> list[Any]:
+def run_session(
+    session: ort.InferenceSession,
+    feeds: Mapping[str, Array],
+    names: list[str] | None = None,
+    *,
+    limits: ort.RunOptions | None = None,
+) -> list[Any]:
     """Returns outputs of a session.
 
     Args:
         session: From `open_session`.
         feeds: Inputs by name.
         names: Outputs to compute; all where None.
+        limits: By which another thread may end the run.
 
     Raises:
         ModelError: The run fails.
     """
     try:
-        return [np.asarray(o) if not isinstance(o, list) else o for o in session.run(names, dict(feeds))]
+        return [np.asarray(o) if not isinstance(o, list) else o for o in session.run(names, dict(feeds), limits)]
     except Exception as error:
         first = str(error).strip().splitlines()[0]
         raise ModelError(f"ONNX Runtime must run the model, got: {first}") from error

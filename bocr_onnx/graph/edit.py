@@ -49,6 +49,7 @@ def apply_edit(graph: ModelGraph, edit: Edit) -> ModelProto:
     """
     proto = ModelProto()
     proto.CopyFrom(graph.proto)
+    _drop_wrong_shapes(graph, proto.graph)
     nodes = _nodes_in_order(graph, proto)
     for (index, name), value in edit.attributes.items():
         set_attribute(nodes[index], name, value)
@@ -158,6 +159,20 @@ def _fill(tensor: TensorProto, array: Array) -> None:
     del tensor.dims[:]
     tensor.dims.extend(made.dims)
     tensor.raw_data = made.raw_data
+
+
+def _drop_wrong_shapes(graph: ModelGraph, target: GraphProto) -> None:
+    """Removes declared shapes of inner tensors that are not theirs: with other widths nothing would hide them."""
+    wrong: set[str] = set()
+    for info in target.value_info:
+        shape = graph.shapes.get(info.name)
+        dims = info.type.tensor_type.shape.dim
+        if shape is not None and info.type.tensor_type.HasField("shape"):
+            same = len(dims) == len(shape) and all(
+                d.dim_value == n for d, n in zip(dims, shape, strict=True) if d.HasField("dim_value")
+            )
+            wrong.update(() if same else (info.name,))
+    _drop(target.value_info, wrong)
 
 
 def _set_widths(target: GraphProto, widths: Mapping[str, Mapping[int, int]]) -> None:

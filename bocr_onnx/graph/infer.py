@@ -29,6 +29,9 @@ MAX_FOLDED_ELEMENTS = 1 << 27
 FIRST_ROUNDING = 19
 """The reference implementation has no older QuantizeLinear, which meant the same."""
 
+MAX_ALL_FOLDED = 1 << 27
+"""Elements of all that is computed: a chain of large constants is left alone when this is spent."""
+
 _OPAQUE = frozenset(
     {"RandomNormal", "RandomUniform", "RandomNormalLike", "RandomUniformLike", "Bernoulli", "Multinomial"}
 )
@@ -42,6 +45,7 @@ class Knowledge:
     types: dict[str, TypeProto] = field(default_factory=dict)
     constants: dict[str, Array] = field(default_factory=dict)
     values: dict[str, Array] = field(default_factory=dict)
+    n_folded: int = 0
 
     def shape(self, name: str) -> tuple[int, ...] | None:
         """Returns the concrete shape of a tensor, or None where it is unknown."""
@@ -89,9 +93,10 @@ def _fold(node: Node, proto: onnx.NodeProto, opsets: dict[str, int], known: Know
     feeds = {name: known.known(name) for name in node.inputs if name}
     if any(v is None for v in feeds.values()) or not _is_small(node, feeds, known, proto, opsets):
         return False
-    outputs = evaluate(proto, feeds, opsets)
+    outputs = evaluate(proto, feeds, opsets) if known.n_folded <= MAX_ALL_FOLDED else None
     if outputs is None:
         return False
+    known.n_folded += sum(np.asarray(array).size for array in outputs)
     constant = all(name in known.constants for name in feeds)
     for name, array in zip(node.outputs, outputs, strict=False):
         if name and isinstance(array, np.ndarray | np.generic):

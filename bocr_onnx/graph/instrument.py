@@ -9,6 +9,7 @@ import onnx
 import onnx_graphsurgeon as gs
 from onnx import ModelProto
 
+from bocr_onnx.errors import ModelError
 from bocr_onnx.graph.model import ROUNDING, Array, Operand
 
 
@@ -53,7 +54,17 @@ def with_masks(proto: ModelProto, nodes: Mapping[str, int], masks: Mapping[Opera
         masks: For a read (node index, input position): the channel axis counted from the last one (negative) and
             the mask, shape `(n_channels,)`, of the tensor's element type, one where the channel is read and zero
             where it is not.
+
+    Raises:
+        ModelError: Graphsurgeon cannot hold the model.
     """
+    try:
+        return _masked(proto, nodes, masks)
+    except Exception as error:  # whatever an attribute or element type that it has no class for raises
+        raise ModelError(f"the model must be one that can be instrumented, got: {error}") from error
+
+
+def _masked(proto: ModelProto, nodes: Mapping[str, int], masks: Mapping[Operand, tuple[int, Array]]) -> ModelProto:
     graph = gs.import_onnx(proto)
     for node in list(graph.nodes):
         index = nodes.get(node.outputs[0].name) if node.outputs else None

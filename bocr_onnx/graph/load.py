@@ -23,7 +23,7 @@ from bocr_onnx.graph.model import ModelGraph, Node, Operand
 from bocr_onnx.graph.shuffle import gather_shuffles, has_shuffles
 
 MAX_INLINED_NODES = 200_000
-MAX_ELEMENTS = 1 << 31
+MAX_ELEMENTS = 1 << 28
 FIRST_OPSET = 7
 
 IMAGE_SIDE = 224
@@ -95,7 +95,7 @@ def from_proto(
     _check_inlining(proto, label)
     strict = _check(proto, label)
     if proto.functions:
-        proto = inline_local_functions(proto)
+        proto, strict = _inlined(proto, label)
     opsets = {("" if o.domain == "ai.onnx" else o.domain): o.version for o in proto.opset_import}
     opsets.setdefault("", FIRST_OPSET)
     if opsets[""] < FIRST_OPSET:
@@ -120,6 +120,8 @@ def _read(
     """Returns the graph of a checked model; `shuffled` where channel shuffles may still be in it."""
     sha256 = sha256 or hashlib.sha256(proto.SerializeToString(deterministic=True)).hexdigest()
     protos = _topological(proto.graph, label)
+    for node in protos:
+        _check_parts(node, label)
     nodes = tuple(_named(protos))
     initializers = {t.name for t in proto.graph.initializer} | {t.values.name for t in proto.graph.sparse_initializer}
     inputs = tuple(i.name for i in proto.graph.input if i.name not in initializers)
@@ -194,6 +196,22 @@ def _check_inlining(proto: ModelProto, label: str) -> None:
     total = sum(size(k, frozenset()) for n in proto.graph.node if (k := (n.domain, n.op_type)) in bodies)
     if total > MAX_INLINED_NODES:
         raise ModelError(f"{label} must have at most {MAX_INLINED_NODES} nodes with its functions inlined, got {total}")
+
+
+def _inlined(proto: ModelProto, label: str) -> tuple[ModelProto, bool]:
+    """Returns the model without local functions, and whether it passes the full check."""
+    try:
+        made = inline_local_functions(proto)
+    except Exception as error:  # the inliner raises C++ errors
+        raise ModelError(f"{label} must call its local functions as they are declared, got: {error}") from error
+    return made, _check(made, label)
+
+
+def _check_parts(node: NodeProto, label: str) -> None:
+    """Refuses a Split whose attribute contradicts its outputs, which ends the process in ONNX Runtime."""
+    declared = next((a.i for a in node.attribute if a.name == "num_outputs"), len(node.output))
+    if node.op_type == "Split" and declared != len(node.output):
+        raise ModelError(f"{label}: Split {node.name!r} must have {declared} outputs, got {len(node.output)}")
 
 
 def _check_sizes(known: Knowledge, label: str) -> None:
@@ -387,7 +405,7 @@ def _readers(nodes: tuple[Node, ...]) -> dict[str, tuple[Operand, ...]]:
     return {name: tuple(operands) for name, operands in found.items()}
 
 
-MAX_FEED_ELEMENTS = 1 << 28
+MAX_FEED_ELEMENTS = 1 << 26
 
 
 def random_feeds(
@@ -421,6 +439,6 @@ def random_feeds(
         if math.prod(shape) > MAX_FEED_ELEMENTS:
             raise ModelError(f"{graph.label}: input {name!r} must be of a size that can be fed, got {tuple(shape)}")
         dtype = onnx.helper.tensor_dtype_to_np_dtype(graph.dtypes[name])
-        drawn = rng.standard_normal(shape) if np.issubdtype(dtype, np.floating) else np.zeros(shape)
-        feeds[name] = drawn.astype(dtype)
+        floating = np.issubdtype(dtype, np.floating)
+        feeds[name] = rng.standard_normal(shape).astype(dtype) if floating else np.zeros(shape, dtype=dtype)
     return feeds

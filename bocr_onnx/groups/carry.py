@@ -16,11 +16,9 @@ from itertools import pairwise
 
 import numpy as np
 
-from bocr_onnx.groups.labels import Block, RuleError
+from bocr_onnx.groups.labels import MAX_REPEATED, Block, RuleError
 
 Shape = tuple[int, ...]
-MAX_CARRIED = 1 << 24
-"""Labels along merged axes are repeated; more than this many would be an image, not channels."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,13 +41,13 @@ class Carry:
         """Returns the labels over the new axes; over none where the block has a single label.
 
         Raises:
-            RuleError: They would be repeated beyond `MAX_CARRIED`.
+            RuleError: They would be repeated beyond `MAX_REPEATED`.
         """
         own = [f for axis in block.axes for f in self.before[axis]]
         axes = tuple(axis for axis, made in enumerate(self.after) if set(made) & set(own))
         wanted = [f for axis in axes for f in self.after[axis]]
         sizes = [math.prod(self.factors[f] for f in self.after[axis]) for axis in axes]
-        if math.prod(sizes) > MAX_CARRIED:
+        if math.prod(sizes) > MAX_REPEATED:
             raise RuleError("the channels are merged with too large an axis")
         apart = block.labels.reshape([self.factors[f] if f in own else 1 for f in wanted])
         return _varying(Block(axes, np.broadcast_to(apart, [self.factors[f] for f in wanted]).reshape(sizes)))

@@ -176,7 +176,13 @@ def _carry_labels(graph: ModelGraph) -> Labeller:
         before = at.n_labels
         try:
             _apply_rule(node, at)
-        except (ArithmeticError, LookupError, TypeError, ValueError) as error:  # an untrusted file may say anything
+        except (
+            ArithmeticError,
+            LookupError,
+            MemoryError,
+            TypeError,
+            ValueError,
+        ) as error:  # an untrusted file may say anything
             reason = str(error) if isinstance(error, RuleError) else "its attributes do not fit its inputs"
             at.freeze_inputs(node, reason)
             at.freeze(node, np.arange(before, at.n_labels), "")

@@ -12,7 +12,8 @@ end (`bocr_onnx.groups.settle`).
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
+import math
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -26,6 +27,9 @@ Labels = npt.NDArray[np.int64]
 MAX_LABELS = 1 << 20
 EVERY = -1
 """Position of a slot whose operand holds positions on an axis throughout."""
+
+MAX_REPEATED = 1 << 22
+"""Labels along one axis after repetition; more would be an image, not channels."""
 
 MANY = 1 << 12
 """Joins of more pairs than this are stripped of repetitions first."""
@@ -50,7 +54,7 @@ class Block:
     def rows(self, axis: int) -> Labels:
         """Returns the labels of every entry of an axis, shape `(n, m)`."""
         moved = np.moveaxis(self.labels, self.axes.index(axis), 0)
-        return moved.reshape(len(moved), -1)
+        return moved.reshape(len(moved), math.prod(moved.shape[1:]))
 
     def placed(self, where: Mapping[int, int]) -> Block:
         """Returns the block with its axes renumbered."""
@@ -217,9 +221,19 @@ class Labeller:
 
     def emit(self, name: str, blocks: Iterable[Block]) -> None:
         """Labels a tensor that a node makes."""
-        kept = tuple(b for b in blocks if b.axes)
+        kept = tuple(b for b in blocks if b.axes and b.labels.size)
         if name and kept:
             self.tensors[name] = kept
+
+    def repeated(self, labels: Labels, times: Sequence[int]) -> Labels:
+        """Returns labels repeated along their axes.
+
+        Raises:
+            RuleError: There are too many.
+        """
+        if labels.size * math.prod(times) > MAX_REPEATED:
+            raise RuleError("the channels are repeated too often")
+        return np.tile(labels, times)
 
     def join(self, a: Labels, b: Labels) -> None:
         """Makes the channels of two label arrays of one shape one, position by position.

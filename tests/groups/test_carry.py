@@ -106,6 +106,6 @@ def test_what_is_no_reshape_is_refused(before: Shape, after: Shape) -> None:
 
 
 def test_labels_are_not_repeated_without_end(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "MAX_CARRIED", 11)
+    monkeypatch.setattr(module, "MAX_REPEATED", 11)
     with pytest.raises(RuleError, match="too large an axis"):
         carry((3, 4), (12,))(Block((0,), np.arange(3)))

@@ -10,8 +10,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import numpy as np
-
 from bocr_onnx.graph import Node
 from bocr_onnx.groups.carry import carry
 from bocr_onnx.groups.labels import Block, Entry, Labeller, RuleError, on
@@ -126,7 +124,7 @@ def space_to_depth(node: Node, at: Labeller) -> None:
     size = int(node.attributes["blocksize"]) ** 2
     labels = at.along(node, node.inputs[0], 1, "the channels lie on an axis that is spread over space")
     if labels is not None:
-        at.emit(node.outputs[0], [on(1, np.tile(labels, size))])
+        at.emit(node.outputs[0], [on(1, at.repeated(labels, [size]))])
 
 
 @rule("Trilu")

@@ -7,8 +7,6 @@ ConstantOfShape      as Expand, of one number
 
 from __future__ import annotations
 
-import numpy as np
-
 from bocr_onnx.graph import Node
 from bocr_onnx.groups.labels import Block, Entry, Labeller, RuleError, on
 from bocr_onnx.groups.rules.registry import rule
@@ -112,5 +110,5 @@ def tile(node: Node, at: Labeller) -> None:
         raise RuleError("how often is computed")
     blocks = []
     for block in at.read(node.inputs[0]):
-        blocks.append(Block(block.axes, np.tile(block.labels, [repeats[a].value for a in block.axes])))
+        blocks.append(Block(block.axes, at.repeated(block.labels, [repeats[a].value for a in block.axes])))
     at.emit(node.outputs[0], blocks)
