@@ -35,6 +35,9 @@ MAX_ALL_FOLDED = 1 << 27
 _OPAQUE = frozenset(
     {"RandomNormal", "RandomUniform", "RandomNormalLike", "RandomUniformLike", "Bernoulli", "Multinomial"}
 )
+_LIKE_INPUT = frozenset({"GroupNormalization", "MeanVarianceNormalization"})
+"""Operators without inference of their own, whose output is as large as their input."""
+
 _GENERATORS = frozenset({"ConstantOfShape", "Expand", "Tile", "Range", "OneHot", "Pad", "Resize", "Upsample"})
 
 
@@ -166,10 +169,25 @@ def _infer_types(node: Node, proto: onnx.NodeProto, opsets: dict[str, int], know
     try:
         schema = onnx.defs.get_schema(node.op, opsets[domain], domain)
         types = {name: known.types[name] for name in node.inputs if name}
-        return dict(
-            onnx.shape_inference.infer_node_outputs(
-                schema, proto, types, data, opset_imports=[onnx.helper.make_opsetid(domain, opsets[domain])]
-            )
-        )
+        imports = [onnx.helper.make_opsetid(domain, opsets[domain])]
+        if schema.has_type_and_shape_inference_function:
+            return dict(onnx.shape_inference.infer_node_outputs(schema, proto, types, data, opset_imports=imports))
+        if node.op in _LIKE_INPUT:
+            return {node.outputs[0]: types[node.inputs[0]]}
+        return _infer_body(proto, types, data, imports)
     except Exception:  # onnx raises C++ errors of several kinds; an unknown shape freezes what depends on it
         return {}
+
+
+def _infer_body(
+    proto: onnx.NodeProto,
+    types: dict[str, TypeProto],
+    data: dict[str, TensorProto],
+    imports: list[onnx.OperatorSetIdProto],
+) -> dict[str, TypeProto]:
+    """Returns the output types of an operator that is defined by its body alone, such as GreaterOrEqual."""
+    inputs = [onnx.helper.make_value_info(name, t) for name, t in types.items()]
+    outputs = [onnx.ValueInfoProto(name=name) for name in proto.output if name]
+    graph = onnx.helper.make_graph([proto], "node", inputs, outputs, list(data.values()))
+    model = onnx.shape_inference.infer_shapes(onnx.helper.make_model(graph, opset_imports=imports), data_prop=True)
+    return {info.name: info.type for info in model.graph.output}

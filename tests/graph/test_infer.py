@@ -136,3 +136,23 @@ def test_the_folding_of_an_operator_that_cannot_be_evaluated_is_no_error() -> No
     graph = build("m (float[2] x) => (float[2] y) { r = Reshape(k, bad) y = Relu(x) }", k=(4,), bad=[3, 7])
     assert "r" not in graph.constants
     assert graph.shapes["y"] == (2,)
+
+
+@pytest.mark.parametrize(
+    ("call", "opset"),
+    [
+        ("GroupNormalization <num_groups = 3> (x, s, s)", 21),
+        ("MeanVarianceNormalization(x)", 17),
+        ("GreaterOrEqual(x, h)", 17),
+        ("Swish(x)", 24),
+    ],
+)
+def test_operators_that_are_defined_by_their_body(call: str, opset: int) -> None:
+    graph = build(
+        f"m (float[N, 6, 4, 4] x) => (float[N, 6, 4, 4] y) {{ r = {call} y = CastLike(r, x) }}",
+        opset=opset,
+        ir=10,
+        s=(6,),
+        h=np.array(0.5, np.float32),
+    )
+    assert graph.shapes["r"] == (1, 6, 4, 4)
