@@ -30,13 +30,16 @@ def without_rounding(proto: ModelProto) -> ModelProto:
     """
     made = ModelProto()
     made.CopyFrom(proto)
-    stored = {t.name for t in made.graph.initializer} | {o.name for o in made.graph.output}
+    stored = {t.name for t in made.graph.initializer}
+    outputs = {o.name for o in made.graph.output}
     loose: set[str] = set()
     for node in made.graph.node:
         rounds = node.op_type in ROUNDING and node.domain in ("", "ai.onnx")
         if node.op_type == "Constant" or (rounds and node.input[0] in stored):
             stored.update(node.output)
-        elif rounds and (node.input[0] in loose or node.op_type == "QuantizeLinear") and node.output[0] not in stored:
+        elif rounds and (
+            node.input[0] in loose if node.op_type == "DequantizeLinear" else node.output[0] not in outputs
+        ):
             loose.update(node.output if node.op_type == "QuantizeLinear" else ())
             node.CopyFrom(onnx.helper.make_node("Identity", [node.input[0]], list(node.output), name=node.name))
         elif not rounds and node.input and node.input[0] in loose:

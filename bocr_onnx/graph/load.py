@@ -21,6 +21,7 @@ from bocr_onnx.errors import ModelError
 from bocr_onnx.graph.infer import Knowledge, walk
 from bocr_onnx.graph.model import ModelGraph, Node, Operand
 from bocr_onnx.graph.shuffle import gather_shuffles, has_shuffles
+from bocr_onnx.graph.unshare import unshare_dequantized
 
 MAX_INLINED_NODES = 200_000
 MAX_ELEMENTS = 1 << 28
@@ -103,7 +104,8 @@ def from_proto(
             f"{label} must use operator set {FIRST_OPSET} or newer, got {opsets['']}",
             hint="Convert it: onnx.version_converter.convert_version(model, 13)",
         )
-    return _read(proto, opsets, label, path, sha256, external, strict=strict)
+    sha256 = sha256 or hashlib.sha256(proto.SerializeToString(deterministic=True)).hexdigest()
+    return _read(unshare_dequantized(proto), opsets, label, path, sha256, external, strict=strict)
 
 
 def _read(
@@ -118,7 +120,6 @@ def _read(
     shuffled: bool = True,
 ) -> ModelGraph:
     """Returns the graph of a checked model; `shuffled` where channel shuffles may still be in it."""
-    sha256 = sha256 or hashlib.sha256(proto.SerializeToString(deterministic=True)).hexdigest()
     protos = _topological(proto.graph, label)
     for node in protos:
         _check_parts(node, label)

@@ -51,7 +51,7 @@ def cut_edit(graph: ModelGraph, index: GroupIndex, mask: Mask, weights: Mapping[
         if taken is not array:
             operands[at] = taken
     operands.update(weights or {})
-    return Edit(operands, attributes, _widths(index, mask))
+    return Edit(operands, attributes, _widths(graph, index, mask))
 
 
 def cut(graph: ModelGraph, index: GroupIndex, mask: Mask, weights: Mapping[Operand, Array] | None = None) -> ModelProto:
@@ -135,9 +135,15 @@ def _integers(graph: ModelGraph, index: GroupIndex, slot: Slot) -> Array:
     return np.atleast_1d(graph.nodes[slot.node].attributes.get(slot.where, 1))
 
 
-def _widths(index: GroupIndex, mask: Mask) -> dict[str, dict[int, int]]:
+def _widths(graph: ModelGraph, index: GroupIndex, mask: Mask) -> dict[str, dict[int, int]]:
     widths: dict[str, dict[int, int]] = {}
-    for name, axes in index.axes.items():
+    carriers = list(index.axes.items())
+    carriers += [
+        (name, axes)
+        for at, axes in index.slices.items()
+        if graph.rounded(name := graph.nodes[at[0]].input(at[1])) is not None
+    ]
+    for name, axes in carriers:
         for axis, channels in axes.items():
             kept = len(kept_positions(channels, mask))
             if kept < len(channels):

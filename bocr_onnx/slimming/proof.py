@@ -41,6 +41,8 @@ SATURATED_SCALE = 1e-2
 """The same behind an operator that saturates: a sigmoid rounds in units of one, not of itself."""
 SATURATING = frozenset({"Sigmoid", "HardSigmoid", "Softmax", "Tanh", "Erf", "Hardmax", "Exp"})
 MAX_STEPS_BACK = 64
+INTEGER = frozenset({"QLinearConv", "QLinearMatMul", "ConvInteger", "MatMulInteger"})
+"""Operators that need the integers of quantized activations; their channels are never cut."""
 NUDGE = 1e-6
 
 MAX_WITNESSES = 8
@@ -128,7 +130,7 @@ def prove(
     check_runs(graph, feeds, run)
     masked = with_outputs(masked_original(graph, index, mask, changed), inside)
     observed = with_outputs(slim, inside)
-    if any(node.op in ROUNDING for node in graph.nodes):
+    if any(n.op in ROUNDING for n in graph.nodes) and not any(n.op in INTEGER for n in graph.nodes):
         _run_slim(graph, slim, feeds, run)
         masked, observed = without_rounding(masked), without_rounding(observed)
     scales = [_smallest_scale(graph, name) for name in (*graph.outputs, *inside)]
