@@ -16,7 +16,8 @@ from itertools import pairwise
 
 import numpy as np
 
-from bocr_onnx.groups.labels import MAX_REPEATED, Block, RuleError
+from bocr_onnx.groups.labels import MAX_REPEATED
+from bocr_onnx.groups.records import Block, RuleError
 
 Shape = tuple[int, ...]
 

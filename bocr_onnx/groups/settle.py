@@ -14,7 +14,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from bocr_onnx.groups.labels import Block, Equality, Labeller, Labels, classes
+from bocr_onnx.groups.labels import Labeller, classes
+from bocr_onnx.groups.records import Block, Equality, Labels
 
 FIXED = -1
 

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from bocr_onnx.groups import carry as module
 from bocr_onnx.groups.carry import Shape, carry
-from bocr_onnx.groups.labels import Block, RuleError
+from bocr_onnx.groups.records import Block, RuleError
 
 FACTORS = st.lists(st.sampled_from([1, 2, 3, 4, 6]), min_size=1, max_size=5).filter(lambda f: math.prod(f) <= 600)
 

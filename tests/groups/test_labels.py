@@ -4,7 +4,8 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bocr_onnx.groups.labels import Labeller, Slot, classes, on
+from bocr_onnx.groups.labels import Labeller, classes
+from bocr_onnx.groups.records import Slot, on
 from tests.oracle import build
 
 PAIRS = st.integers(1, 12).flatmap(

@@ -3,7 +3,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from bocr_onnx.groups.labels import Block, Equality, Labeller, on
+from bocr_onnx.groups.labels import Labeller
+from bocr_onnx.groups.records import Block, Equality, on
 from bocr_onnx.groups.settle import FIXED, settle
 from tests.oracle import build
 

@@ -6,7 +6,8 @@ Y[h] = softmax(Q[h] K[h]^T * scale) V[h]        (N, H, L, D), or (N, L, H * D) w
 from __future__ import annotations
 
 from bocr_onnx.graph import Node
-from bocr_onnx.groups.labels import Block, Labeller, Labels, RuleError, on
+from bocr_onnx.groups.labels import Labeller
+from bocr_onnx.groups.records import Block, Labels, RuleError, on
 from bocr_onnx.groups.rules.registry import rule
 
 

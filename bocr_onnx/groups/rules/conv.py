@@ -14,7 +14,8 @@ import math
 import numpy as np
 
 from bocr_onnx.graph import Array, Node
-from bocr_onnx.groups.labels import Labeller, Labels, RuleError, on
+from bocr_onnx.groups.labels import Labeller
+from bocr_onnx.groups.records import Labels, RuleError, on
 from bocr_onnx.groups.rules.registry import rule
 
 SLIDES = "the channels lie on an axis that the convolution slides over"

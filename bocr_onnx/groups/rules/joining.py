@@ -8,7 +8,8 @@ from __future__ import annotations
 import numpy as np
 
 from bocr_onnx.graph import Node
-from bocr_onnx.groups.labels import Block, Default, Labeller, Labels, RuleError, on
+from bocr_onnx.groups.labels import Labeller
+from bocr_onnx.groups.records import Block, Default, Labels, RuleError, on
 from bocr_onnx.groups.rules.meeting import Term, meet
 from bocr_onnx.groups.rules.registry import rule
 

@@ -12,7 +12,8 @@ from collections.abc import Sequence
 
 from bocr_onnx.graph import Node
 from bocr_onnx.groups.carry import carry
-from bocr_onnx.groups.labels import Block, Entry, Labeller, RuleError, on
+from bocr_onnx.groups.labels import Labeller
+from bocr_onnx.groups.records import Block, Entry, RuleError, on
 from bocr_onnx.groups.rules.registry import rule
 
 

@@ -16,7 +16,8 @@ from dataclasses import dataclass
 from functools import reduce
 
 from bocr_onnx.graph import Node
-from bocr_onnx.groups.labels import Block, Labeller, Labels, on
+from bocr_onnx.groups.labels import Labeller
+from bocr_onnx.groups.records import Block, Labels, on
 
 Letters = tuple[int | None, ...]
 

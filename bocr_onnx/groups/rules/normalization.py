@@ -10,7 +10,8 @@ LayerNormalization, RMSNormalization and LRN take them over the channels: these 
 from __future__ import annotations
 
 from bocr_onnx.graph import Node
-from bocr_onnx.groups.labels import Block, Labeller, RuleError, on
+from bocr_onnx.groups.labels import Labeller
+from bocr_onnx.groups.records import Block, RuleError, on
 from bocr_onnx.groups.rules.registry import rule
 
 

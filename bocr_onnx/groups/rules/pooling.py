@@ -6,7 +6,8 @@ y[n, c, q] = pool over p in window(q) of x[n, c, p]
 from __future__ import annotations
 
 from bocr_onnx.graph import Node
-from bocr_onnx.groups.labels import Labeller, RuleError
+from bocr_onnx.groups.labels import Labeller
+from bocr_onnx.groups.records import RuleError
 from bocr_onnx.groups.rules.registry import rule
 
 

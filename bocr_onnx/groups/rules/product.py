@@ -14,7 +14,8 @@ import math
 from collections.abc import Collection, Sequence
 
 from bocr_onnx.graph import Node
-from bocr_onnx.groups.labels import Block, Labeller, RuleError, on
+from bocr_onnx.groups.labels import Labeller
+from bocr_onnx.groups.records import Block, RuleError, on
 from bocr_onnx.groups.rules.meeting import Letters, Term, labels_on, meet
 from bocr_onnx.groups.rules.registry import rule
 

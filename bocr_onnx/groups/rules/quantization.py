@@ -6,7 +6,8 @@ y[c] = saturate(round(x[c] / scale[c]) + zero_point[c])        x[c] = (y[c] - ze
 from __future__ import annotations
 
 from bocr_onnx.graph import Node
-from bocr_onnx.groups.labels import Block, Labeller, RuleError, on
+from bocr_onnx.groups.labels import Labeller
+from bocr_onnx.groups.records import Block, RuleError, on
 from bocr_onnx.groups.rules.registry import rule
 
 

@@ -7,7 +7,8 @@ y[n, p] = reduce over c of x[n, c, p]       channels mix: they are frozen
 from __future__ import annotations
 
 from bocr_onnx.graph import Node
-from bocr_onnx.groups.labels import Labeller, RuleError
+from bocr_onnx.groups.labels import Labeller
+from bocr_onnx.groups.records import RuleError
 from bocr_onnx.groups.rules.registry import rule
 
 REDUCTIONS = (

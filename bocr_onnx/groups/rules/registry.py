@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from bocr_onnx.graph import Node
-from bocr_onnx.groups.labels import Entry, Labeller, RuleError
+from bocr_onnx.groups.labels import Labeller
+from bocr_onnx.groups.records import Entry, RuleError
 
 Rule = Callable[[Node, Labeller], None]
 Arithmetic = Callable[[Node, Labeller], tuple[Entry, ...]]

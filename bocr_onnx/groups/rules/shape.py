@@ -12,7 +12,8 @@ from __future__ import annotations
 import numpy as np
 
 from bocr_onnx.graph import Node
-from bocr_onnx.groups.labels import Entry, Labeller, RuleError
+from bocr_onnx.groups.labels import Labeller
+from bocr_onnx.groups.records import Entry, RuleError
 from bocr_onnx.groups.rules.registry import arithmetic, refuse
 
 Entries = tuple[Entry, ...]

@@ -8,7 +8,8 @@ ConstantOfShape      as Expand, of one number
 from __future__ import annotations
 
 from bocr_onnx.graph import Node
-from bocr_onnx.groups.labels import Block, Entry, Labeller, RuleError, on
+from bocr_onnx.groups.labels import Labeller
+from bocr_onnx.groups.records import Block, Entry, RuleError, on
 from bocr_onnx.groups.rules.registry import rule
 
 

@@ -13,7 +13,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from bocr_onnx.graph import Node
-from bocr_onnx.groups.labels import EVERY, Block, Labeller, Labels, RuleError, on
+from bocr_onnx.groups.labels import Labeller
+from bocr_onnx.groups.records import EVERY, Block, Labels, RuleError, on
 from bocr_onnx.groups.rules.registry import rule
 
 MAX_GATHERED = 1 << 16
