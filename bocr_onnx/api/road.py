@@ -82,6 +82,10 @@ def prepare(options: Options, run_dir: str | Path | None, progress: Progress, *,
     """Returns a run whose model, budget and output are known to be usable; nothing is written yet."""
     options.check()
     graph = read_model(options.model)
+    if options.finetune:
+        from bocr_onnx.api.train import check_trainable
+
+        check_trainable(graph)
     path = Path(options.model)
     output = check_writable(options.output or default_output(path))
     folder = RunDir(run_dir if run_dir is not None else default_run_dir(output))

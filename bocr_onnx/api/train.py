@@ -107,6 +107,15 @@ def _validation(graph: ModelGraph, samples: Samples, images: Array, reference: A
     return validate
 
 
+def check_trainable(graph: ModelGraph) -> None:
+    """Checks, before a search is paid for, that the model can be trained at its end.
+
+    Raises:
+        TrainingError: An operator cannot be trained through.
+    """
+    OnnxModule(graph)
+
+
 def _agreement(graph: ModelGraph) -> float:
     """Returns the relative difference between torch and ONNX Runtime on random inputs."""
     return check_agreement(OnnxModule(graph), graph, lambda feeds: run_once(graph.proto, feeds))

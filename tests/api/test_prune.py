@@ -20,10 +20,13 @@ from bocr_onnx.errors import (
     OutputError,
     PlanError,
     ResumeError,
+    TrainingError,
     UsageError,
 )
+from tests.oracle import proto
 
 CALIBRATION = Path(str(files("bocr_onnx.calibration")))
+
 DEMO, DIGITS = CALIBRATION / "demo.onnx", CALIBRATION / "digits.npz"
 QUICK = {"trials": 7, "n_score": 200, "n_recovery": 120}
 
@@ -400,3 +403,20 @@ def test_weights_that_are_no_numbers_cannot_be_proved(tmp_path):
     onnx.save(proto, tmp_path / "m.onnx")
     with pytest.raises(ModelError, match="must be finite"):
         bocr_onnx.prune(tmp_path / "m.onnx", flops=0.6, strategy="uniform", output=tmp_path / "s.onnx")
+
+
+def test_a_model_that_cannot_be_trained_is_refused_before_the_search(tmp_path: Path) -> None:
+    made = proto(
+        """m (float[N, 3, 8, 8] x) => (float[N, 2] y) {
+            c = Conv(x, W) n = LRN <size = 3> (c) p = GlobalAveragePool(n) f = Flatten(p)
+            h = Gemm(f, V) r = Relu(h) y = Gemm(r, U)
+        }""",
+        W=(6, 3, 1, 1),
+        V=(6, 8),
+        U=(8, 2),
+    )
+    path = tmp_path / "m.onnx"
+    onnx.save(made, path)
+    with pytest.raises(TrainingError, match="LRN"):
+        bocr_onnx.prune(path, flops=0.9, data=tmp_path / "nothing_there", finetune=1)
+    assert [p.name for p in tmp_path.iterdir()] == ["m.onnx"]
