@@ -95,8 +95,8 @@ def test_all_exporters_give_the_same_groups(name: str, exported: dict[tuple[str,
     assert all(found == groups[0] for found in groups)
 
 
-REFUSED = {"mnist_quantized_cONNXr", "silero_vad_16k_op15"}
-"""Integer operators throughout; an audio input whose open length cannot be guessed."""
+REFUSED = {"mnist_quantized_cONNXr"}
+"""Integer operators throughout."""
 
 
 @pytest.mark.shared

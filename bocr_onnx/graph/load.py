@@ -27,13 +27,14 @@ MAX_INLINED_NODES = 200_000
 MAX_ELEMENTS = 1 << 28
 FIRST_OPSET = 7
 
-IMAGE_SIDE = 224
-"""Stands in for an open height or width: MACs need one, and the kept share hardly depends on which."""
+STAND_INS = {2: 512, 3: 224, 4: 224, 5: 32}
+"""By the rank of an input, what stands in for its open axes behind the channels: the samples of a signal, the sides of
+an image or a volume. MACs need a size, and the kept share hardly depends on which. Other open axes count as 1."""
 
-OTHER_SIZES = {1: 5, IMAGE_SIDE: 160}
+OTHER_SIZES = {1: 5, 512: 1024, 224: 160, 32: 48}
 """What open axes are fed with a second time, so that nothing holds only for the first size."""
 
-ODD_SIZES, EVEN_SIZES = {1: 131, IMAGE_SIDE: 509}, {1: 131, IMAGE_SIDE: 544}
+ODD_SIZES, EVEN_SIZES = {1: 131, 512: 1021, 224: 509, 32: 61}, {1: 131, 512: 2048, 224: 544, 32: 96}
 """What open axes are analysed with again: sizes that no bound or divisor makes equal to the first, and sizes that fit
 networks which need whole blocks of 32."""
 
@@ -355,7 +356,7 @@ def _concrete(info: onnx.ValueInfoProto, others: Mapping[int, int] = MappingProx
     made.CopyFrom(info.type)
     dims = made.tensor_type.shape.dim
     for axis in _open_axes(info):
-        size = IMAGE_SIDE if axis >= 2 and len(dims) == 4 else 1
+        size = STAND_INS.get(len(dims), 1) if axis >= min(2, len(dims) - 1) else 1
         dims[axis].Clear()
         dims[axis].dim_value = others.get(size, size)
     return made
@@ -416,7 +417,7 @@ def random_feeds(
 
     Args:
         graph: The model.
-        batch: Used for every open first axis.
+        batch: Used for the first axis, where every input leaves it open.
         seed: Of the generator.
         other_sizes: Whether the other open axes get sizes that the graph was not analysed with.
 
@@ -434,7 +435,7 @@ def random_feeds(
         shape = list(graph.shapes[name])
         for axis in graph.symbolic.get(name, ()):
             if axis == 0:
-                shape[0] = batch
+                shape[0] = batch if graph.batch_is_symbolic() else shape[0]
             elif other_sizes:
                 shape[axis] = OTHER_SIZES.get(shape[axis], shape[axis])
         if math.prod(shape) > MAX_FEED_ELEMENTS:

@@ -348,3 +348,28 @@ def test_functions_that_double_at_every_level_are_refused() -> None:
 def test_a_device_is_no_model() -> None:
     with pytest.raises(ModelError, match="got a device or a pipe"):
         load("/dev/zero")
+
+
+@pytest.mark.parametrize(
+    ("dims", "shape"),
+    [
+        ("N, 3", (1, 3)),
+        ("N, L", (1, 512)),
+        ("N, 3, L", (1, 3, 224)),
+        ("N, L, 3", (1, 1, 3)),
+        ("N, 3, H, W", (1, 3, 224, 224)),
+        ("N, 1, D, H, W", (1, 1, 32, 32, 32)),
+        ("N", (1,)),
+    ],
+)
+def test_what_stands_in_for_open_axes(dims: str, shape: tuple[int, ...]) -> None:
+    assert build(f"m (float[{dims}] x) => (float[{dims}] y) {{ y = Relu(x) }}").shapes["y"] == shape
+
+
+def test_a_batch_is_open_where_every_input_says_so() -> None:
+    text = (
+        "m (float[N, 3] x, float[{}, 3] h) => (float[N, 3] y) {{ s = ReduceSum <keepdims = 1> (h, k) y = Add(x, s) }}"
+    )
+    both, one = (build(text.format(dims), k=[0]) for dims in ("M", "2"))
+    assert [x.shape for x in random_feeds(both, batch=4).values()] == [(4, 3), (4, 3)]
+    assert [x.shape for x in random_feeds(one, batch=4).values()] == [(1, 3), (2, 3)]
