@@ -239,8 +239,26 @@ def _table(rows: list[dict[str, Any]]) -> str:
             "|---|---|---|---|---|---|---|",
             *(_line(row) for row in rows),
             "",
+            *_differences(rows),
+            "",
         ]
     )
+
+
+def _differences(rows: list[dict[str, Any]]) -> list[str]:
+    """Returns in which networks the exporters' files have other groups."""
+    found: dict[str, dict[tuple[int, ...], list[str]]] = {}
+    for row in rows:
+        name, _, exporter = row["file"].removesuffix(".onnx").partition(".")
+        if exporter in EXPORTERS and "groups" in row:
+            found.setdefault(name, {}).setdefault(tuple(row["groups"]), []).append(exporter)
+    same = sum(len(kinds) == 1 for kinds in found.values())
+    lines = [f"All exporters give the same groups for {same} of {len(found)} networks.", ""]
+    for name, kinds in found.items():
+        if len(kinds) > 1:
+            told = "; ".join(f"{', '.join(e)}: {len(g)} groups of {sum(g)} channels" for g, e in kinds.items())
+            lines.append(f"- {name}: {told}")
+    return lines
 
 
 def main() -> None:

@@ -257,7 +257,9 @@ def test_wrong_data(tmp_path, make, text):
         ({"flops": 0.5}, UsageError, "must have images to score with"),
         ({"strategy": "uniform"}, UsageError, "a budget must be given"),
         ({"flops": 0.5, "strategy": "unifrom"}, UsageError, "Did you mean 'uniform'"),
-        ({"flops": 0.5, "strategy": "uniform", "freeze": ["nothing*"]}, UsageError, "must match a group"),
+        ({"flops": 0.5, "strategy": "uniform", "freeze": ["nothing*"]}, UsageError, "--freeze must match a group"),
+        ({"flops": 0.5, "strategy": "uniform", "only": ["nothing*"]}, UsageError, "--only must match a group"),
+        ({"flops": 0.5, "strategy": "uniform", "min_width": 0}, UsageError, "--min-width must be at least 1"),
         ({"flops": 0.5, "strategy": "uniform", "round_to": "three"}, UsageError, "whole number"),
         ({"flops": 0.5, "strategy": "uniform", "trials": 0}, UsageError, "--trials must be at least 1"),
         ({"flops": 0.5, "strategy": "uniform", "finetune": 1}, UsageError, "images to train on"),
@@ -403,6 +405,25 @@ def test_weights_that_are_no_numbers_cannot_be_proved(tmp_path):
     onnx.save(proto, tmp_path / "m.onnx")
     with pytest.raises(ModelError, match="must be finite"):
         bocr_onnx.prune(tmp_path / "m.onnx", flops=0.6, strategy="uniform", output=tmp_path / "s.onnx")
+
+
+def test_only_the_named_groups_are_cut_and_none_below_the_minimum(tmp_path: Path) -> None:
+    groups = bocr_onnx.inspect(DEMO).groups
+    chosen = [g for g in groups if g.n_channels >= 8][:2]
+    bocr_onnx.prune(
+        DEMO,
+        params=0.98,
+        strategy="uniform",
+        output=tmp_path / "o.onnx",
+        only=[g.name for g in chosen],
+        min_width=3,
+        round_to=1,
+    )
+    plan = json.loads((tmp_path / "o.run" / "plan.json").read_text())
+    kept = {g["name"]: (len(g["kept"]), g["n_channels"]) for g in plan["groups"]}
+    assert any(kept[g.name][0] < kept[g.name][1] for g in chosen)
+    assert all(now == before for name, (now, before) in kept.items() if name not in {g.name for g in chosen})
+    assert all(now >= 3 for now, _ in kept.values())
 
 
 def test_a_model_that_cannot_be_trained_is_refused_before_the_search(tmp_path: Path) -> None:
