@@ -109,5 +109,5 @@ def test_files_found_in_the_wild(shared: Path) -> None:
         assert index.groups, path.stem
         mask = random_mask(index, 1)
         proof = prove(graph, index, mask, cut(graph, index, mask), run, weights={})
-        assert proof.passed, path.stem
+        assert proof.max_rel_diff < 1e-4, path.stem
         assert all(refusal.reason for refusal in index.refusals)

@@ -1,12 +1,13 @@
 """An ONNX file becomes a `ModelGraph`, and a changed copy of it becomes a file."""
 
 from bocr_onnx.graph.edit import Edit, apply_edit, set_attribute
-from bocr_onnx.graph.instrument import with_masks, with_outputs, without_rounding
+from bocr_onnx.graph.instrument import HALF, widened, with_masks, with_outputs, without_rounding
 from bocr_onnx.graph.load import from_proto, load, random_feeds
 from bocr_onnx.graph.model import ROUNDING, Array, ModelGraph, Node, Operand
 from bocr_onnx.graph.save import check_writable, replacing, save, serialized_size, write_text
 
 __all__ = [
+    "HALF",
     "ROUNDING",
     "Array",
     "Edit",
@@ -22,6 +23,7 @@ __all__ = [
     "save",
     "serialized_size",
     "set_attribute",
+    "widened",
     "with_masks",
     "with_outputs",
     "without_rounding",

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 
 import numpy as np
 import onnx
 import onnx_graphsurgeon as gs
-from onnx import ModelProto
+from onnx import GraphProto, ModelProto, TensorProto, numpy_helper
 
 from bocr_onnx.errors import ModelError
 from bocr_onnx.graph.model import ROUNDING, Array, Operand
+
+HALF = frozenset({TensorProto.FLOAT16, TensorProto.BFLOAT16})
 
 
 def with_outputs(proto: ModelProto, names: Iterable[str]) -> ModelProto:
@@ -46,6 +48,34 @@ def without_rounding(proto: ModelProto) -> ModelProto:
             loose.update(node.output)
     del made.graph.value_info[:]
     return made
+
+
+def widened(proto: ModelProto) -> ModelProto:
+    """Returns a copy that computes in single precision where the model computes in half.
+
+    Half precision carries three digits, and two kernels of different width round differently.
+    """
+    made = ModelProto()
+    made.CopyFrom(proto)
+    for tensor in _tensors(made.graph):
+        if tensor.data_type in HALF:
+            wide = numpy_helper.from_array(numpy_helper.to_array(tensor).astype(np.float32), tensor.name)
+            tensor.CopyFrom(wide)
+    for info in (*made.graph.input, *made.graph.output):
+        if info.type.tensor_type.elem_type in HALF:
+            info.type.tensor_type.elem_type = TensorProto.FLOAT
+    for node in made.graph.node:
+        for attribute in node.attribute:
+            if attribute.name in ("to", "dtype") and attribute.i in HALF:
+                attribute.i = TensorProto.FLOAT
+    del made.graph.value_info[:]
+    return made
+
+
+def _tensors(graph: GraphProto) -> Iterator[TensorProto]:
+    yield from graph.initializer
+    for node in graph.node:
+        yield from (attribute.t for attribute in node.attribute if attribute.type == onnx.AttributeProto.TENSOR)
 
 
 def with_masks(proto: ModelProto, nodes: Mapping[str, int], masks: Mapping[Operand, tuple[int, Array]]) -> ModelProto:
