@@ -43,11 +43,12 @@ _GENERATORS = frozenset({"ConstantOfShape", "Expand", "Tile", "Range", "OneHot",
 
 @dataclass(slots=True)
 class Knowledge:
-    """What the walk has found so far, by tensor name."""
+    """What the walk has found so far, by tensor name; and what the file declares, for operators nobody knows."""
 
     types: dict[str, TypeProto] = field(default_factory=dict)
     constants: dict[str, Array] = field(default_factory=dict)
     values: dict[str, Array] = field(default_factory=dict)
+    declared: dict[str, TypeProto] = field(default_factory=dict)
     n_folded: int = 0
 
     def shape(self, name: str) -> tuple[int, ...] | None:
@@ -83,6 +84,9 @@ def walk(nodes: Iterable[tuple[Node, onnx.NodeProto]], opsets: dict[str, int], s
     for node, proto in nodes:
         if not _fold(node, proto, opsets, start):
             _infer(node, proto, opsets, start)
+        for name in node.outputs:
+            if name in start.declared and start.shape(name) is None:
+                start.types[name] = start.declared[name]
     return start
 
 

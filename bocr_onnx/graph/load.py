@@ -348,7 +348,26 @@ def _start(proto: ModelProto, inputs: tuple[str, ...], label: str) -> Knowledge:
     for info in proto.graph.input:
         if info.name in inputs and info.type.WhichOneof("value") == "tensor_type":
             known.types[info.name] = _concrete(info)
+    known.declared = _declared(proto, known)
     return known
+
+
+def _declared(proto: ModelProto, known: Knowledge) -> dict[str, onnx.TypeProto]:
+    """Returns the types that the file declares for inner tensors, where their open axes are those of an input."""
+    sizes: dict[str, int] = {}
+    for info in proto.graph.input:
+        for dim, size in zip(info.type.tensor_type.shape.dim, known.shape(info.name) or (), strict=False):
+            sizes[dim.dim_param] = size
+    found = {}
+    for info in proto.graph.value_info:
+        made = onnx.TypeProto()
+        made.CopyFrom(info.type)
+        for dim in made.tensor_type.shape.dim:
+            if not dim.HasField("dim_value") and dim.dim_param in sizes and dim.dim_param:
+                dim.dim_value = sizes[dim.dim_param]
+        if made.tensor_type.HasField("shape") and all(d.dim_value > 0 for d in made.tensor_type.shape.dim):
+            found[info.name] = made
+    return found
 
 
 def _concrete(info: onnx.ValueInfoProto, others: Mapping[int, int] = MappingProxyType({})) -> onnx.TypeProto:
@@ -381,7 +400,9 @@ class _Walker:
         types = {name: known.types[name] for name in (*self.inputs, *known.constants) if name in known.types}
         types |= {info.name: _concrete(info, sizes) for info in opened}
         computed = [(n, p) for n, p in self.nodes if any(o not in known.constants for o in n.outputs if o)]
-        return [walk(computed, self.opsets, Knowledge(types, dict(known.constants), {}))]
+        again = Knowledge(types, dict(known.constants))
+        again.declared = _declared(self.proto, again)
+        return [walk(computed, self.opsets, again)]
 
 
 def _keep_values(sizes: list[Knowledge]) -> None:

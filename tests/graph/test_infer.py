@@ -156,3 +156,15 @@ def test_operators_that_are_defined_by_their_body(call: str, opset: int) -> None
         h=np.array(0.5, np.float32),
     )
     assert graph.shapes["r"] == (1, 6, 4, 4)
+
+
+def test_what_the_file_declares_counts_where_nothing_else_is_known() -> None:
+    graph = build(
+        """<ir_version: 8, opset_import: ["" : 17, "acme" : 1]>
+        m (float[N, 3] x) => (float[N, 3] y, float[N, 3] z)
+        <float[N, 3] q, float[M, 3] r, float[N, 7] s>
+        { q = acme.Mystery(x) y = Relu(q) r = acme.Mystery(x) z = Relu(r) s = Neg(x) }"""
+    )
+    assert graph.shapes["y"] == (1, 3)
+    assert "r" not in graph.shapes
+    assert graph.shapes["s"] == (1, 3)

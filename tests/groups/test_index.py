@@ -288,3 +288,20 @@ def test_two_inputs_through_one_weight_are_one_group() -> None:
     index = check(graph)
     assert widths(index) == {"Conv_0": 6}
     assert {t.name for t in cut(graph, index, random_mask(index, 0)).graph.initializer} == {"W", "b", "V", "U"}
+
+
+def test_the_rest_is_cut_behind_a_custom_operator_whose_output_is_declared() -> None:
+    graph = build(
+        """<ir_version: 8, opset_import: ["" : 17, "acme" : 1]>
+        m (float[N, 3, 4, 4] x) => (float[N, 2] y) <float[N, 6, 4, 4] q>
+        {
+            c = Conv(x, W) q = acme.Mystery(c) d = Conv(q, V) r = Relu(d)
+            p = GlobalAveragePool(r) f = Flatten(p) y = Gemm(f, U)
+        }""",
+        W=(6, 3, 1, 1),
+        V=(8, 6, 1, 1),
+        U=(8, 2),
+    )
+    index = build_index(graph)
+    assert widths(index) == {"Conv_2": 8}
+    assert reasons(index)["Mystery_1"] == "operator acme.Mystery has no rule"
