@@ -8,6 +8,7 @@ DepthToSpace, SpaceToDepth               as the Reshape and Transpose they stand
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 from bocr_onnx.graph import Node
@@ -45,8 +46,10 @@ def reshape(node: Node, at: Labeller) -> None:
 
 def _mixed_elsewhere(node: Node, at: Labeller) -> frozenset[int]:
     """Returns the axes that the operator mixes at other sizes of the model's inputs."""
-    shapes = [at.graph.other_shapes.get(name) for name in (node.inputs[0], node.outputs[0])]
-    return frozenset() if shapes[0] is None or shapes[1] is None else carry(shapes[0], shapes[1]).mixed
+    before, after = (at.graph.other_shapes.get(name) for name in (node.inputs[0], node.outputs[0]))
+    if before is None or after is None or math.prod(before) != math.prod(after):
+        return frozenset()  # unknown there, or a size baked into the target
+    return carry(before, after).mixed
 
 
 def _kept(node: Node, at: Labeller, before: Block, after: Block) -> Block | None:

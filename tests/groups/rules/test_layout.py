@@ -6,8 +6,8 @@ import pytest
 
 from bocr_onnx.graph import from_proto
 from bocr_onnx.groups import GroupIndex, build_index
-from bocr_onnx.slimming import cut
-from tests.oracle import build, check, random_mask, reasons, widths
+from bocr_onnx.slimming import cut, prove
+from tests.oracle import build, check, random_mask, reasons, run, widths
 
 CONV = {"W": (6, 3, 1, 1), "V": (2, 6, 1, 1)}
 FLAT = {"W": (6, 3, 1, 1), "b": (6,), "G": (96, 5)}
@@ -477,3 +477,18 @@ def test_blocks_of_channels_laid_into_a_fixed_batch(batch: int) -> None:
         V=(2, 10, 1, 1),
     )
     assert widths(check(graph)) == {"Conv_0": 3, "Conv_2": 5}
+
+
+def test_a_batch_of_one_baked_into_the_target_freezes_nothing() -> None:
+    graph = build(
+        """m (float[N, 3, 4, 4] x) => (float[1, 2, 16] y) {
+            c = Conv(x, W) r = Reshape(c, t) s = Relu(r) y = Conv(s, V)
+        }""",
+        W=(6, 3, 1, 1),
+        V=(2, 6, 1),
+        t=[1, 6, 16],
+    )
+    index = build_index(graph)
+    assert widths(index) == {"Conv_0": 6}
+    mask = random_mask(index, 0)
+    assert prove(graph, index, mask, cut(graph, index, mask), run, weights={}, batch=1).passed
