@@ -62,7 +62,7 @@ def finetune_slim(
         )
     if result.stopped:
         progress.note(f"finetuning stopped: {result.stopped}; the best model so far is kept")
-    trained = from_proto(result.proto)
+    trained = replace(from_proto(result.proto), symbolic=graph.symbolic)
     return result.proto, {
         "epochs": epochs,
         "epochs_done": result.epochs_done,

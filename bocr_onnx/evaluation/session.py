@@ -13,7 +13,7 @@ from onnx import ModelProto
 from bocr_onnx.errors import ModelError
 from bocr_onnx.graph import Array
 
-ort.set_default_logger_severity(3)
+ort.set_default_logger_severity(4)  # its errors are raised as well
 
 RUN_LIMIT_S = 120
 """A single run that takes longer is ended: a file may hold an endless loop."""
@@ -32,7 +32,7 @@ def open_session(model: ModelProto | bytes | str, *, threads: int = 0) -> ort.In
     options = ort.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
-    options.log_severity_level = 3
+    options.log_severity_level = 4
     options.add_session_config_entry("session.set_denormal_as_zero", "1")
     source = model.SerializeToString() if isinstance(model, ModelProto) else model
     try:

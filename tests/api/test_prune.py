@@ -407,6 +407,35 @@ def test_weights_that_are_no_numbers_cannot_be_proved(tmp_path):
         bocr_onnx.prune(tmp_path / "m.onnx", flops=0.6, strategy="uniform", output=tmp_path / "s.onnx")
 
 
+def test_a_batch_of_one_baked_into_the_model_is_scored_recovered_and_trained_one_by_one(tmp_path: Path) -> None:
+    made = proto(
+        """m (float[N, 1, 8, 8] x) => (float[M, 10] y) {
+            c = Conv <pads = [1, 1, 1, 1]> (x, W) r = Relu(c) d = Conv(r, V) s = Relu(d)
+            f = Reshape(s, t) y = Gemm(f, U)
+        }""",
+        W=(8, 1, 3, 3),
+        V=(12, 8, 1, 1),
+        U=(768, 10),
+        t=[1, 768],
+    )
+    path, images = tmp_path / "m.onnx", np.load(DIGITS)["images"][:120]
+    onnx.save(made, path)
+    np.savez(tmp_path / "plain.npz", images=images)
+    report = bocr_onnx.prune(
+        path,
+        flops=0.6,
+        data=tmp_path / "plain.npz",
+        strategy="sensitivity",
+        preset="digits",
+        finetune=0.2,
+        n_score=20,
+        n_recovery=40,
+        round_to=1,
+    )
+    assert report.finetune["agreement_after"] < 1e-4
+    assert report.result.macs <= 0.6 * report.baseline.macs
+
+
 def test_only_the_named_groups_are_cut_and_none_below_the_minimum(tmp_path: Path) -> None:
     groups = bocr_onnx.inspect(DEMO).groups
     chosen = [g for g in groups if g.n_channels >= 8][:2]
