@@ -189,11 +189,9 @@ def _terms(terms: list[_Term], n_groups: int) -> Terms:
 
 
 def _macs_term(graph: ModelGraph, index: GroupIndex, node: Node, form: _FormOf) -> _Term | None:
-    if node.op not in WEIGHTED or node.domain or not node.inputs[0]:
-        return None
     work = index.work.get(node.index)
     if work is None:
-        return _uncut_work(graph, node)
+        return _uncut_work(graph, node) if node.op in WEIGHTED and not node.domain and node.inputs[0] else None
     name, n_inner, inner = work
     if name not in graph.shapes:
         return None

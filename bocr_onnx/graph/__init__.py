@@ -2,9 +2,10 @@
 
 from bocr_onnx.graph.edit import Edit, apply_edit, set_attribute
 from bocr_onnx.graph.instrument import HALF, widened, with_masks, with_outputs, without_rounding
-from bocr_onnx.graph.load import from_proto, load, random_feeds
+from bocr_onnx.graph.load import from_proto, load
 from bocr_onnx.graph.model import ROUNDING, Array, ModelGraph, Node, Operand
 from bocr_onnx.graph.save import check_writable, replacing, save, serialized_size, write_text
+from bocr_onnx.graph.sizes import random_feeds
 
 __all__ = [
     "HALF",

@@ -70,6 +70,8 @@ class ModelGraph:
         producer: Tensor name -> index of the node that makes it.
         symbolic: Input name -> axes that the file leaves open.
         external: Files that its weights came from, where they lay outside the model.
+        written: The model before quantized constants were copied apart and channel shuffles became one Gather; None
+            where `proto` is what was read.
         other_shapes: As `shapes`, where the open axes of the inputs have other sizes.
         strict: Whether the model passes the full check of onnx.checker as read.
     """
@@ -90,6 +92,7 @@ class ModelGraph:
     symbolic: Mapping[str, tuple[int, ...]]
     external: tuple[Path, ...] = ()
     strict: bool = True
+    written: onnx.ModelProto | None = None
     other_shapes: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
 
     @property

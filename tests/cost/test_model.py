@@ -289,3 +289,22 @@ def test_thousands_of_policies_take_milliseconds() -> None:
     assert time.perf_counter() - started < 0.5
     assert macs.shape == params.shape == size.shape == (2000,)
     assert macs[7] == cost.cost(policies[7]).macs
+
+
+@pytest.mark.parametrize("kept", [4, 1])
+def test_attention_as_one_operator_costs_scores_and_sums(kept: int) -> None:
+    """Four heads of 8, 5 positions: 5 x 5 x 8 for the scores of a head, and as many for its sums over the values."""
+    graph = build(
+        """m (float[N, 5, 6] x) => (float[N, 5, 6] y) {
+            q = MatMul(x, Q) k = MatMul(x, K) v = MatMul(x, V)
+            a = Attention <q_num_heads = 4, kv_num_heads = 4> (q, k, v) y = MatMul(a, O)
+        }""",
+        opset=23,
+        ir=10,
+        Q=(6, 32),
+        K=(6, 32),
+        V=(6, 32),
+        O=(32, 6),
+    )
+    cost = build_cost_model(graph, build_index(graph))
+    assert cost.macs(np.array([kept]))[0] == kept * (4 * 5 * 6 * 8 + 2 * 5 * 5 * 8)

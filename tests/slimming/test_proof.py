@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 import numpy as np
 import onnx
@@ -8,9 +9,9 @@ import pytest
 from onnx import ModelProto, numpy_helper
 
 from bocr_onnx.errors import ModelError, ProofError
-from bocr_onnx.graph import Array, ModelGraph, from_proto
+from bocr_onnx.graph import Array, Edit, ModelGraph, apply_edit, from_proto, random_feeds
 from bocr_onnx.groups import GroupIndex, build_index
-from bocr_onnx.slimming import compare, cut, masked_original, prove
+from bocr_onnx.slimming import check_runs, compare, cut, masked_original, prove
 from bocr_onnx.slimming.proof import TOLERANCE
 from tests.oracle import build, drawn, random_mask, run
 
@@ -120,7 +121,8 @@ def test_a_label_on_the_wrong_channel_fails() -> None:
         V=(2, 6, 1, 1),
     )
     index = build_index(graph)
-    index.slices[(2, 1)][1] = np.roll(index.slices[(2, 1)][1], 1)  # type: ignore[index]
+    axes = {**index.slices[(2, 1)], 1: np.roll(index.slices[(2, 1)][1], 1)}
+    index = replace(index, slices={**index.slices, (2, 1): axes})
     mask = np.array([1, 0, 1, 1, 0, 0], dtype=bool)
     with pytest.raises(ProofError, match="must equal the masked original"):
         prove(graph, index, mask, cut(graph, index, mask), run, weights={})
@@ -215,7 +217,7 @@ def test_half_precision_is_proved_in_single_precision() -> None:
     assert proof.passed
     assert proof.max_rel_diff < 1e-5
     axis, channels = index.reads[(1, 0)]
-    index.reads[(1, 0)] = (axis, np.roll(channels, 1))  # type: ignore[index]
+    index = replace(index, reads={**index.reads, (1, 0): (axis, np.roll(channels, 1))})
     with pytest.raises(ProofError, match=r"within 0\.0001 relative"):
         prove(graph, index, mask, slim, run)
 
@@ -306,6 +308,25 @@ def test_a_wrong_cut_shows_in_small_outputs_too() -> None:
     slim = cut(graph, index, mask)
     assert prove(graph, index, mask, slim, run, weights={}).passed
     axis, channels = index.reads[(2, 0)]
-    index.reads[(2, 0)] = (axis, np.roll(channels, 1))  # type: ignore[index]
+    index = replace(index, reads={**index.reads, (2, 0): (axis, np.roll(channels, 1))})
     with pytest.raises(ProofError, match="must equal the masked original"):
         prove(graph, index, mask, slim, run, weights={})
+
+
+def test_a_shuffle_that_was_read_wrongly_is_noticed() -> None:
+    graph = build(
+        """m (float[N, 6, 4, 4] x) => (float[N, 2, 4, 4] y) {
+            c = Conv(x, W) r = Reshape(c, a) t = Transpose <perm = [0, 2, 1, 3, 4]> (r) s = Reshape(t, b) y = Conv(s, V)
+        }""",
+        W=(6, 6, 1, 1),
+        V=(2, 6, 1, 1),
+        a=[0, 2, 3, 4, 4],
+        b=[0, 6, 4, 4],
+    )
+    assert graph.written is not None
+    feeds = random_feeds(graph)
+    check_runs(graph, feeds, run)
+    entries = graph.constants["s.entries"]
+    wrong = from_proto(apply_edit(graph, Edit({(1, 1): np.roll(entries, 1)})))
+    with pytest.raises(ProofError, match="must compute the same after it was read"):
+        check_runs(replace(wrong, written=graph.written), feeds, run)

@@ -16,6 +16,7 @@ def attention(node: Node, at: Labeller) -> None:
     """Ties the channels of every head, and the heads of queries, keys and values."""
     if any(at.read(name) for name in node.inputs[3:]) or any(node.inputs[4:]) or any(node.outputs[1:]):
         raise RuleError("the attention has a cache, or channels in its mask")
+    _note_work(node, at)
     heads = [_heads(node, at, i) for i in range(3)]
     found = [h for h in heads if h is not None]
     if not found:
@@ -44,3 +45,10 @@ def _heads(node: Node, at: Labeller, position: int) -> Labels | None:
     labels = at.along(node, name, 2, reason)
     n_heads = int(node.attributes["q_num_heads" if position == 0 else "kv_num_heads"])
     return None if labels is None else at.collapse(Block((0, 1), labels.reshape(n_heads, -1)), 0)
+
+
+def _note_work(node: Node, at: Labeller) -> None:
+    """Notes the multiply-accumulates: one row of scores and one sum over the values for every entry of the output."""
+    key, value = (at.shape(node.inputs[i]) for i in (1, 2))
+    n_keys = key[-2]
+    at.work[node.index] = (node.outputs[0], n_keys * (key[-1] + value[-1]) // value[-1], ())
