@@ -4,8 +4,9 @@ from bocr_onnx.api.apply import Applied, Evaluated, apply, evaluate
 from bocr_onnx.api.inspection import Inspection, inspect
 from bocr_onnx.api.options import Options
 from bocr_onnx.api.progress import Progress, Silent
-from bocr_onnx.api.prune import prune
+from bocr_onnx.api.prune import build_options, prune, prune_each
 from bocr_onnx.api.rundir import default_output, default_run_dir
+from bocr_onnx.search import Settings
 
 __all__ = [
     "Applied",
@@ -13,11 +14,14 @@ __all__ = [
     "Inspection",
     "Options",
     "Progress",
+    "Settings",
     "Silent",
     "apply",
+    "build_options",
     "default_output",
     "default_run_dir",
     "evaluate",
     "inspect",
     "prune",
+    "prune_each",
 ]

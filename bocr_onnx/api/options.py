@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from bocr_onnx.errors import UsageError
 from bocr_onnx.evaluation import Recovery
-from bocr_onnx.search import Budget
-from bocr_onnx.search.strategies import find_strategy
+from bocr_onnx.search import Budget, Settings
+from bocr_onnx.search.strategies import MIN_TRIALS, find_strategy
 
-MAX_EPOCHS, MAX_THREADS = 10_000, 1_024
+MAX_EPOCHS, MAX_THREADS, MAX_WORKERS = 10_000, 1_024, 256
 AUTO_GRID = 8
 """Full blocks of the CPU kernels of ONNX Runtime: counts off the grid run up to twice as slow as the unpruned layer."""
 
@@ -20,14 +20,16 @@ class Options:
 
     Attributes:
         model: The .onnx file.
-        flops: Share of MACs to keep.
-        params: Share of parameters to keep.
-        size: Share of the file size to keep.
+        flops: Shares of MACs to keep, one for each model that is made, or one for all.
+        params: Shares of parameters to keep.
+        size: Shares of the file size to keep.
         data: Images: a folder, a manifest, an .npz, or ``torchvision:NAME@ROOT``.
         preprocessing: A preset or a file; None guesses.
         output: The slim .onnx file.
         strategy: Name of the search.
-        trials: Evaluated policies.
+        settings: Of single strategies.
+        trials: Evaluated policies, of all budgets together.
+        race: Whether hopeless trials are stopped on the first images.
         seed: Of everything that is drawn.
         recover: Recovery of the emitted model.
         finetune: Epochs of finetuning after the search.
@@ -38,20 +40,25 @@ class Options:
         n_score: Images a trial is scored on.
         n_recovery: Images the recovery is fitted on.
         threads: Of the latency measurement.
+        workers: Trials that run at once.
+        ray: Address of the Ray cluster they run on; None for this machine.
+        history: File of earlier searches, or ``none``; None for the one in the user's data folder.
 
     Raises:
         UsageError: `check` finds an option that is out of range, unknown, or contradicts another.
     """
 
     model: str
-    flops: float | None = None
-    params: float | None = None
-    size: float | None = None
+    flops: tuple[float, ...] = ()
+    params: tuple[float, ...] = ()
+    size: tuple[float, ...] = ()
     data: str | None = None
     preprocessing: str | None = None
     output: str | None = None
     strategy: str = "bocr"
+    settings: Settings = field(default_factory=Settings)
     trials: int = 40
+    race: bool = True
     seed: int = 0
     recover: Recovery = "sequential"
     finetune: float = 0
@@ -62,6 +69,9 @@ class Options:
     n_score: int = 2_000
     n_recovery: int = 1_000
     threads: int = 1
+    workers: int = 1
+    ray: str | None = None
+    history: str | None = None
 
     @property
     def grid(self) -> int:
@@ -69,14 +79,32 @@ class Options:
         return self.round_to or AUTO_GRID
 
     @property
-    def budget(self) -> Budget:
-        """Returns the budget."""
-        return Budget(self.flops, self.params, self.size)
+    def budgets(self) -> tuple[Budget, ...]:
+        """Returns the budgets, the most generous first.
+
+        Raises:
+            UsageError: The bounds are given for different numbers of models.
+        """
+        given = {"flops": self.flops, "params": self.params, "size": self.size}
+        n = max(len(shares) for shares in given.values())
+        for name, shares in given.items():
+            if len(shares) not in (0, 1, n):
+                raise UsageError(f"--{name} must hold one share or {n}, got {len(shares)}")
+        columns = {name: shares * n if len(shares) == 1 else shares for name, shares in given.items() if shares}
+        budgets = [Budget(**{name: column[i] for name, column in columns.items()}) for i in range(n)] or [Budget()]
+        if len(set(budgets)) < len(budgets):
+            raise UsageError("budgets must differ, got one twice")
+        return tuple(sorted(budgets, key=lambda b: [-(share or 1.0) for share in b.shares().values()]))
 
     def check(self) -> None:
         """Raises where an option is wrong."""
         find_strategy(self.strategy)
-        self.budget.shares()
+        self.settings.check(self.strategy)
+        least = MIN_TRIALS.get(self.strategy, 1)
+        if self.trials < least * len(self.budgets):
+            raise UsageError(
+                f"--trials must be at least {least} for each budget of --search {self.strategy}, got {self.trials}"
+            )
         if self.recover not in ("none", "oneshot", "sequential"):
             raise UsageError(f"--recover must be none, oneshot or sequential, got {self.recover!r}")
         if self.data is None and self.strategy != "uniform":
@@ -86,19 +114,20 @@ class Options:
             )
         if self.data == "":
             raise UsageError("--data must name a folder or a file, got an empty name")
-        if self.threads > MAX_THREADS:
-            raise UsageError(f"--threads must be at most {MAX_THREADS}, got {self.threads}")
+        for name, value, most in (("threads", self.threads, MAX_THREADS), ("workers", self.workers, MAX_WORKERS)):
+            if value > most:
+                raise UsageError(f"--{name} must be at most {most}, got {value}")
         if self.data is None and self.finetune:
             raise UsageError("--finetune must have images to train on, got no --data")
         if not 0 <= self.finetune < MAX_EPOCHS:
             raise UsageError(f"--finetune must be a number of epochs, got {self.finetune:g}")
         for name, value, least in (
-            ("--trials", self.trials, 1),
             ("--seed", self.seed, 0),
             ("--min-width", self.min_width, 1),
             ("--score-images", self.n_score, 1),
             ("--recovery-images", self.n_recovery, 1),
             ("--threads", self.threads, 1),
+            ("--workers", self.workers, 1),
         ):
             if value < least:
                 raise UsageError(f"{name} must be at least {least}, got {value}")

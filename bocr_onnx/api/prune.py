@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from bocr_onnx.api.options import Options, parse_grid
 from bocr_onnx.api.progress import Progress, Silent
-from bocr_onnx.api.road import prepare, travel
+from bocr_onnx.api.road import travel
+from bocr_onnx.api.run import prepare
 from bocr_onnx.api.rundir import RunDir
 from bocr_onnx.errors import UsageError
 from bocr_onnx.evaluation import Recovery
@@ -40,6 +42,7 @@ def prune(
     n_recovery: int = 1_000,
     threads: int = 1,
     progress: Progress | None = None,
+    **rest: Any,
 ) -> Report:
     """Writes a physically slimmer ONNX file and returns the report on it.
 
@@ -67,6 +70,7 @@ def prune(
         n_recovery: Images the recovery is fitted on.
         threads: Of the latency measurement.
         progress: Shows long steps.
+        rest: Further fields of `bocr_onnx.api.Options`: settings, race, workers, ray, history.
 
     Returns:
         The report, whose `missed` lists targets and checks that were not met.
@@ -75,34 +79,96 @@ def prune(
         BocrError: See `bocr_onnx.errors` for the tree; nothing half-written is left.
         KeyboardInterrupt: The search was interrupted; its trials are in the run directory.
     """
-    if preset and preprocess:
-        raise UsageError("one of --preset and --preprocess must be given, got both")
-    options = Options(
-        model=str(model),
-        flops=flops,
-        params=params,
-        size=size,
-        data=None if data is None else str(data),
-        preprocessing=preset or (None if preprocess is None else str(preprocess)),
-        output=None if output is None else str(output),
+    if not all(isinstance(share, (int, float)) or share is None for share in (flops, params, size)):
+        raise UsageError("prune must have one budget, got several", hint="prune_each takes several.")
+    options = build_options(
+        model,
+        flops=_shares(flops),
+        params=_shares(params),
+        size=_shares(size),
+        data=data,
+        preset=preset,
+        preprocess=preprocess,
+        output=output,
         strategy=strategy,
         trials=trials,
         seed=seed,
         recover=recover,
         finetune=finetune,
-        round_to=parse_grid(round_to),
-        freeze=tuple(freeze),
-        only=tuple(only),
+        round_to=round_to,
+        freeze=freeze,
+        only=only,
         min_width=min_width,
         n_score=n_score,
         n_recovery=n_recovery,
         threads=threads,
+        **rest,
     )
+    return prune_each(options, run_dir, resume=resume, progress=progress)[0]
+
+
+def build_options(
+    model: str | Path,
+    *,
+    data: str | Path | None = None,
+    preset: str | None = None,
+    preprocess: str | Path | None = None,
+    output: str | Path | None = None,
+    round_to: int | str = "auto",
+    freeze: Sequence[str] = (),
+    only: Sequence[str] = (),
+    **rest: Any,
+) -> Options:
+    """Returns options from what people type: paths as they are, ``auto`` for the grid.
+
+    Raises:
+        UsageError: Two options contradict each other, or the grid is not one.
+    """
+    if preset and preprocess:
+        raise UsageError("one of --preset and --preprocess must be given, got both")
+    return Options(
+        model=str(model),
+        data=None if data is None else str(data),
+        preprocessing=preset or (None if preprocess is None else str(preprocess)),
+        output=None if output is None else str(output),
+        round_to=parse_grid(round_to),
+        freeze=tuple(freeze),
+        only=tuple(only),
+        **rest,
+    )
+
+
+def prune_each(
+    options: Options,
+    run_dir: str | Path | None = None,
+    *,
+    resume: str | Path | None = None,
+    progress: Progress | None = None,
+) -> tuple[Report, ...]:
+    """Writes one slim ONNX file for each budget and returns their reports, the most generous budget first.
+
+    The budgets share images, calibration and evaluations: what a policy scored at one budget teaches the search at
+    the next.
+
+    Args:
+        options: What is asked for.
+        run_dir: Where plan, journal and report go; ``<output>.run`` by default, with a folder for each budget where
+            there are several.
+        resume: A run directory to continue; its options replace all others.
+        progress: Shows long steps.
+
+    Raises:
+        BocrError: See `bocr_onnx.errors` for the tree; nothing half-written is left.
+        KeyboardInterrupt: The search was interrupted; its trials are in the run directory.
+    """
     if resume is not None:
-        options = replace(_resumed(Path(resume), options), model=str(model))
+        options = replace(_resumed(Path(resume), options), model=options.model)
         run_dir = resume
-    run = prepare(options, run_dir, progress or Silent(), resuming=resume is not None)
-    return travel(run)
+    return travel(prepare(options, run_dir, progress or Silent(), resuming=resume is not None))
+
+
+def _shares(share: float | None) -> tuple[float, ...]:
+    return () if share is None else (float(share),)
 
 
 def _resumed(path: Path, asked: Options) -> Options:

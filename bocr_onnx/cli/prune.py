@@ -3,21 +3,25 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal, cast
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from bocr_onnx.cli.output import EXIT_INTERRUPTED, EXIT_MISSED, TerminalProgress, print_error, print_json, print_table
+from bocr_onnx.errors import UsageError
 
 if TYPE_CHECKING:
     from bocr_onnx.report import Report
 
 
+STRATEGY, MACHINES = "Options of single strategies", "Machines and history"
+
+
 def prune(
     model: Annotated[Path, typer.Argument(help="The .onnx file.")],
-    flops: Annotated[float | None, typer.Option(help="Share of the MACs to keep, between 0 and 1.")] = None,
-    params: Annotated[float | None, typer.Option(help="Share of the parameters to keep.")] = None,
-    size: Annotated[float | None, typer.Option(help="Share of the file size to keep.")] = None,
+    flops: Annotated[str | None, typer.Option(help="Share of the MACs to keep, or several: 0.7,0.5,0.3.")] = None,
+    params: Annotated[str | None, typer.Option(help="Share of the parameters to keep, or several.")] = None,
+    size: Annotated[str | None, typer.Option(help="Share of the file size to keep, or several.")] = None,
     data: Annotated[
         str | None,
         typer.Option(help="Images: a folder, an .npz, or torchvision:NAME@ROOT. Labels are optional."),
@@ -25,8 +29,11 @@ def prune(
     preset: Annotated[str | None, typer.Option(help="Preprocessing preset; guessed where not given.")] = None,
     preprocess: Annotated[str | None, typer.Option(help="Preprocessing file (TOML).")] = None,
     output: Annotated[Path | None, typer.Option("--output", "-o", help="The slim file.")] = None,
-    search: Annotated[str, typer.Option(help="bocr, sensitivity, random or uniform.")] = "bocr",
-    trials: Annotated[int, typer.Option(help="Policies to evaluate.")] = 40,
+    search: Annotated[
+        str, typer.Option(help="bocr, bocr-paper, bo, local, amc, sensitivity, random or uniform.")
+    ] = "bocr",
+    trials: Annotated[int, typer.Option(help="Policies to evaluate, of all budgets together.")] = 40,
+    race: Annotated[bool, typer.Option(help="Stop hopeless trials on the first images.")] = True,
     seed: Annotated[int, typer.Option(help="Same seed, same plan.")] = 0,
     recover: Annotated[str, typer.Option(help="none, oneshot or sequential.")] = "sequential",
     finetune: Annotated[float, typer.Option(help="Epochs of training after the search.")] = 0,
@@ -39,50 +46,86 @@ def prune(
     score_images: Annotated[int, typer.Option(help="Images a trial is scored on.")] = 2_000,
     recovery_images: Annotated[int, typer.Option(help="Images the recovery is fitted on.")] = 1_000,
     threads: Annotated[int, typer.Option(help="Threads of the latency measurement.")] = 1,
+    similarity: Annotated[
+        str, typer.Option(help="bocr-paper: euclidean, jensen-shannon or structural.", rich_help_panel=STRATEGY)
+    ] = "euclidean",
+    rollback: Annotated[str, typer.Option(help="bocr-paper: gradual, direct or none.", rich_help_panel=STRATEGY)] = (
+        "gradual"
+    ),
+    constraint: Annotated[str, typer.Option(help="bocr-paper: shift or wall.", rich_help_panel=STRATEGY)] = "shift",
+    transfer: Annotated[str, typer.Option(help="amc: none, plain or augmented.", rich_help_panel=STRATEGY)] = "none",
+    assistant: Annotated[str, typer.Option(help="amc: on or off.", rich_help_panel=STRATEGY)] = "off",
+    workers: Annotated[int, typer.Option(help="Trials that run at once.", rich_help_panel=MACHINES)] = 1,
+    ray: Annotated[
+        str | None, typer.Option(help="Address of a Ray cluster to run them on.", rich_help_panel=MACHINES)
+    ] = None,
+    history: Annotated[
+        str | None, typer.Option(help="File of earlier searches, or none.", rich_help_panel=MACHINES)
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print report.json.")] = False,
 ) -> None:
     """Write a physically slimmer ONNX file within a budget, with proof and figures."""
     from bocr_onnx import api
 
+    options = api.build_options(
+        model,
+        flops=_shares("--flops", flops),
+        params=_shares("--params", params),
+        size=_shares("--size", size),
+        data=data,
+        preset=preset,
+        preprocess=preprocess,
+        output=output,
+        strategy=search,
+        settings=api.Settings(similarity, rollback, constraint, transfer, assistant),
+        trials=trials,
+        race=race,
+        seed=seed,
+        recover=recover,
+        finetune=finetune,
+        round_to=round_to,
+        freeze=freeze or (),
+        only=only or (),
+        min_width=min_width,
+        n_score=score_images,
+        n_recovery=recovery_images,
+        threads=threads,
+        workers=workers,
+        ray=ray,
+        history=history,
+    )
     try:
-        report = api.prune(
-            model,
-            flops=flops,
-            params=params,
-            size=size,
-            data=data,
-            preset=preset,
-            preprocess=preprocess,
-            output=output,
-            strategy=search,
-            trials=trials,
-            seed=seed,
-            recover=cast(Literal["none", "oneshot", "sequential"], recover),
-            finetune=finetune,
-            round_to=round_to,
-            freeze=freeze or (),
-            only=only or (),
-            min_width=min_width,
-            run_dir=run_dir,
-            resume=resume,
-            n_score=score_images,
-            n_recovery=recovery_images,
-            threads=threads,
-            progress=TerminalProgress(),
-        )
+        reports = api.prune_each(options, run_dir, resume=resume, progress=TerminalProgress())
     except KeyboardInterrupt:
         folder = resume or run_dir or api.default_run_dir(output or api.default_output(model))
         print_error("interrupted; finished trials are kept", f"Go on with: bocr-onnx prune {model} --resume {folder}")
         raise typer.Exit(EXIT_INTERRUPTED) from None
-    if as_json:
-        print_json(report.as_json())
-    else:
-        _show(report)
-    if report.missed:
+    _show(reports, as_json)
+    if any(report.missed for report in reports):
         raise typer.Exit(EXIT_MISSED)
 
 
-def _show(report: Report) -> None:
+def _shares(name: str, text: str | None) -> tuple[float, ...]:
+    """Returns the shares of an option, as 0.7,0.5,0.3."""
+    try:
+        return tuple(float(part) for part in text.split(",")) if text is not None else ()
+    except ValueError as error:
+        raise UsageError(f"{name} must be a share or several with commas between, got {text!r}") from error
+
+
+def _show(reports: tuple[Report, ...], as_json: bool) -> None:
+    from bocr_onnx.report import front_record, front_rows
+
+    if as_json:
+        print_json(reports[0].as_json() if len(reports) == 1 else front_record(reports))
+        return
+    for report in reports:
+        _show_one(report)
+    if len(reports) > 1:
+        print_table("front", *front_rows(reports))
+
+
+def _show_one(report: Report) -> None:
     from bocr_onnx.report import figure_rows
 
     print_table(report.output, ("", "original", "slim", "change"), figure_rows(report))

@@ -3,17 +3,18 @@
 from bocr_onnx.evaluation.batching import close_batch
 from bocr_onnx.evaluation.calibration import (
     Calibration,
-    PolicyScorer,
     Recovery,
-    ScoredModel,
     Weights,
     calibrate,
     weigh_curves,
 )
+from bocr_onnx.evaluation.patches import Affine, find_affines
 from bocr_onnx.evaluation.score import Score, classes_of, distortion, predict, score_outputs
+from bocr_onnx.evaluation.scorer import PolicyScorer, ScoredModel
 from bocr_onnx.evaluation.session import open_session, run_once, run_session
 
 __all__ = [
+    "Affine",
     "Calibration",
     "PolicyScorer",
     "Recovery",
@@ -24,6 +25,7 @@ __all__ = [
     "classes_of",
     "close_batch",
     "distortion",
+    "find_affines",
     "open_session",
     "predict",
     "run_once",

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -14,7 +13,7 @@ from bocr_onnx.evaluation.blas import one_thread
 from bocr_onnx.evaluation.moments import Moments, Progress, collect_moments
 from bocr_onnx.evaluation.oneshot import fit_targets, recover_oneshot
 from bocr_onnx.evaluation.patches import Affine, Floats, find_affines
-from bocr_onnx.evaluation.score import Score, distortion, predict, score_outputs
+from bocr_onnx.evaluation.score import distortion, predict
 from bocr_onnx.evaluation.sensitivity import Sensitivity, scan_sensitivity
 from bocr_onnx.evaluation.sequential import recover_sequential
 from bocr_onnx.evaluation.statistics import Statistics, output_statistics, restore_statistics
@@ -172,60 +171,3 @@ def _travel(calibration: Calibration, group: int, ratio: float, images: Array, r
     outputs = predict(graph, cut(graph, index, mask, calibration.fit(mask)), images)
     error = float(calibration.sensitivity.curves[group][widths[group]])
     return max(distortion(outputs, reference), 1e-9) / max(error, 1e-9)
-
-
-@dataclass(frozen=True, slots=True)
-class ScoredModel:
-    """What scoring a policy gave.
-
-    Attributes:
-        score: Share of images that are right, or that agree with the original.
-        distortion: Of the output, against the original's.
-        seconds: Wall time of recovery and evaluation.
-    """
-
-    score: Score
-    distortion: float
-    seconds: float
-
-
-@dataclass(frozen=True, slots=True)
-class PolicyScorer:
-    """Scores policies by a slim model on held-back images.
-
-    Attributes:
-        calibration: The model.
-        images: Preprocessed score images.
-        truth: Classes to hit: labels, or the original's own answers.
-        reference: The original's outputs on the images.
-    """
-
-    calibration: Calibration
-    images: Array
-    truth: npt.NDArray[np.int64]
-    reference: npt.NDArray[np.float32]
-
-    def score(
-        self,
-        widths: npt.NDArray[np.int64],
-        recovery: Recovery,
-        progress: Callable[[int, int], None] | None = None,
-    ) -> tuple[ScoredModel, Weights]:
-        """Returns the score of a policy and the weights it was scored with.
-
-        Args:
-            widths: Kept channels per group.
-            recovery: How the slim model is recovered first.
-            progress: Told while a sequential recovery runs.
-        """
-        start = time.perf_counter()
-        graph, index = self.calibration.graph, self.calibration.index
-        mask = self.calibration.mask(widths)
-        weights = self.calibration.recover(mask, recovery, progress)
-        outputs = predict(graph, cut(graph, index, mask, weights), self.images)
-        scored = ScoredModel(
-            score_outputs(outputs, self.truth),
-            distortion(outputs, self.reference),
-            time.perf_counter() - start,
-        )
-        return scored, weights

@@ -14,28 +14,24 @@ import numpy as np
 import numpy.typing as npt
 from scipy.cluster.hierarchy import fcluster, linkage
 
+from bocr_onnx.search.features import macs_shares
 from bocr_onnx.search.problem import Problem
 
 Clusters = npt.NDArray[np.int64]
 """Cluster number of every group, shape `(n_groups,)`."""
 
 
-def group_features(problem: Problem) -> npt.NDArray[np.float64]:
+def cluster_features(problem: Problem) -> npt.NDArray[np.float64]:
     """Returns what groups are compared by, shape `(n_groups, 8)`, every column with standard deviation one.
 
     Columns: depth, log channels, share of the budget, log sensitivity at half width, and the error curve at keep
     ratios 0.2, 0.4, 0.6, 0.8 as shares of its largest value.
     """
-    space = problem.space
-    n = len(space.full)
-    without = np.repeat(space.full[None], n, axis=0)
-    np.fill_diagonal(without, 0)
-    share = 1 - problem.projection.budget.use(problem.projection.cost, without) / max(
-        problem.projection.budget.use(problem.projection.cost, space.full[None])[0], 1e-12
-    )
+    n = len(problem.space.full)
+    share = macs_shares(problem)
     shapes = np.array([_at(c, np.array([0.2, 0.4, 0.6, 0.8])) / max(c[0], 1e-12) for c in problem.curves])
     half = np.array([float(_at(c, np.array([0.5]))[0]) for c in problem.curves])
-    columns = [np.arange(n) / max(n - 1, 1), np.log(space.full), share, np.log(half + 1e-6), *shapes.T]
+    columns = [np.arange(n) / max(n - 1, 1), np.log(problem.space.full), share, np.log(half + 1e-6), *shapes.T]
     features = np.stack(columns, axis=1)
     spread = features.std(axis=0)
     return np.asarray((features - features.mean(axis=0)) / np.where(spread > 1e-12, spread, 1.0))
@@ -50,7 +46,7 @@ def cluster_stages(problem: Problem) -> tuple[Clusters, ...]:
     n = len(problem.space.full)
     if n < 3:
         return (np.arange(n),)
-    tree = linkage(group_features(problem), method="ward")
+    tree = linkage(cluster_features(problem), method="ward")
     sizes = sorted({min(n, max(2, round(n / 10))), min(n, max(3, round(n / 3))), n})
     coarse = [fcluster(tree, size, criterion="maxclust").astype(np.int64) - 1 for size in sizes[:-1]]
     return (*coarse, np.arange(n))

@@ -1,18 +1,25 @@
-"""The loop: propose, journal, score, journal; and the choice at the end."""
+"""The loop: propose, journal, score, journal; and the choice at the end.
+
+With q workers trial k is proposed from the results of trials 0 .. k - q, whichever of the later ones have ended by
+then; those count as pending. So the proposals depend on the seed alone and not on who is faster, and a search that is
+continued proposes what an uninterrupted one would have.
+"""
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, field, replace
 
 import numpy as np
 
 from bocr_onnx.cost import Widths
-from bocr_onnx.errors import BocrError
+from bocr_onnx.search import racing
 from bocr_onnx.search.journal import Journal
 from bocr_onnx.search.problem import Problem
-from bocr_onnx.search.strategies import Strategy
-from bocr_onnx.search.trial import Scorer, Trial, TrialState, completed, ratios
+from bocr_onnx.search.strategies import Propose, Strategy
+from bocr_onnx.search.trial import Evaluation, Proposal, Trial, TrialState, completed, ratios, scored
+from bocr_onnx.search.workers import Job, Outcome, Workers
 
 OnTrial = Callable[[Trial], None]
 
@@ -35,10 +42,11 @@ class SearchResult:
 def search(
     problem: Problem,
     strategy: Strategy,
-    scorer: Scorer,
+    workers: Workers,
     journal: Journal,
     *,
     on_trial: OnTrial | None = None,
+    race: bool = True,
     n_finalists: int = 3,
 ) -> SearchResult:
     """Runs a search to its number of trials, or until Ctrl-C.
@@ -46,42 +54,96 @@ def search(
     Args:
         problem: Space, budget, number of trials and seed.
         strategy: Proposes policies.
-        scorer: Scores them.
+        workers: Score them.
         journal: Holds the trials that an earlier run has finished; every new one is written.
         on_trial: Told after each trial.
+        race: Whether hopeless trials are stopped on the first slice of images.
         n_finalists: How many policies to return.
     """
+    run = _Run(problem, strategy(problem), workers, journal, on_trial, race)
     interrupted = False
     try:
-        while len(journal.trials) < problem.n_trials:
-            trials = journal.trials
-            proposal = strategy(problem, trials)
-            if proposal is None:
-                break
-            trial = _run(len(trials), proposal, problem, scorer, journal)
-            if on_trial:
-                on_trial(trial)
+        run.go()
     except KeyboardInterrupt:
         interrupted = True
-    trials = journal.trials
-    return SearchResult(trials, _finalists(problem, trials, n_finalists), interrupted)
+    finally:
+        workers.close()
+    return SearchResult(journal.trials, _finalists(problem, journal.trials, n_finalists), interrupted)
 
 
-def _run(number: int, proposal: tuple[Widths, str], problem: Problem, scorer: Scorer, journal: Journal) -> Trial:
-    widths, origin = proposal
-    key = tuple(int(w) for w in widths)
-    journal.write(Trial(number, key, TrialState.PROPOSED, origin=origin))
-    used = problem.projection.budget.use(problem.projection.cost, widths[None])[0]
-    if used > 1:
-        trial = Trial(number, key, TrialState.INFEASIBLE, origin=origin, reason=f"it uses {used:.3f} of the budget")
-    else:
-        try:
-            found = scorer(widths)
-            trial = Trial(number, key, TrialState.COMPLETE, found.score, found.objective, found.seconds, origin=origin)
-        except (BocrError, MemoryError, np.linalg.LinAlgError) as error:
-            trial = Trial(number, key, TrialState.FAILED, origin=origin, reason=str(error))
-    journal.write(trial)
-    return trial
+@dataclass(slots=True)
+class _Run:
+    """A search under way.
+
+    Attributes:
+        started: Trials that were handed to a worker and have not ended, by number.
+        ended: The others, by number.
+    """
+
+    problem: Problem
+    propose: Propose
+    workers: Workers
+    journal: Journal
+    on_trial: OnTrial | None
+    race: bool
+    started: dict[int, Trial] = field(default_factory=dict)
+    ended: dict[int, Trial] = field(default_factory=dict)
+
+    def go(self) -> None:
+        """Proposes and collects until all trials have ended."""
+        self.ended = {t.number: t for t in self.journal.trials}
+        for number in range(self.problem.n_trials):
+            if number in self.ended:
+                continue
+            needed = range(number - self.workers.n_workers + 1)
+            while any(n not in self.ended for n in needed):
+                self._take(self.workers.collect())
+            if not self._start(number, tuple(self.ended[n] for n in needed)):
+                break
+        while self.started:
+            self._take(self.workers.collect())
+
+    def _start(self, number: int, known: tuple[Trial, ...]) -> bool:
+        """Returns whether there was something to try as trial `number`."""
+        unknown = [self.ended.get(n) or self.started[n] for n in range(len(known), number)]
+        begin = time.perf_counter()
+        proposal = self.propose(known, tuple(np.array(t.widths, dtype=np.int64) for t in unknown))
+        if proposal is None:
+            return False
+        trial = self._proposed(number, proposal, time.perf_counter() - begin)
+        self.journal.write(trial)
+        used = self.problem.projection.budget.use(self.problem.projection.cost, proposal.widths[None])[0]
+        if used > 1:
+            self._end(trial, state=TrialState.INFEASIBLE, reason=f"it uses {used:.3f} of the budget")
+            return True
+        self.started[number] = trial
+        self.workers.submit(Job(number, trial.widths, racing.floor(known) if self.race else None))
+        return True
+
+    def _proposed(self, number: int, proposal: Proposal, seconds: float) -> Trial:
+        widths = tuple(int(w) for w in proposal.widths)
+        return Trial(number, widths, TrialState.PROPOSED, origin=proposal.origin, proposal_s=seconds)
+
+    def _take(self, outcome: Outcome) -> None:
+        trial, found = self.started.pop(outcome.number), outcome.evaluation
+        if found is None:
+            self._end(trial, state=TrialState.FAILED, reason=outcome.reason)
+            return
+        stopped = found.objective is None
+        self._end(
+            trial,
+            state=TrialState.STOPPED if stopped else TrialState.COMPLETE,
+            reason="hopeless on the first images" if stopped else "",
+            found=found,
+        )
+
+    def _end(self, trial: Trial, *, state: TrialState, reason: str, found: Evaluation | None = None) -> None:
+        measured = {} if found is None else asdict(found)
+        trial = replace(trial, state=state, reason=reason, **measured)
+        self.journal.write(trial)
+        self.ended[trial.number] = trial
+        if self.on_trial:
+            self.on_trial(trial)
 
 
 def _finalists(problem: Problem, trials: tuple[Trial, ...], n: int) -> tuple[Widths, ...]:
@@ -90,8 +152,9 @@ def _finalists(problem: Problem, trials: tuple[Trial, ...], n: int) -> tuple[Wid
     if len(done) > 2 * n:
         from bocr_onnx.search.surrogate import fit_surrogate
 
-        points = ratios(done, problem.space.full)
-        values = fit_surrogate(points, problem.proxy(points), values).posterior_mean()
+        known = scored(problem.past.same + trials)
+        surrogate = fit_surrogate(problem, ratios(known, problem.space.full), racing.objectives(known))
+        values = surrogate.posterior_mean(ratios(done, problem.space.full))
     order = np.argsort(-values, kind="stable")
     unique = list(dict.fromkeys(done[i].widths for i in order))
     return tuple(np.array(w, dtype=np.int64) for w in unique[:n])

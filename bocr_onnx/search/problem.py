@@ -1,15 +1,18 @@
-"""What a strategy is given: the space, what the groups look like, and the budget to meet."""
+"""What a strategy is given: the space, what the groups look like, the budget to meet, and what is known already."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
 
 from bocr_onnx.cost import Widths
+from bocr_onnx.search.past import Past
 from bocr_onnx.search.project import Projection
+from bocr_onnx.search.settings import Settings
 from bocr_onnx.search.space import Point, SearchSpace
+from bocr_onnx.search.traits import GroupTraits
 
 Floats = npt.NDArray[np.float64]
 
@@ -23,12 +26,18 @@ class Problem:
         curves: For every group its error at width w, shape `(n_channels + 1,)`; from the sensitivity scan.
         n_trials: Evaluations in all.
         seed: Of everything that is drawn.
+        traits: What the operators that make each group look like; empty where no strategy asks.
+        settings: Of single strategies.
+        past: What is known from earlier searches.
     """
 
     projection: Projection
     curves: tuple[Floats, ...]
     n_trials: int
     seed: int
+    traits: tuple[GroupTraits, ...] = ()
+    settings: Settings = field(default_factory=Settings)
+    past: Past = field(default_factory=Past)
 
     @property
     def space(self) -> SearchSpace:

@@ -111,19 +111,33 @@ class Budget:
 
     def __post_init__(self) -> None:
         """Checks the shares."""
-        given = {name: value for name, value in self.shares().items() if value is not None}
-        for name, value in given.items():
+        for name, value in self.given.items():
             if not 0 < value < 1:
                 raise UsageError(
                     f"--{name} must be the share that is kept, between 0 and 1, got {value:g}",
                     hint=f"Half of it: --{name} 0.5",
                 )
-        if not given:
+        if not self.given:
             raise UsageError("a budget must be given, got none", hint="Half the operations: --flops 0.5")
 
     def shares(self) -> dict[str, float | None]:
         """Returns the shares by name."""
         return {"flops": self.flops, "params": self.params, "size": self.size}
+
+    @property
+    def given(self) -> dict[str, float]:
+        """Returns the shares that bound something, by name."""
+        return {name: value for name, value in self.shares().items() if value is not None}
+
+    @property
+    def label(self) -> str:
+        """Returns a short name.
+
+        Example:
+            >>> Budget(flops=0.5, size=0.4).label
+            'flops0.5-size0.4'
+        """
+        return "-".join(f"{name}{value:g}" for name, value in self.given.items())
 
     def use(self, cost: CostModel, widths: Widths) -> Point:
         """Returns how much of the budget policies use, shape `(n_policies,)`; at most 1 is within it.

@@ -33,6 +33,7 @@ from gpytorch.mlls import ExactMarginalLogLikelihood
 from gpytorch.priors import LogNormalPrior, NormalPrior
 from torch import Tensor
 
+from bocr_onnx.search.problem import Problem
 from bocr_onnx.search.space import Point
 
 Floats = npt.NDArray[np.float64]
@@ -56,7 +57,7 @@ class ProxyMean(gpytorch.means.Mean):  # type: ignore[misc]
 
 
 @contextmanager
-def _one_thread() -> Iterator[None]:
+def one_torch_thread() -> Iterator[None]:
     """Runs torch on one thread: the matrices are tiny, and waiting for a second thread costs more than it does."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)
@@ -75,45 +76,67 @@ class Surrogate:
     Attributes:
         model: On standardised objectives.
         X: Executed policies.
-        proxy_mean: Subtracted from every proxy before it becomes a column.
-        proxy_scale: Divides it.
+        columns: From keep ratios to inputs.
     """
 
     model: Any
     X: Tensor
-    proxy_mean: float
-    proxy_scale: float
+    columns: Columns
 
-    def posterior_mean(self) -> Floats:
-        """Returns the posterior mean at the executed policies, standardised, shape `(n,)`."""
-        with _one_thread(), torch.no_grad():
-            return np.asarray(self.model.posterior(self.X).mean.squeeze(-1).numpy())
+    def posterior_mean(self, points: Point) -> Floats:
+        """Returns the posterior mean of policies, standardised, shape `(n,)`, for ratios `(n, n_groups)`."""
+        with one_torch_thread(), torch.no_grad():
+            return np.asarray(self.model.posterior(self.columns(points)).mean.squeeze(-1).numpy())
 
-    def acquisition(self, points: Point, proxies: Floats, seed: int) -> Floats:
+    def acquisition(self, points: Point, pending: Point, seed: int) -> Floats:
         """Returns the log expected improvement of policies over the executed ones, shape `(n,)`.
 
         Args:
             points: Keep ratios, shape `(n, n_groups)`.
-            proxies: Their predicted errors, shape `(n,)`.
+            pending: Policies whose results are awaited, shape `(n_pending, n_groups)`.
             seed: Of the Monte Carlo sample.
         """
         sampler = SobolQMCNormalSampler(torch.Size([N_SAMPLES]), seed=seed)
-        with _one_thread(), torch.no_grad():
-            improvement = qLogNoisyExpectedImprovement(self.model, self.X, sampler=sampler, prune_baseline=True)
-            found = improvement(_columns(points, proxies, self.proxy_mean, self.proxy_scale).unsqueeze(1))
+        awaited = self.columns(pending) if len(pending) else None
+        with one_torch_thread(), torch.no_grad():
+            improvement = qLogNoisyExpectedImprovement(
+                self.model, self.X, sampler=sampler, prune_baseline=True, X_pending=awaited
+            )
+            found = improvement(self.columns(points).unsqueeze(1))
         return np.asarray(found.numpy())
 
 
-def fit_surrogate(points: Point, proxies: Floats, objectives: Floats) -> Surrogate:
+@dataclass(frozen=True, slots=True)
+class Columns:
+    """From keep ratios to the surrogate's inputs.
+
+    Attributes:
+        problem: Knows the proxy.
+        mean: Subtracted from every proxy before it becomes a column.
+        scale: Divides it.
+    """
+
+    problem: Problem
+    mean: float
+    scale: float
+
+    def __call__(self, points: Point) -> Tensor:
+        """Returns inputs, shape `(n, n_groups + 1)`, for keep ratios `(n, n_groups)`."""
+        proxies = (self.problem.proxy(points) - self.mean) / self.scale
+        return torch.from_numpy(np.column_stack([points, proxies])).double()
+
+
+def fit_surrogate(problem: Problem, points: Point, objectives: Floats) -> Surrogate:
     """Returns a surrogate fitted to executed policies.
 
     Args:
+        problem: Knows the proxy of a policy.
         points: Keep ratios, shape `(n, n_groups)`.
-        proxies: Predicted errors, shape `(n,)`.
         objectives: Shape `(n,)`, larger is better.
     """
-    mean, scale = float(proxies.mean()), float(max(proxies.std(), 1e-9))
-    X = _columns(points, proxies, mean, scale)
+    proxies = problem.proxy(points)
+    columns = Columns(problem, float(proxies.mean()), float(max(proxies.std(), 1e-9)))
+    X = columns(points)
     spread = max(float(objectives.std()), 1e-9)
     Y = torch.from_numpy((objectives - objectives.mean()) / spread).double().unsqueeze(-1)
     n_groups = points.shape[1]
@@ -126,7 +149,7 @@ def fit_surrogate(points: Point, proxies: Floats, objectives: Floats) -> Surroga
         lengthscale_constraint=GreaterThan(2.5e-2),
     )
     kernel.lengthscale = float(np.exp(lengthscale_prior.loc.item() - lengthscale_prior.scale.item() ** 2 / 3))
-    with _one_thread():
+    with one_torch_thread():
         model = SingleTaskGP(
             X,
             Y,
@@ -140,8 +163,4 @@ def fit_surrogate(points: Point, proxies: Floats, objectives: Floats) -> Surroga
         )
         mll = ExactMarginalLogLikelihood(model.likelihood, model)
         fit_gpytorch_mll(mll, optimizer_kwargs={"options": {"maxiter": MAX_FIT_STEPS}})
-    return Surrogate(model, X, mean, scale)
-
-
-def _columns(points: Point, proxies: Floats, mean: float, scale: float) -> Tensor:
-    return torch.from_numpy(np.column_stack([points, (proxies - mean) / scale])).double()
+    return Surrogate(model, X, columns)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import Enum
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import numpy as np
 
@@ -16,6 +16,7 @@ class TrialState(Enum):
 
     PROPOSED = "proposed"
     COMPLETE = "complete"
+    STOPPED = "stopped"
     INFEASIBLE = "infeasible"
     FAILED = "failed"
 
@@ -26,13 +27,22 @@ class Evaluation:
 
     Attributes:
         score: Shown to people: a share of images in [0, 1].
-        objective: What the search maximizes; finer than the score.
+        objective: What the search maximizes, on all images; finer than the score. None where the trial was stopped.
+        first: The objective on the first slice of images.
         seconds: Wall time.
     """
 
     score: float
-    objective: float
+    objective: float | None
+    first: float
     seconds: float
+
+
+class Proposal(NamedTuple):
+    """What a strategy wants to try: widths, shape `(n_groups,)`, and which part of it says so."""
+
+    widths: Widths
+    origin: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,11 +53,13 @@ class Trial:
         number: From 0.
         widths: Kept channels of every group.
         state: How it ended.
-        score: Share of images, None unless COMPLETE.
+        score: Share of images: all where COMPLETE, the first slice where STOPPED, else None.
         objective: What the search maximizes, None unless COMPLETE.
         seconds: Wall time of the evaluation.
         origin: Which part of the strategy proposed it.
-        reason: Why it was INFEASIBLE or FAILED.
+        reason: Why it was STOPPED, INFEASIBLE or FAILED.
+        first: The objective on the first slice of images, None unless COMPLETE or STOPPED.
+        proposal_s: Wall time of the strategy that proposed it.
     """
 
     number: int
@@ -58,19 +70,31 @@ class Trial:
     seconds: float = 0.0
     origin: str = ""
     reason: str = ""
+    first: float | None = None
+    proposal_s: float = 0.0
 
 
 class Scorer(Protocol):
-    """Scores an executed policy."""
+    """Scores an executed policy; where trials run in other processes it is pickled to them."""
 
-    def __call__(self, widths: Widths) -> Evaluation:
-        """Returns score and objective of the policy that keeps these widths, shape `(n_groups,)`."""
+    def __call__(self, widths: Widths, floor: float | None) -> Evaluation:
+        """Returns the evaluation of the policy that keeps these widths, shape `(n_groups,)`.
+
+        Args:
+            widths: Kept channels per group.
+            floor: The trial is stopped where its objective on the first slice of images is below it.
+        """
         ...
 
 
 def completed(trials: tuple[Trial, ...]) -> tuple[Trial, ...]:
-    """Returns the trials that have a score."""
+    """Returns the trials that were scored on all images."""
     return tuple(t for t in trials if t.state is TrialState.COMPLETE)
+
+
+def scored(trials: tuple[Trial, ...]) -> tuple[Trial, ...]:
+    """Returns the trials that were scored on all images or on the first slice."""
+    return tuple(t for t in trials if t.state in (TrialState.COMPLETE, TrialState.STOPPED))
 
 
 def best_trial(trials: tuple[Trial, ...]) -> Trial | None:

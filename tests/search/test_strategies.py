@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from bocr_onnx.errors import ModelError, UsageError
-from bocr_onnx.search import Journal, TrialState, best_trial, search
+from bocr_onnx.search import Inline, Journal, TrialState, best_trial, search
 from bocr_onnx.search.strategies import ONE_POLICY, STRATEGIES, find_strategy
 from bocr_onnx.search.strategies.bocr import stage_of
 from bocr_onnx.search.trial import Trial
@@ -20,7 +20,7 @@ EVERY = pytest.mark.parametrize("name", sorted(STRATEGIES))
 
 def run(name, asked, tmp_path, score=None, file="journal.jsonl"):
     journal = Journal(tmp_path / file, {"seed": asked.seed})
-    return search(asked, find_strategy(name), score or scorer(asked), journal)
+    return search(asked, find_strategy(name), Inline(score or scorer(asked)), journal)
 
 
 @EVERY
@@ -64,7 +64,7 @@ def test_failed_trials_are_survived(name, tmp_path):
     asked = problem(n_trials=12)
     score, calls = scorer(asked), []
 
-    def flaky(widths):
+    def flaky(widths, floor):
         calls.append(widths)
         if len(calls) % 3 == 1:
             raise ModelError("the session broke")
@@ -110,7 +110,7 @@ def test_a_search_goes_on_where_it_stopped(tmp_path):
     asked = problem(n_trials=14)
     score, calls = scorer(asked), []
 
-    def interrupted(widths):
+    def interrupted(widths, floor):
         if len(calls) == 8:
             raise KeyboardInterrupt
         calls.append(widths)

@@ -2,29 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Protocol
-
-from bocr_onnx.cost import Widths
 from bocr_onnx.errors import UsageError, did_you_mean
-from bocr_onnx.search.problem import Problem
-from bocr_onnx.search.strategies import bocr, controls
-from bocr_onnx.search.trial import Trial
-
-
-class Strategy(Protocol):
-    """Proposes the next policy.
-
-    The proposal depends on the problem and the trials only, so a search that is continued proposes what an
-    uninterrupted one would have.
-    """
-
-    def __call__(self, problem: Problem, trials: tuple[Trial, ...]) -> tuple[Widths, str] | None:
-        """Returns the widths to try, shape `(n_groups,)`, and what proposed them; None when there is no more."""
-        ...
-
+from bocr_onnx.search.strategies import bocr, controls, local
+from bocr_onnx.search.strategies.records import Propose, Strategy
 
 STRATEGIES: dict[str, Strategy] = {
-    "bocr": bocr.propose,
+    "bo": bocr.bo,
+    "bocr": bocr.bocr,
+    "local": local.local,
     "random": controls.random,
     "sensitivity": controls.sensitivity,
     "uniform": controls.uniform,
@@ -32,6 +17,9 @@ STRATEGIES: dict[str, Strategy] = {
 
 ONE_POLICY = frozenset({"uniform", "sensitivity"})
 """Strategies that name one policy and need no score for it."""
+
+MIN_TRIALS = {"bo": 2, "bocr": 2, "local": 2}
+"""Trials below which a strategy is not itself; one where none is named."""
 
 
 def find_strategy(name: str) -> Strategy:
@@ -45,4 +33,4 @@ def find_strategy(name: str) -> Strategy:
     return STRATEGIES[name]
 
 
-__all__ = ["ONE_POLICY", "STRATEGIES", "Strategy", "find_strategy"]
+__all__ = ["MIN_TRIALS", "ONE_POLICY", "STRATEGIES", "Propose", "Strategy", "find_strategy"]

@@ -1,4 +1,4 @@
-"""`bocr`: clustered Bayesian optimization with rollback, losslessly.
+"""`bocr`: clustered Bayesian optimization with rollback, losslessly; and `bo`, the same without clusters.
 
 The paper searches a space of one ratio per cluster and then falls back ("rolls back") to more clusters and to single
 layers, throwing evaluations away each time. Here the surrogate always lives in full dimension on executed policies
@@ -19,10 +19,13 @@ import numpy as np
 
 from bocr_onnx.cost import Widths
 from bocr_onnx.search.candidates import draw_candidates
-from bocr_onnx.search.clusters import cluster_stages
-from bocr_onnx.search.problem import Problem, allocate
+from bocr_onnx.search.clusters import Clusters, cluster_stages
+from bocr_onnx.search.problem import Problem
+from bocr_onnx.search.racing import objectives
 from bocr_onnx.search.space import Point
-from bocr_onnx.search.trial import Trial, completed, ratios
+from bocr_onnx.search.starts import scatter, start_policies
+from bocr_onnx.search.strategies.records import Propose
+from bocr_onnx.search.trial import Proposal, Trial, ratios, scored
 
 POOL = 1_500
 EXECUTED = 24
@@ -43,32 +46,14 @@ class Stage:
     radius: float
 
 
-def propose(problem: Problem, trials: tuple[Trial, ...]) -> tuple[Widths, str] | None:
-    """Proposes the next policy."""
-    starts = _starts(problem)
-    if len(trials) < len(starts):
-        return starts[len(trials)]
-    done = completed(trials)
-    if len(done) < 2:
-        return _fresh(problem, trials, problem.rng(len(trials)).random(len(problem.space.full))), "scatter"
-    return _improve(problem, trials, done, len(starts))
+def bocr(problem: Problem) -> Propose:
+    """Proposes by stages: coarse clusters, bridge clusters, single groups."""
+    return _Guided(problem, cluster_stages(problem)).propose
 
 
-def _starts(problem: Problem) -> list[tuple[Widths, str]]:
-    """Returns the first policies: allocations on the error curves in three sharpnesses, and uniform."""
-    space = problem.space
-    points: list[tuple[Point, str]] = [
-        (allocate(problem) / space.full, "sensitivity"),
-        (allocate(problem, 0.7) / space.full, "sensitivity, flatter"),
-        (allocate(problem, 1.5) / space.full, "sensitivity, sharper"),
-        (np.full(len(space.full), 0.5), "uniform"),
-    ]
-    starts: list[tuple[Widths, str]] = []
-    for point, origin in points[: max(1, problem.n_trials // 2)]:
-        widths = problem.projection.execute(point)
-        if not any(np.array_equal(widths, w) for w, _ in starts):
-            starts.append((widths, origin))
-    return starts
+def bo(problem: Problem) -> Propose:
+    """Proposes with every group a cluster of its own: the control that shows what clusters are worth."""
+    return _Guided(problem, (np.arange(len(problem.space.full)),)).propose
 
 
 def stage_of(trials: tuple[Trial, ...], n_starts: int, n_stages: int, patience: int) -> Stage:
@@ -94,38 +79,68 @@ def stage_of(trials: tuple[Trial, ...], n_starts: int, n_stages: int, patience: 
     return Stage(stage, radius)
 
 
-def _improve(
-    problem: Problem, trials: tuple[Trial, ...], done: tuple[Trial, ...], n_starts: int
-) -> tuple[Widths, str] | None:
-    from bocr_onnx.search.surrogate import fit_surrogate
+class _Guided:
+    """A search guided by the surrogate.
 
-    space, rng = problem.space, problem.rng(len(trials))
-    points = ratios(done, space.full)
-    objectives = np.array([t.objective for t in done], dtype=np.float64)
-    surrogate = fit_surrogate(points, problem.proxy(points), objectives)
-    stages = cluster_stages(problem)
-    stage = stage_of(trials, n_starts, len(stages), max(2, problem.n_trials // 12))
-    elites = points[np.argsort(-surrogate.posterior_mean(), kind="stable")[:N_ELITES]]
-    pool = problem.projection.shift(
-        draw_candidates(elites, space.low / space.full, stages[stage.number], stage.radius, POOL, rng)
-    )
-    gains = surrogate.acquisition(pool, problem.proxy(pool), problem.seed)
-    tried = {t.widths for t in trials}
-    executed: list[Widths] = []
-    for row in np.argsort(-gains, kind="stable")[: 4 * EXECUTED]:
-        widths = problem.projection.execute(pool[row])
-        if tuple(widths.tolist()) not in tried:
-            tried.add(tuple(widths.tolist()))
-            executed.append(widths)
-        if len(executed) == EXECUTED:
-            break
-    if not executed:
-        return _fresh(problem, trials, rng.random(len(space.full))), "scatter"
-    exact = np.array(executed) / space.full
-    best = int(np.argmax(surrogate.acquisition(exact, problem.proxy(exact), problem.seed)))
-    return executed[best], f"stage {stage.number + 1} of {len(stages)}"
+    Args:
+        problem: The search.
+        stages: Clusterings, from coarse to fine.
+    """
 
+    def __init__(self, problem: Problem, stages: tuple[Clusters, ...]) -> None:
+        self._problem = problem
+        self._stages = stages
+        self._starts = start_policies(problem)
 
-def _fresh(problem: Problem, trials: tuple[Trial, ...], point: Point) -> Widths:
-    low = problem.space.low / problem.space.full
-    return problem.projection.execute(low + (1 - low) * point)
+    def propose(self, trials: tuple[Trial, ...], pending: tuple[Widths, ...]) -> Proposal | None:
+        """Proposes the next policy."""
+        number = len(trials) + len(pending)
+        if number < len(self._starts):
+            return self._starts[number]
+        rng = self._problem.rng(number)
+        if len(scored(self._problem.past.same + trials)) < 2:
+            return scatter(self._problem, rng)
+        return self._improve(trials, pending, rng) or scatter(self._problem, rng)
+
+    def _improve(
+        self, trials: tuple[Trial, ...], pending: tuple[Widths, ...], rng: np.random.Generator
+    ) -> Proposal | None:
+        from bocr_onnx.search.surrogate import fit_surrogate
+
+        problem, space = self._problem, self._problem.space
+        known = scored(problem.past.same + trials)
+        points = ratios(known, space.full)
+        surrogate = fit_surrogate(problem, points, objectives(known))
+        patience = max(2, problem.n_trials // 12)
+        stage = stage_of(trials, len(self._starts), len(self._stages), patience)
+        best = np.argsort(-surrogate.posterior_mean(self._on_budget(trials, points)), kind="stable")[:N_ELITES]
+        elites = self._on_budget(trials, points)[best]
+        awaited = np.array(pending, dtype=np.float64).reshape(-1, len(space.full)) / space.full
+        pool = problem.projection.shift(
+            draw_candidates(elites, space.low / space.full, self._stages[stage.number], stage.radius, POOL, rng)
+        )
+        gains = surrogate.acquisition(pool, awaited, problem.seed)
+        executed = self._execute(pool[np.argsort(-gains, kind="stable")[: 4 * EXECUTED]], trials, pending)
+        if not executed:
+            return None
+        gains = surrogate.acquisition(np.array(executed) / space.full, awaited, problem.seed)
+        return Proposal(executed[int(np.argmax(gains))], f"stage {stage.number + 1} of {len(self._stages)}")
+
+    def _on_budget(self, trials: tuple[Trial, ...], points: Point) -> Point:
+        """Returns the policies of this search; where none has a score yet, what is known, shifted onto the budget."""
+        own = scored(trials)
+        return ratios(own, self._problem.space.full) if own else self._problem.projection.shift(points)
+
+    def _execute(self, pool: Point, trials: tuple[Trial, ...], pending: tuple[Widths, ...]) -> list[Widths]:
+        """Returns the first policies of a pool that have not been tried, as widths."""
+        tried = {t.widths for t in trials} | {tuple(int(w) for w in widths) for widths in pending}
+        executed: list[Widths] = []
+        for point in pool:
+            widths = self._problem.projection.execute(point)
+            key = tuple(int(w) for w in widths)
+            if key not in tried:
+                tried.add(key)
+                executed.append(widths)
+            if len(executed) == EXECUTED:
+                break
+        return executed

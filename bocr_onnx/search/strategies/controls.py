@@ -6,26 +6,32 @@ import numpy as np
 
 from bocr_onnx.cost import Widths
 from bocr_onnx.search.problem import Problem, allocate
-from bocr_onnx.search.trial import Trial
+from bocr_onnx.search.starts import scatter
+from bocr_onnx.search.strategies.records import Propose
+from bocr_onnx.search.trial import Proposal, Trial
 
 
-def uniform(problem: Problem, trials: tuple[Trial, ...]) -> tuple[Widths, str] | None:
+def uniform(problem: Problem) -> Propose:
     """Proposes one policy: the same keep ratio everywhere."""
-    if trials:
-        return None
-    return problem.projection.execute(np.full(len(problem.space.full), 0.5)), "uniform"
+    return _once(Proposal(problem.projection.execute(np.full(len(problem.space.full), 0.5)), "uniform"))
 
 
-def sensitivity(problem: Problem, trials: tuple[Trial, ...]) -> tuple[Widths, str] | None:
+def sensitivity(problem: Problem) -> Propose:
     """Proposes one policy: the greedy allocation on the error curves."""
-    if trials:
-        return None
-    return problem.projection.execute(allocate(problem) / problem.space.full), "sensitivity"
+    return _once(Proposal(problem.projection.execute(allocate(problem) / problem.space.full), "sensitivity"))
 
 
-def random(problem: Problem, trials: tuple[Trial, ...]) -> tuple[Widths, str] | None:
+def _once(proposal: Proposal) -> Propose:
+    def propose(trials: tuple[Trial, ...], pending: tuple[Widths, ...]) -> Proposal | None:
+        return None if trials or pending else proposal
+
+    return propose
+
+
+def random(problem: Problem) -> Propose:
     """Proposes independent uniform keep ratios, projected onto the budget."""
-    space = problem.space
-    low = space.low / space.full
-    rng = problem.rng(len(trials))
-    return problem.projection.execute(low + (1 - low) * rng.random(len(low))), "random"
+
+    def propose(trials: tuple[Trial, ...], pending: tuple[Widths, ...]) -> Proposal | None:
+        return scatter(problem, problem.rng(len(trials) + len(pending)))
+
+    return propose

@@ -1,0 +1,103 @@
+"""What all budgets of a run share: images, calibration, and the scorer of policies."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from bocr_onnx.api.images import ModelData, check_chance, check_labels, fit_images, load_images
+from bocr_onnx.api.run import Run
+from bocr_onnx.data import Split, open_data, split
+from bocr_onnx.evaluation import Calibration, PolicyScorer, calibrate, classes_of, predict, score_outputs, weigh_curves
+from bocr_onnx.graph import Array
+
+
+@dataclass(frozen=True, slots=True)
+class Images:
+    """Data, split and loaded.
+
+    Attributes:
+        data: Where they come from.
+        split: Which of them serve for what.
+        score: For the search.
+        recovery: For the recovery.
+        final: Seen by nothing but the figures of the report.
+        final_truth: Their classes.
+        baseline: Score of the original on them.
+    """
+
+    data: ModelData
+    split: Split
+    score: Array
+    recovery: Array
+    final: Array
+    final_truth: Array
+    baseline: float
+
+    def record(self) -> dict[str, Any]:
+        """Returns what the report says of them."""
+        return self.split.describe() | {
+            "preprocessing": asdict(self.data.preprocessing),
+            "preprocessing_guessed": self.data.guessed,
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Ground:
+    """What was measured before the search.
+
+    Attributes:
+        images: All of them.
+        calibration: Of the original.
+        scorer: Of policies.
+    """
+
+    images: Images
+    calibration: Calibration
+    scorer: PolicyScorer
+
+
+def measure(run: Run, images: Images) -> Ground:
+    """Returns what the search stands on; the run's time record is filled."""
+    start = time.perf_counter()
+    with run.progress.task("Measuring the original on recovery images") as update:
+        calibration = calibrate(run.graph, run.index, images.recovery, seed=run.options.seed, progress=update)
+    with run.progress.task("Scanning sensitivity of groups") as update:
+        calibration = weigh_curves(calibration, progress=update)
+    run.seconds["calibration"] = time.perf_counter() - start
+    return Ground(images, calibration, _scorer(run, calibration, images))
+
+
+def load_all(run: Run) -> Images:
+    """Returns the images of a run, loaded and checked against its model."""
+    options = run.options
+    assert options.data is not None
+    start = time.perf_counter()
+    pools = open_data(options.data)
+    parts = split(pools, seed=options.seed, n_score=options.n_score, n_recovery=options.n_recovery)
+    data = fit_images(run.graph, pools, parts.score, options.preprocessing)
+    if data.guessed:
+        run.progress.note(f"preprocessing: {data.preprocessing.name} (the best fit; name it with --preset)")
+    with run.progress.task("Loading images") as update:
+        loaded = []
+        for i, samples in enumerate((parts.score, parts.recovery, parts.final)):
+            loaded.append(load_images(run.graph, data, samples))
+            update(i + 1, 3)
+    score, recovery, final = loaded
+    with run.progress.task("Scoring the original on unseen images") as update:
+        outputs = predict(run.graph, run.graph.proto, final, progress=update)
+    check_labels(run.graph, outputs, parts.final, data.pools.path)
+    truth = classes_of(outputs) if parts.final.labels is None else parts.final.labels
+    baseline = score_outputs(outputs, truth).value
+    check_chance(data, baseline, len(final), outputs.shape[1])
+    run.seconds["data"] = time.perf_counter() - start
+    return Images(data, parts, score, recovery, final, truth, baseline)
+
+
+def _scorer(run: Run, calibration: Calibration, images: Images) -> PolicyScorer:
+    with run.progress.task("Scoring the original on search images") as update:
+        reference = predict(run.graph, run.graph.proto, images.score, progress=update)
+    check_labels(run.graph, reference, images.split.score, images.data.pools.path)
+    labels = images.split.score.labels
+    return PolicyScorer(calibration, images.score, classes_of(reference) if labels is None else labels, reference)

@@ -1,0 +1,89 @@
+"""A run: one model and one budget, known to be usable before anything is written."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from bocr_onnx.api.inspection import match_groups
+from bocr_onnx.api.model import read_model
+from bocr_onnx.api.options import Options
+from bocr_onnx.api.outputs import check_outputs
+from bocr_onnx.api.progress import Progress
+from bocr_onnx.api.rundir import RunDir, default_output, default_run_dir
+from bocr_onnx.cost import CostModel, build_cost_model
+from bocr_onnx.graph import ModelGraph, check_writable
+from bocr_onnx.groups import GroupIndex, build_index
+from bocr_onnx.search import Projection, build_space
+
+
+@dataclass(slots=True)
+class Run:
+    """What is known before the search.
+
+    Attributes:
+        options: What was asked for.
+        graph: The original.
+        index: Its groups.
+        cost: Its cost model.
+        projection: Space and budget.
+        n_trials: Its share of the trials.
+        progress: Shows long steps.
+        output: The slim file.
+        run_dir: Where plan, journal and report go.
+        resuming: Whether the journal must belong to this run.
+        seconds: Wall time of stages, filled on the way.
+    """
+
+    options: Options
+    graph: ModelGraph
+    index: GroupIndex
+    cost: CostModel
+    projection: Projection
+    n_trials: int
+    progress: Progress
+    output: Path
+    run_dir: RunDir
+    resuming: bool
+    seconds: dict[str, float] = field(default_factory=dict)
+
+
+def prepare(options: Options, run_dir: str | Path | None, progress: Progress, *, resuming: bool) -> tuple[Run, ...]:
+    """Returns one run for each budget, the most generous first; nothing is written yet.
+
+    Several budgets get a file and a folder each, named after them.
+
+    Raises:
+        BocrError: An option, the model, a budget or a place to write to cannot be used.
+    """
+    options.check()
+    graph = read_model(options.model)
+    if options.finetune:
+        from bocr_onnx.api.train import check_trainable
+
+        check_trainable(graph)
+    path = Path(options.output or default_output(options.model))
+    folder = Path(run_dir) if run_dir is not None else default_run_dir(path)
+    index = build_index(graph)
+    cost = build_cost_model(graph, index)
+    space = build_space(index, grid=options.grid, frozen=_frozen(index, options), min_width=options.min_width)
+    budgets, runs = options.budgets, []
+    for i, budget in enumerate(budgets):
+        budget.check_reachable(cost, space)
+        alone = len(budgets) == 1
+        output = check_writable(path if alone else path.with_name(f"{path.stem}_{budget.label}{path.suffix}"))
+        own = RunDir(folder if alone else folder / budget.label)
+        check_outputs(graph, output, own.files)
+        n_trials = options.trials // len(budgets) + (i < options.trials % len(budgets))
+        projection = Projection(space, cost, budget)
+        runs.append(Run(options, graph, index, cost, projection, n_trials, progress, output, own, resuming))
+    return tuple(runs)
+
+
+def _frozen(index: GroupIndex, options: Options) -> tuple[str, ...]:
+    """Returns the names of the groups that keep all channels because the user says so."""
+    frozen = match_groups(index, options.freeze, "--freeze")
+    if not options.only:
+        return frozen
+    chosen = set(match_groups(index, options.only, "--only")) - set(frozen)
+    return tuple(group.name for group in index.groups if group.name not in chosen)

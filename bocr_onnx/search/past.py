@@ -1,0 +1,45 @@
+"""What a search is told of earlier searches."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from bocr_onnx.search.trial import Trial
+
+Row = tuple[float, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class PastSearch:
+    """An earlier search of another model, in terms that mean the same in every model.
+
+    Attributes:
+        model: Name of its model.
+        budget: Share that was kept.
+        features: Of its groups, `n_groups` rows; see `bocr_onnx.search.features`.
+        published: The features of its groups that the published agent sees, `n_groups` rows.
+        allocation: Keep ratios of the allocation on its error curves, one per group.
+        ratios: Executed keep ratios of its trials, `n_trials` rows.
+        rewards: Their objectives.
+    """
+
+    model: str
+    budget: float
+    features: tuple[Row, ...]
+    published: tuple[Row, ...]
+    allocation: Row
+    ratios: tuple[Row, ...]
+    rewards: Row
+
+
+@dataclass(frozen=True, slots=True)
+class Past:
+    """What is known before a search begins.
+
+    Attributes:
+        same: Trials of the same model on the same images, at any budget: values of the same function.
+        others: Searches of other models.
+    """
+
+    same: tuple[Trial, ...] = ()
+    others: tuple[PastSearch, ...] = ()
