@@ -11,6 +11,7 @@ The tree::
     ├── OutputError          the result cannot be written where it was asked for
     ├── ProofError           the slim model differs from the masked original: nothing is written
     ├── ResumeError          a run directory cannot be continued
+    ├── HistoryError         the history file cannot be used
     └── TrainingError        the model cannot be finetuned
 
 Anything else that escapes is a bug of bocr-onnx and keeps its traceback.
@@ -69,6 +70,10 @@ class ProofError(BocrError):
 
 class ResumeError(BocrError):
     """A run directory cannot be continued."""
+
+
+class HistoryError(BocrError):
+    """The history file cannot be used."""
 
 
 class TrainingError(BocrError):

@@ -1,10 +1,29 @@
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
+from uuid import uuid4
 
 import pytest
 
 pytest.register_assert_rewrite("tests.oracle")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def histories(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A folder of histories, in place of the user's own, for fixtures that live longer than a test too."""
+    folder = tmp_path_factory.mktemp("histories")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("BOCR_ONNX_HISTORY", str(folder / "shared.sqlite"))
+        yield folder
+
+
+@pytest.fixture(autouse=True)
+def history_path(histories: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The history of one test and of the processes it starts."""
+    path = histories / f"{uuid4().hex}.sqlite"
+    monkeypatch.setenv("BOCR_ONNX_HISTORY", str(path))
+    return path
 
 
 @pytest.fixture(scope="session")

@@ -1,11 +1,12 @@
-"""Runs search strategies over seeds and times a trial against bare inference; raw samples go to JSON.
+"""Runs search strategies over seeds at equal evaluations, or times a trial against bare inference; raw samples to JSON.
 
 Usage:
-    python tools/bench_search.py MODEL.onnx --data PATH --flops 0.5 --strategies uniform,bocr --seeds 0,1,2
-    python tools/bench_search.py MODEL.onnx --data PATH --flops 0.5 --trial-cost
+    python tools/bench_search.py MODEL.onnx --data PATH --flops 0.5 --strategies bocr,local --seeds 0,1,2,3,4 -o A.json
+    python tools/bench_search.py MODEL.onnx --data PATH --flops 0.5 --trial-cost -o B.json
 
-The first form prunes once per strategy and seed and keeps every trial; the second evaluates one policy in turn
-with the scorer of a trial and with nothing but ONNX Runtime on the same slim model and images.
+Strategies of one seed share images, calibration and sensitivity scan, which they would all repeat. A strategy may be
+followed by settings: ``amc:transfer=plain:assistant=on``. Runs that the output file already holds are not repeated.
+Plots and tables: tools/plot_search.py.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import os
 import platform
 import tempfile
 import time
+from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -23,72 +25,105 @@ from typing import Any
 import numpy as np
 
 from bocr_onnx import api
-from bocr_onnx.cost import build_cost_model
-from bocr_onnx.data import load_preprocessing, open_data, split
-from bocr_onnx.evaluation import PolicyScorer, calibrate, open_session, predict
-from bocr_onnx.graph import load
-from bocr_onnx.groups import build_index
-from bocr_onnx.search import Budget, Projection, build_space
+from bocr_onnx.api.ground import Ground, load_all, measure
+from bocr_onnx.api.road import choose
+from bocr_onnx.api.run import Run, prepare
+from bocr_onnx.api.seek import seek
+from bocr_onnx.evaluation import open_session, predict, score_outputs, session_threads
+from bocr_onnx.search import Settings, Trial
 from bocr_onnx.slimming import cut
 
 
-def prune_once(args: argparse.Namespace, strategy: str, seed: int) -> dict[str, Any]:
+def open_run(args: argparse.Namespace, strategy: str, seed: int, folder: str) -> Run:
+    name, *settings = strategy.split(":")
+    options = api.build_options(
+        args.model,
+        flops=(args.flops,),
+        data=args.data,
+        preset=args.preset,
+        preprocess=args.preprocess,
+        strategy=name,
+        settings=Settings(**dict(s.split("=") for s in settings)),
+        trials=args.trials,
+        seed=seed,
+        race=args.race,
+        round_to=args.round_to,
+        freeze=args.freeze,
+        n_score=args.images,
+        n_recovery=args.recovery_images,
+        history="none",
+        output=Path(folder) / "slim.onnx",
+    )
+    run = prepare(options, Path(folder) / "run", api.Silent(), resuming=False)[0]
+    run.run_dir.create(options)
+    return run
+
+
+def open_ground(args: argparse.Namespace, run: Run) -> tuple[Ground, float]:
+    start = time.perf_counter()
+    with session_threads(args.threads):
+        ground = measure(run, load_all(run))
+    return replace(ground, scorer=replace(ground.scorer, threads=args.threads)), time.perf_counter() - start
+
+
+def search_once(
+    args: argparse.Namespace, strategy: str, seed: int, ground: Ground, known: tuple[Trial, ...] = ()
+) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as folder:
-        report = api.prune(
-            args.model,
-            flops=args.flops,
-            data=args.data,
-            preset=args.preset,
-            strategy=strategy,
-            trials=args.trials,
-            seed=seed,
-            round_to=args.round_to,
-            freeze=args.freeze,
-            n_score=args.images,
-            output=Path(folder) / "slim.onnx",
-            run_dir=Path(folder) / "run",
-        )
-        journal = Path(folder) / "run" / "journal.jsonl"
-        lines = journal.read_text().splitlines()[1:] if journal.exists() else []
-    trials = [t for t in map(json.loads, lines) if t["state"] != "proposed"]
-    record = report.as_json()
+        run = open_run(args, strategy, seed, folder)
+        start = time.perf_counter()
+        result = seek(run, ground, known)
+        searched = time.perf_counter()
+        widths, weights = choose(run, ground.scorer, result)
+        chosen = time.perf_counter()
+    images = ground.images
+    slim = cut(run.graph, run.index, ground.calibration.mask(widths), weights)
+    score = score_outputs(predict(run.graph, slim, images.final), images.final_truth)
+    best = max((t for t in result.trials if t.objective is not None), key=lambda t: t.objective or 0, default=None)
     return {
         "strategy": strategy,
         "seed": seed,
-        "accuracy": record["result"]["accuracy"],
-        "baseline": record["baseline"]["accuracy"],
-        "kept_macs": record["result"]["macs"] / record["baseline"]["macs"],
-        "seconds": record["seconds"],
-        "evaluation_s": sum(t["seconds"] for t in trials),
-        "latency_ms": [record["baseline"]["latency_ms"], record["result"]["latency_ms"]],
-        "proof": record["proof"],
-        "widths": [g["n_kept"] for g in record["groups"]],
-        "trials": trials,
+        "unseen": score.value,
+        "baseline": images.baseline,
+        "n_unseen": score.n_samples,
+        "kept_macs": float(run.cost.macs(widths)[0] / run.cost.macs(run.cost.full)[0]),
+        "best_objective": None if best is None else best.objective,
+        "search_s": searched - start,
+        "finalists_s": chosen - searched,
+        "evaluation_s": sum(t.seconds for t in result.trials),
+        "proposal_s": sum(t.proposal_s for t in result.trials),
+        "widths": [int(w) for w in widths],
+        "trials": [
+            {
+                "state": t.state.value,
+                "score": t.score,
+                "objective": t.objective,
+                "first": t.first,
+                "seconds": round(t.seconds, 4),
+                "proposal_s": round(t.proposal_s, 4),
+                "origin": t.origin,
+            }
+            for t in result.trials
+        ],
     }
 
 
 def trial_cost(args: argparse.Namespace) -> dict[str, Any]:
-    graph = load(args.model)
-    index = build_index(graph)
-    cost = build_cost_model(graph, index)
-    parts = split(open_data(args.data), seed=0, n_score=args.images, n_recovery=args.recovery_images)
-    preset = load_preprocessing(args.preset)
-    images, recovery = parts.score.load(preset), parts.recovery.load(preset)
-    calibration = calibrate(graph, index, recovery)
-    reference = predict(graph, graph.proto, images)
-    scorer = PolicyScorer(calibration, images, np.argmax(reference, axis=1), reference)
-    projection = Projection(build_space(index, grid=args.round_to), cost, Budget(flops=args.flops))
-    widths = projection.execute(np.full(len(index.groups), 0.5))
-    mask = calibration.mask(widths)
-    session = open_session(cut(graph, index, mask))
+    with tempfile.TemporaryDirectory() as folder:
+        run = open_run(args, "uniform", 0, folder)
+        ground, _ = open_ground(args, run)
+    scorer = ground.scorer
+    widths = run.projection.execute(np.full(len(run.index.groups), 0.5))
+    mask = ground.calibration.mask(widths)
+    session = open_session(cut(run.graph, run.index, mask), threads=args.threads)
     samples: dict[str, list[float]] = {"trial": [], "bare": []}
-    for run in range(args.runs + 1):
+    for i in range(args.runs + 1):
         start = time.perf_counter()
-        predict(graph, session, images)
+        predict(run.graph, session, scorer.images)
         middle = time.perf_counter()
         scorer.score(widths, "oneshot")
         end = time.perf_counter()
-        if run:  # the first one warms up
+        if i:  # the first one warms up
             samples["bare"].append(middle - start)
             samples["trial"].append(end - middle)
     ratios = [t / b for t, b in zip(samples["trial"], samples["bare"], strict=True)]
@@ -99,43 +134,71 @@ def trial_cost(args: argparse.Namespace) -> dict[str, Any]:
     return {"unit": "s", "samples": samples, "median_ratio": float(np.median(ratios))}
 
 
-def main() -> None:
+def searches(args: argparse.Namespace, record: dict[str, Any]) -> None:
+    strategies = args.strategies.split(",")
+    for seed in map(int, args.seeds.split(",")):
+        held = {(r["strategy"], r["seed"]) for r in record["runs"]}
+        wanted = [s for s in strategies if (s, seed) not in held]
+        if not wanted:
+            continue
+        with tempfile.TemporaryDirectory() as folder:
+            ground, calibration_s = open_ground(args, open_run(args, "uniform", seed, folder))
+        for strategy in wanted:
+            run = search_once(args, strategy, seed, ground) | {"calibration_s": calibration_s}
+            record["runs"].append(run)
+            args.output.write_text(json.dumps(record) + "\n")
+            stopped = sum(t["state"] == "stopped" for t in run["trials"])
+            print(
+                f"{strategy}, seed {seed}: {run['unseen']:.4f} of {run['baseline']:.4f} at {run['kept_macs']:.4f}; "
+                f"search {run['search_s']:.0f} s (evaluation {run['evaluation_s']:.0f}, "
+                f"proposals {run['proposal_s']:.0f}, {stopped} stopped)",
+                flush=True,
+            )
+
+
+def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("model", type=Path)
     parser.add_argument("--data", required=True)
-    parser.add_argument("--preset", default="cifar10")
+    parser.add_argument("--preset")
+    parser.add_argument("--preprocess")
     parser.add_argument("--flops", type=float, default=0.5)
     parser.add_argument("--round-to", type=int, default=1)
     parser.add_argument("--freeze", nargs="*", default=())
-    parser.add_argument("--strategies", default="uniform,bocr")
-    parser.add_argument("--seeds", default="0,1,2")
-    parser.add_argument("--trials", type=int, default=40)
+    parser.add_argument("--strategies", default="sensitivity,bocr")
+    parser.add_argument("--seeds", default="0,1,2,3,4")
+    parser.add_argument("--trials", type=int, default=100)
     parser.add_argument("--images", type=int, default=2_000)
     parser.add_argument("--recovery-images", type=int, default=1_000)
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--race", action=argparse.BooleanOptionalAction, default=True)
     parser.add_argument("--trial-cost", action="store_true")
     parser.add_argument("--runs", type=int, default=7)
     parser.add_argument("-o", "--output", type=Path, default=Path("bench_search.json"))
-    args = parser.parse_args()
+    return parser.parse_args()
+
+
+def main() -> None:
+    args = parse()
+    packages = ("bocr-onnx", "onnxruntime", "torch", "botorch", "numpy")
     record: dict[str, Any] = {
         "machine": {"cpu": platform.processor() or platform.machine(), "cores": os.cpu_count()},
-        "versions": {name: version(name) for name in ("bocr-onnx", "onnxruntime", "torch", "botorch", "numpy")},
+        "versions": {name: version(name) for name in packages},
         "model": args.model.name,
         "flops": args.flops,
         "round_to": args.round_to,
+        "freeze": list(args.freeze),
+        "race": args.race,
+        "images": [args.images, args.recovery_images],
+        "runs": [],
     }
     if args.trial_cost:
         record["trial_cost"] = trial_cost(args)
-    else:
-        record["runs"] = []
-        for seed in map(int, args.seeds.split(",")):
-            for strategy in args.strategies.split(","):
-                run = prune_once(args, strategy, seed)
-                record["runs"].append(run)
-                args.output.write_text(json.dumps(record, indent=1) + "\n")
-                spent = f"search {run['seconds']['search']:.0f} s, evaluation {run['evaluation_s']:.0f} s of it"
-                scored = f"{run['accuracy']:.4f} of {run['baseline']:.4f} at {run['kept_macs']:.4f}"
-                print(f"{strategy}, seed {seed}: {scored}, {spent}", flush=True)
-    args.output.write_text(json.dumps(record, indent=1) + "\n")
+        args.output.write_text(json.dumps(record) + "\n")
+        return
+    if args.output.exists():
+        record = json.loads(args.output.read_text())
+    searches(args, record)
 
 
 if __name__ == "__main__":

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from bocr_onnx.errors import UsageError
 from bocr_onnx.evaluation import Recovery
@@ -95,6 +95,18 @@ class Options:
         if len(set(budgets)) < len(budgets):
             raise UsageError("budgets must differ, got one twice")
         return tuple(sorted(budgets, key=lambda b: [-(share or 1.0) for share in b.shares().values()]))
+
+    def part(self, number: int, output: str) -> Options:
+        """Returns the options of one of several budgets, with its share of the trials.
+
+        Args:
+            number: Of the budget.
+            output: Its slim file.
+        """
+        budgets = self.budgets
+        flops, params, size = (() if s is None else (s,) for s in budgets[number].shares().values())
+        trials = self.trials // len(budgets) + (number < self.trials % len(budgets))
+        return replace(self, flops=flops, params=params, size=size, trials=trials, output=output)
 
     def check(self) -> None:
         """Raises where an option is wrong."""

@@ -164,7 +164,7 @@ def prune_each(
     if resume is not None:
         options = replace(_resumed(Path(resume), options), model=options.model)
         run_dir = resume
-    return travel(prepare(options, run_dir, progress or Silent(), resuming=resume is not None))
+    return travel(prepare(options, run_dir, progress or Silent(), resuming=resume is not None), options)
 
 
 def _shares(share: float | None) -> tuple[float, ...]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -11,12 +12,14 @@ from onnx import ModelProto
 from bocr_onnx.api.emit import Emission, emit
 from bocr_onnx.api.ground import Ground, Images, load_all, measure
 from bocr_onnx.api.inspection import inspect_graph
+from bocr_onnx.api.options import Options
 from bocr_onnx.api.run import Run
+from bocr_onnx.api.rundir import RunDir
 from bocr_onnx.api.seek import one_policy, pose, seek
 from bocr_onnx.evaluation import PolicyScorer, Weights, calibrate, predict, score_outputs
 from bocr_onnx.graph import Array, write_text
 from bocr_onnx.report import Report, front_text
-from bocr_onnx.search import Past, SearchResult, TrialState
+from bocr_onnx.search import Past, SearchResult, Trial, TrialState
 from bocr_onnx.slimming import Mask, cut
 
 
@@ -43,21 +46,35 @@ class Slim:
     finetune: dict[str, Any] = field(default_factory=dict)
 
 
-def travel(runs: tuple[Run, ...]) -> tuple[Report, ...]:
-    """Goes the whole road for every budget of one model; later ones know the evaluations of earlier ones."""
+def travel(runs: tuple[Run, ...], asked: Options) -> tuple[Report, ...]:
+    """Goes the whole road for every budget of one model; later ones know the evaluations of earlier ones.
+
+    Args:
+        runs: One for each budget.
+        asked: What was asked for, all budgets together.
+    """
     if runs[0].options.data is None:
         return tuple(_without_data(run) for run in runs)
     images = load_all(runs[0])
-    for run in runs:
-        run.run_dir.create(run.options)
-    ground, known, reports = measure(runs[0], images), Past(), []
+    with ExitStack() as stack:
+        if len(runs) > 1:
+            RunDir(runs[0].run_dir.path.parent).create(asked)
+        for run in runs:
+            run.run_dir.create(run.options)
+            stack.enter_context(run.run_dir.alone())
+        return _with_data(runs, measure(runs[0], images))
+
+
+def _with_data(runs: tuple[Run, ...], ground: Ground) -> tuple[Report, ...]:
+    reports: tuple[Report, ...] = ()
+    known: tuple[Trial, ...] = ()
     for run in runs:
         result = seek(run, ground, known)
-        known = Past(known.same + result.trials, known.others)
-        reports.append(_finish(run, _recover(run, ground, result)))
+        known = (*known, *result.trials)
+        reports = (*reports, _finish(run, _recover(run, ground, result)))
     if len(runs) > 1:
-        write_text(runs[0].run_dir.path.parent / "front.json", front_text(tuple(reports)))
-    return tuple(reports)
+        write_text(runs[0].run_dir.path.parent / "front.json", front_text(reports))
+    return reports
 
 
 def _without_data(run: Run) -> Report:
@@ -69,7 +86,7 @@ def _without_data(run: Run) -> Report:
 
 def _recover(run: Run, ground: Ground, result: SearchResult) -> Slim:
     start, images = time.perf_counter(), ground.images
-    widths, weights = _choose(run, ground.scorer, result)
+    widths, weights = choose(run, ground.scorer, result)
     run.seconds["recovery"] = time.perf_counter() - start
     mask = ground.calibration.mask(widths)
     proto = cut(run.graph, run.index, mask, weights)
@@ -81,7 +98,7 @@ def _recover(run: Run, ground: Ground, result: SearchResult) -> Slim:
     return Slim(mask, trained, None, result, images, (images.baseline, before, after), record)
 
 
-def _choose(run: Run, scorer: PolicyScorer, result: SearchResult) -> tuple[Array, Weights]:
+def choose(run: Run, scorer: PolicyScorer, result: SearchResult) -> tuple[Array, Weights]:
     """Returns the finalist that is nearest to the original after the recovery it will be emitted with."""
     recovery = run.options.recover
     finalists = result.finalists if recovery == "sequential" else result.finalists[:1]

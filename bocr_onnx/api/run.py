@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from bocr_onnx.api.history import History, open_history
 from bocr_onnx.api.inspection import match_groups
 from bocr_onnx.api.model import read_model
 from bocr_onnx.api.options import Options
@@ -12,9 +13,11 @@ from bocr_onnx.api.outputs import check_outputs
 from bocr_onnx.api.progress import Progress
 from bocr_onnx.api.rundir import RunDir, default_output, default_run_dir
 from bocr_onnx.cost import CostModel, build_cost_model
+from bocr_onnx.errors import UsageError
 from bocr_onnx.graph import ModelGraph, check_writable
 from bocr_onnx.groups import GroupIndex, build_index
 from bocr_onnx.search import Projection, build_space
+from bocr_onnx.search.workers import check_ray
 
 
 @dataclass(slots=True)
@@ -22,15 +25,15 @@ class Run:
     """What is known before the search.
 
     Attributes:
-        options: What was asked for.
+        options: What was asked for; of several budgets this one, with its share of the trials.
         graph: The original.
         index: Its groups.
         cost: Its cost model.
         projection: Space and budget.
-        n_trials: Its share of the trials.
         progress: Shows long steps.
         output: The slim file.
         run_dir: Where plan, journal and report go.
+        history: Of earlier searches; None where none is to be used.
         resuming: Whether the journal must belong to this run.
         seconds: Wall time of stages, filled on the way.
     """
@@ -40,10 +43,10 @@ class Run:
     index: GroupIndex
     cost: CostModel
     projection: Projection
-    n_trials: int
     progress: Progress
     output: Path
     run_dir: RunDir
+    history: History | None
     resuming: bool
     seconds: dict[str, float] = field(default_factory=dict)
 
@@ -57,6 +60,7 @@ def prepare(options: Options, run_dir: str | Path | None, progress: Progress, *,
         BocrError: An option, the model, a budget or a place to write to cannot be used.
     """
     options.check()
+    check_ray(options.ray)
     graph = read_model(options.model)
     if options.finetune:
         from bocr_onnx.api.train import check_trainable
@@ -67,6 +71,7 @@ def prepare(options: Options, run_dir: str | Path | None, progress: Progress, *,
     index = build_index(graph)
     cost = build_cost_model(graph, index)
     space = build_space(index, grid=options.grid, frozen=_frozen(index, options), min_width=options.min_width)
+    history = _history(options, graph, folder)
     budgets, runs = options.budgets, []
     for i, budget in enumerate(budgets):
         budget.check_reachable(cost, space)
@@ -74,10 +79,22 @@ def prepare(options: Options, run_dir: str | Path | None, progress: Progress, *,
         output = check_writable(path if alone else path.with_name(f"{path.stem}_{budget.label}{path.suffix}"))
         own = RunDir(folder if alone else folder / budget.label)
         check_outputs(graph, output, own.files)
-        n_trials = options.trials // len(budgets) + (i < options.trials % len(budgets))
+        part = options if alone else options.part(i, str(output))
         projection = Projection(space, cost, budget)
-        runs.append(Run(options, graph, index, cost, projection, n_trials, progress, output, own, resuming))
+        runs.append(Run(part, graph, index, cost, projection, progress, output, own, history, resuming))
     return tuple(runs)
+
+
+def _history(options: Options, graph: ModelGraph, folder: Path) -> History | None:
+    """Returns the history, known to be usable and to hold what the search needs."""
+    history = open_history(options.history)
+    others = () if history is None else history.others(graph.sha256)
+    if options.settings.transfer != "none" and not others and not RunDir(folder).past.exists():
+        raise UsageError(
+            f"--transfer {options.settings.transfer} must find a search of another model in the history, got none",
+            hint="Search another model first, or name the file that holds one: --history FILE",
+        )
+    return history
 
 
 def _frozen(index: GroupIndex, options: Options) -> tuple[str, ...]:

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, TypeVar
+
+from filelock import FileLock, Timeout
 
 from bocr_onnx.errors import OutputError, ResumeError
 from bocr_onnx.graph import write_text
@@ -39,6 +43,26 @@ class RunDir:
             raise OutputError(f"run directory {self.path} must be a folder, got {error.strerror}") from error
         write_text(self.options, json.dumps(asdict(options), indent=2) + "\n")
 
+    @contextmanager
+    def alone(self) -> Iterator[None]:
+        """Keeps other runs out of the folder, which exists, until it is left or this process dies.
+
+        Raises:
+            ResumeError: Another run is in it.
+        """
+        lock = FileLock(self.path / ".lock", timeout=0)
+        try:
+            lock.acquire()
+        except Timeout as error:
+            raise ResumeError(
+                f"run directory {self.path} must be used by one run at a time, got another one that is still going",
+                hint="Wait for it, or name another directory: --run-dir DIR",
+            ) from error
+        try:
+            yield
+        finally:
+            lock.release()
+
     def set_journal_aside(self) -> None:
         """Renames the journal of an earlier, different search, so that it is not lost."""
         self.journal.replace(self.path / "journal.old.jsonl")
@@ -46,7 +70,7 @@ class RunDir:
     @property
     def files(self) -> tuple[Path, ...]:
         """Returns the folder and all that a run writes into it."""
-        return self.path, self.options, self.journal, self.plan, self.report_json, self.report_md
+        return self.path, self.options, self.journal, self.past, self.plan, self.report_json, self.report_md
 
     @property
     def options(self) -> Path:
@@ -57,6 +81,11 @@ class RunDir:
     def journal(self) -> Path:
         """Returns where the journal lies."""
         return self.path / "journal.jsonl"
+
+    @property
+    def past(self) -> Path:
+        """Returns where what was known before the search lies."""
+        return self.path / "past.json"
 
     @property
     def plan(self) -> Path:

@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from bocr_onnx.api.ground import Ground
+from bocr_onnx.api.past import Recorder, recall
 from bocr_onnx.api.run import Run
-from bocr_onnx.errors import ResumeError
+from bocr_onnx.errors import ModelError, ResumeError
 from bocr_onnx.evaluation import Calibration, PolicyScorer, Recovery
 from bocr_onnx.search import (
     Evaluation,
-    Inline,
     Journal,
     Past,
     Problem,
@@ -26,6 +26,7 @@ from bocr_onnx.search import (
     search,
 )
 from bocr_onnx.search.strategies import ONE_POLICY, find_strategy
+from bocr_onnx.search.workers import make_workers, threads_each
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +58,7 @@ def pose(run: Run, calibration: Calibration, past: Past) -> Problem:
     options = run.options
     traits = group_traits(run.graph, run.index, run.cost, calibration.affines)
     curves = calibration.sensitivity.curves
-    return Problem(run.projection, curves, run.n_trials, options.seed, traits, options.settings, past)
+    return Problem(run.projection, curves, options.trials, options.seed, traits, options.settings, past)
 
 
 def one_policy(problem: Problem, strategy: str) -> npt.NDArray[np.int64]:
@@ -67,27 +68,37 @@ def one_policy(problem: Problem, strategy: str) -> npt.NDArray[np.int64]:
     return proposal.widths
 
 
-def seek(run: Run, ground: Ground, past: Past) -> SearchResult:
+def seek(run: Run, ground: Ground, known: tuple[Trial, ...] = ()) -> SearchResult:
     """Returns the result of the search; finished trials in the run's journal are not repeated.
+
+    Args:
+        run: The run.
+        ground: What was measured before.
+        known: Trials at other budgets of the same run.
 
     Raises:
         ResumeError: The journal belongs to another run.
         KeyboardInterrupt: The user stopped it; its trials are in the journal.
     """
-    options, problem = run.options, pose(run, ground.calibration, past)
+    options, start = run.options, time.perf_counter()
     if options.strategy in ONE_POLICY:
-        return SearchResult((), (one_policy(problem, options.strategy),))
-    start = time.perf_counter()
-    journal = _open_journal(run, _header(run, ground))
+        return SearchResult((), (one_policy(pose(run, ground.calibration, Past()), options.strategy),))
+    header = _header(run, ground)
+    journal = _open_journal(run, header)
     journal.check(run.projection.space)
+    problem = pose(run, ground.calibration, recall(run, ground, header, known, fresh=journal.is_new))
+    recorder = Recorder(run, problem, ground, header)
+    for trial in journal.trials:
+        recorder.add(trial)
     if journal.trials:
         run.progress.note(f"continuing behind {len(journal.trials)} finished trials")
-    workers = Inline(TrialScorer(ground.scorer, "none" if options.recover == "none" else "oneshot"))
+    workers = make_workers(_trial_scorer(run, ground.scorer), options.workers, options.ray)
     with run.progress.task(f"Search ({options.strategy})") as update:
-        update(len(journal.trials), run.n_trials)
+        update(len(journal.trials), options.trials)
 
         def on_trial(trial: Trial) -> None:
-            update(len(journal.trials), run.n_trials)
+            recorder.add(trial)
+            update(len(journal.trials), options.trials)
             best = best_trial(journal.trials)
             if best is not None and best.number == trial.number and best.score is not None:
                 run.progress.note(f"trial {trial.number + 1}: {best.score:.2%} ({trial.origin})")
@@ -97,7 +108,18 @@ def seek(run: Run, ground: Ground, past: Past) -> SearchResult:
     run.seconds["search"] = time.perf_counter() - start
     if result.interrupted:
         raise KeyboardInterrupt
+    if not result.finalists:
+        reason = next((t.reason for t in result.trials if t.reason), "no trial was made")
+        raise ModelError(f"a search must have a trial that ends well, got {len(result.trials)} without: {reason}")
     return result
+
+
+def _trial_scorer(run: Run, scorer: PolicyScorer) -> TrialScorer:
+    """Returns what scores trials; those that run at once share the cores, one on Ray has the one CPU it asks for."""
+    options = run.options
+    if options.ray is not None or options.workers > 1:
+        scorer = replace(scorer, threads=1 if options.ray is not None else threads_each(options.workers))
+    return TrialScorer(scorer, "none" if options.recover == "none" else "oneshot")
 
 
 def _open_journal(run: Run, header: dict[str, Any]) -> Journal:

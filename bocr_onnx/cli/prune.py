@@ -55,6 +55,9 @@ def prune(
     constraint: Annotated[str, typer.Option(help="bocr-paper: shift or wall.", rich_help_panel=STRATEGY)] = "shift",
     transfer: Annotated[str, typer.Option(help="amc: none, plain or augmented.", rich_help_panel=STRATEGY)] = "none",
     assistant: Annotated[str, typer.Option(help="amc: on or off.", rich_help_panel=STRATEGY)] = "off",
+    warm_up: Annotated[
+        str, typer.Option(help="amc: auto, or short as with transfer.", rich_help_panel=STRATEGY)
+    ] = "auto",
     workers: Annotated[int, typer.Option(help="Trials that run at once.", rich_help_panel=MACHINES)] = 1,
     ray: Annotated[
         str | None, typer.Option(help="Address of a Ray cluster to run them on.", rich_help_panel=MACHINES)
@@ -77,7 +80,7 @@ def prune(
         preprocess=preprocess,
         output=output,
         strategy=search,
-        settings=api.Settings(similarity, rollback, constraint, transfer, assistant),
+        settings=api.Settings(similarity, rollback, constraint, transfer, assistant, warm_up),
         trials=trials,
         race=race,
         seed=seed,

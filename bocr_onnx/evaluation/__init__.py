@@ -11,7 +11,7 @@ from bocr_onnx.evaluation.calibration import (
 from bocr_onnx.evaluation.patches import Affine, find_affines
 from bocr_onnx.evaluation.score import Score, classes_of, distortion, predict, score_outputs
 from bocr_onnx.evaluation.scorer import PolicyScorer, ScoredModel
-from bocr_onnx.evaluation.session import open_session, run_once, run_session
+from bocr_onnx.evaluation.session import open_session, run_once, run_session, session_threads
 
 __all__ = [
     "Affine",
@@ -31,5 +31,6 @@ __all__ = [
     "run_once",
     "run_session",
     "score_outputs",
+    "session_threads",
     "weigh_curves",
 ]

@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from bocr_onnx.evaluation.calibration import Calibration, Recovery, Weights
 from bocr_onnx.evaluation.score import Score, distortion, predict, score_outputs
-from bocr_onnx.evaluation.session import open_session
+from bocr_onnx.evaluation.session import open_session, session_threads
 from bocr_onnx.graph import Array
 from bocr_onnx.slimming import cut
 
@@ -75,11 +75,21 @@ class PolicyScorer:
             progress: Told while a sequential recovery runs.
             ceiling: Scoring stops behind the first slice of images where the distortion there is above it.
         """
+        with session_threads(self.threads):
+            return self._score(widths, recovery, progress, ceiling)
+
+    def _score(
+        self,
+        widths: npt.NDArray[np.int64],
+        recovery: Recovery,
+        progress: Callable[[int, int], None] | None,
+        ceiling: float | None,
+    ) -> tuple[ScoredModel, Weights]:
         start = time.perf_counter()
         graph, index, n = self.calibration.graph, self.calibration.index, self.n_first
         mask = self.calibration.mask(widths)
         weights = self.calibration.recover(mask, recovery, progress)
-        session = open_session(cut(graph, index, mask, weights), threads=self.threads)
+        session = open_session(cut(graph, index, mask, weights))
         outputs = predict(graph, session, self.images[:n])
         first, whole = distortion(outputs, self.reference[:n]), None
         if n == len(self.images) or ceiling is None or first <= ceiling:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
 from threading import Timer
 from typing import Any
 
@@ -19,18 +21,31 @@ RUN_LIMIT_S = 120
 """A single run that takes longer is ended: a file may hold an endless loop."""
 
 
-def open_session(model: ModelProto | bytes | str, *, threads: int = 0) -> ort.InferenceSession:
+_threads: ContextVar[int] = ContextVar("threads", default=0)
+
+
+@contextmanager
+def session_threads(threads: int) -> Iterator[None]:
+    """Gives sessions that are opened inside this many intra-op threads; 0 is one per core."""
+    token = _threads.set(threads)
+    try:
+        yield
+    finally:
+        _threads.reset(token)
+
+
+def open_session(model: ModelProto | bytes | str, *, threads: int | None = None) -> ort.InferenceSession:
     """Returns an inference session on the CPU, with denormals flushed to zero.
 
     Args:
         model: A model in memory, its bytes, or a path.
-        threads: Intra-op threads; 0 lets ONNX Runtime choose one per core.
+        threads: Intra-op threads; 0 is one per core, None what `session_threads` says.
 
     Raises:
         ModelError: ONNX Runtime rejects the model.
     """
     options = ort.SessionOptions()
-    options.intra_op_num_threads = threads
+    options.intra_op_num_threads = _threads.get() if threads is None else threads
     options.inter_op_num_threads = 1
     options.log_severity_level = 4
     options.add_session_config_entry("session.set_denormal_as_zero", "1")

@@ -55,7 +55,17 @@ def load(path: str | Path) -> ModelGraph:
             f"{path} must be an ONNX file, got bytes that do not parse", hint="Is the download complete?"
         ) from error
     external = _read_external(proto, path)
-    return from_proto(proto, path=path, sha256=hashlib.sha256(data).hexdigest(), external=external)
+    return from_proto(proto, path=path, sha256=_digest(data, external), external=external)
+
+
+def _digest(data: bytes, external: tuple[Path, ...]) -> str:
+    """Returns the sha256 of a file, and of its external data behind it."""
+    digest = hashlib.sha256(data)
+    for path in external:
+        with path.open("rb") as file:
+            while chunk := file.read(1 << 20):
+                digest.update(chunk)
+    return digest.hexdigest()
 
 
 def from_proto(

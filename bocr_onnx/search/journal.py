@@ -27,6 +27,9 @@ class Journal:
         path: The .jsonl file; made with its header where it does not exist.
         header: What identifies the run; a journal with another header is refused.
 
+    Attributes:
+        is_new: Whether the file was made now.
+
     Raises:
         ResumeError: The file belongs to another run or is not a journal.
         OutputError: The file cannot be written.
@@ -38,6 +41,7 @@ class Journal:
         lines = _read(path)
         if lines and lines[0].get("header") != header:
             raise ResumeError(_difference(path, lines[0].get("header"), header))
+        self.is_new = not lines
         self._trials = [_trial(path, line) for line in lines[1:]]
         try:
             if not lines:

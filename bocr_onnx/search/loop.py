@@ -30,7 +30,8 @@ class SearchResult:
 
     Attributes:
         trials: In order.
-        finalists: The best policies, best first: highest posterior mean where there is a surrogate.
+        finalists: The best policies, best first: highest posterior mean where there is a surrogate; the first policy
+            of the search is always among them, so that what is chosen is never worse than what it began with.
         interrupted: Whether the user stopped it.
     """
 
@@ -148,6 +149,8 @@ class _Run:
 
 def _finalists(problem: Problem, trials: tuple[Trial, ...], n: int) -> tuple[Widths, ...]:
     done = completed(trials)
+    if not done:
+        return ()
     values = np.array([t.objective for t in done], dtype=np.float64)
     if len(done) > 2 * n:
         from bocr_onnx.search.surrogate import fit_surrogate
@@ -157,4 +160,6 @@ def _finalists(problem: Problem, trials: tuple[Trial, ...], n: int) -> tuple[Wid
         values = surrogate.posterior_mean(ratios(done, problem.space.full))
     order = np.argsort(-values, kind="stable")
     unique = list(dict.fromkeys(done[i].widths for i in order))
-    return tuple(np.array(w, dtype=np.int64) for w in unique[:n])
+    best, rest = unique[: n - 1], (done[0].widths, *unique[n - 1 :])
+    chosen = [*best, *(w for w in rest if w not in best)][:n]
+    return tuple(np.array(w, dtype=np.int64) for w in dict.fromkeys(chosen))

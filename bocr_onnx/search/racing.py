@@ -6,7 +6,8 @@ every policy:
     objective = first + offset + noise
 
 With offset (median) and noise (standard deviation) taken from the trials scored on all images, a trial is hopeless
-where even first + offset + 3 noise stays below the best objective. What is stopped still teaches the surrogate, with
+where even first + offset + noise stays below the best objective: one that is as good as the best is stopped with a
+chance of 16 %, one that is better by two noises with 0.1 %. What is stopped still teaches the surrogate, with
 first + offset.
 
 References:
@@ -24,7 +25,7 @@ from bocr_onnx.search.trial import Trial, completed
 MIN_COMPLETE = 5
 """Trials scored on all images before any is stopped."""
 
-N_NOISE = 3.0
+N_NOISE = 1.0
 MIN_NOISE = 0.005
 
 
@@ -35,7 +36,7 @@ def floor(trials: tuple[Trial, ...]) -> float | None:
         >>> from bocr_onnx.search.trial import TrialState
         >>> done = [Trial(i, (8,), TrialState.COMPLETE, 0.9, 2.0 + i, first=2.1 + i) for i in range(5)]
         >>> round(floor(tuple(done)), 3)
-        6.085
+        6.095
         >>> floor(tuple(done[:4])) is None
         True
     """

@@ -12,6 +12,7 @@ CHOICES: dict[str, tuple[str, tuple[str, ...]]] = {
     "constraint": ("bocr-paper", ("shift", "wall")),
     "transfer": ("amc", ("none", "plain", "augmented")),
     "assistant": ("amc", ("off", "on")),
+    "warm_up": ("amc", ("auto", "short")),
 }
 """Setting -> the strategy that reads it, and what it may say."""
 
@@ -26,6 +27,7 @@ class Settings:
         constraint: In ``bocr-paper``: the projection that all strategies share, or the published wall.
         transfer: In ``amc``: what an agent takes over from earlier searches in the history.
         assistant: In ``amc``: whether a predictor of the objective chooses among rollouts and adds synthetic ones.
+        warm_up: In ``amc``: random episodes as published, or few as with history: the control of transfer.
     """
 
     similarity: str = "euclidean"
@@ -33,6 +35,7 @@ class Settings:
     constraint: str = "shift"
     transfer: str = "none"
     assistant: str = "off"
+    warm_up: str = "auto"
 
     def check(self, strategy: str) -> None:
         """Raises where a value is unknown, or where a setting is not read by the strategy.
@@ -48,8 +51,9 @@ class Settings:
         """
         for field in fields(self):
             value, (reader, known) = getattr(self, field.name), CHOICES[field.name]
+            name = field.name.replace("_", "-")
             if value not in known:
                 hint = did_you_mean(value, known)
-                raise UsageError(f"--{field.name} must be a known choice, got {value!r}", hint=hint)
+                raise UsageError(f"--{name} must be a known choice, got {value!r}", hint=hint)
             if value != field.default and strategy != reader:
-                raise UsageError(f"--{field.name} must be given with --search {reader}, got --search {strategy}")
+                raise UsageError(f"--{name} must be given with --search {reader}, got --search {strategy}")

@@ -37,8 +37,9 @@ from bocr_onnx.search.problem import Problem
 from bocr_onnx.search.space import Point
 
 Floats = npt.NDArray[np.float64]
-MAX_FIT_STEPS = 100
-N_SAMPLES = 64
+Hyperparameters = dict[str, Tensor]
+MAX_FIT_STEPS = 60
+N_SAMPLES = 32
 
 
 class ProxyMean(gpytorch.means.Mean):  # type: ignore[misc]
@@ -58,11 +59,11 @@ class ProxyMean(gpytorch.means.Mean):  # type: ignore[misc]
 
 @contextmanager
 def one_torch_thread() -> Iterator[None]:
-    """Runs torch on one thread: the matrices are tiny, and waiting for a second thread costs more than it does."""
+    """Runs torch on one thread, its random state restored behind: the matrices are tiny, waiting costs more."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
-        with warnings.catch_warnings():
+        with warnings.catch_warnings(), torch.random.fork_rng(devices=[]):
             warnings.simplefilter("ignore")  # numerical advice to developers; nothing a user could act on
             yield
     finally:
@@ -82,6 +83,11 @@ class Surrogate:
     model: Any
     X: Tensor
     columns: Columns
+
+    @property
+    def hyperparameters(self) -> Hyperparameters:
+        """Returns what was fitted."""
+        return dict(self.model.state_dict())
 
     def posterior_mean(self, points: Point) -> Floats:
         """Returns the posterior mean of policies, standardised, shape `(n,)`, for ratios `(n, n_groups)`."""
@@ -126,13 +132,16 @@ class Columns:
         return torch.from_numpy(np.column_stack([points, proxies])).double()
 
 
-def fit_surrogate(problem: Problem, points: Point, objectives: Floats) -> Surrogate:
+def fit_surrogate(
+    problem: Problem, points: Point, objectives: Floats, hyperparameters: Hyperparameters | None = None
+) -> Surrogate:
     """Returns a surrogate fitted to executed policies.
 
     Args:
         problem: Knows the proxy of a policy.
         points: Keep ratios, shape `(n, n_groups)`.
         objectives: Shape `(n,)`, larger is better.
+        hyperparameters: Of an earlier fit to some of them; fitted where None.
     """
     proxies = problem.proxy(points)
     columns = Columns(problem, float(proxies.mean()), float(max(proxies.std(), 1e-9)))
@@ -161,6 +170,10 @@ def fit_surrogate(problem: Problem, points: Point, objectives: Floats) -> Surrog
             ),
             outcome_transform=None,
         )
-        mll = ExactMarginalLogLikelihood(model.likelihood, model)
-        fit_gpytorch_mll(mll, optimizer_kwargs={"options": {"maxiter": MAX_FIT_STEPS}})
+        if hyperparameters is not None:
+            model.load_state_dict(hyperparameters)
+        else:
+            mll = ExactMarginalLogLikelihood(model.likelihood, model)
+            torch.manual_seed(problem.seed)  # a fit that fails is tried again from a random start
+            fit_gpytorch_mll(mll, optimizer_kwargs={"options": {"maxiter": MAX_FIT_STEPS}})
     return Surrogate(model, X, columns)

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from bocr_onnx.errors import UsageError, did_you_mean
-from bocr_onnx.search.strategies import bocr, controls, local
+from bocr_onnx.search.strategies import amc, bocr, controls, local, paper
 from bocr_onnx.search.strategies.records import Propose, Strategy
 
 STRATEGIES: dict[str, Strategy] = {
+    "amc": amc.amc,
     "bo": bocr.bo,
     "bocr": bocr.bocr,
+    "bocr-paper": paper.bocr_paper,
     "local": local.local,
     "random": controls.random,
     "sensitivity": controls.sensitivity,
@@ -18,7 +20,7 @@ STRATEGIES: dict[str, Strategy] = {
 ONE_POLICY = frozenset({"uniform", "sensitivity"})
 """Strategies that name one policy and need no score for it."""
 
-MIN_TRIALS = {"bo": 2, "bocr": 2, "local": 2}
+MIN_TRIALS = {"amc": 3, "bo": 2, "bocr": 2, "bocr-paper": 8, "local": 2}
 """Trials below which a strategy is not itself; one where none is named."""
 
 

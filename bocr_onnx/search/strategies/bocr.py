@@ -14,6 +14,7 @@ References:
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -27,9 +28,15 @@ from bocr_onnx.search.starts import scatter, start_policies
 from bocr_onnx.search.strategies.records import Propose
 from bocr_onnx.search.trial import Proposal, Trial, ratios, scored
 
-POOL = 1_500
+if TYPE_CHECKING:
+    from bocr_onnx.search.surrogate import Hyperparameters
+
+POOL = 1_000
 EXECUTED = 24
 N_ELITES = 6
+REFIT, ALWAYS_REFIT = 5, 20
+"""The surrogate's hyperparameters are fitted anew every so many trials, and always while there are few."""
+
 START_RADIUS, MIN_RADIUS, SHRINK = 0.8, 0.15, 0.7
 
 
@@ -91,6 +98,7 @@ class _Guided:
         self._problem = problem
         self._stages = stages
         self._starts = start_policies(problem)
+        self._fitted: tuple[int, Hyperparameters] | None = None
 
     def propose(self, trials: tuple[Trial, ...], pending: tuple[Widths, ...]) -> Proposal | None:
         """Proposes the next policy."""
@@ -110,7 +118,7 @@ class _Guided:
         problem, space = self._problem, self._problem.space
         known = scored(problem.past.same + trials)
         points = ratios(known, space.full)
-        surrogate = fit_surrogate(problem, points, objectives(known))
+        surrogate = fit_surrogate(problem, points, objectives(known), self._hyperparameters(trials))
         patience = max(2, problem.n_trials // 12)
         stage = stage_of(trials, len(self._starts), len(self._stages), patience)
         best = np.argsort(-surrogate.posterior_mean(self._on_budget(trials, points)), kind="stable")[:N_ELITES]
@@ -125,6 +133,17 @@ class _Guided:
             return None
         gains = surrogate.acquisition(np.array(executed) / space.full, awaited, problem.seed)
         return Proposal(executed[int(np.argmax(gains))], f"stage {stage.number + 1} of {len(self._stages)}")
+
+    def _hyperparameters(self, trials: tuple[Trial, ...]) -> Hyperparameters:
+        """Returns the hyperparameters of the last round number of trials; a fit costs more than all the rest."""
+        from bocr_onnx.search.surrogate import fit_surrogate
+
+        n = len(trials) - len(trials) % (REFIT if len(trials) > ALWAYS_REFIT else 1)
+        if self._fitted is None or self._fitted[0] != n:
+            known = scored(self._problem.past.same + trials[:n])
+            points = ratios(known, self._problem.space.full)
+            self._fitted = n, fit_surrogate(self._problem, points, objectives(known)).hyperparameters
+        return self._fitted[1]
 
     def _on_budget(self, trials: tuple[Trial, ...], points: Point) -> Point:
         """Returns the policies of this search; where none has a score yet, what is known, shifted onto the budget."""

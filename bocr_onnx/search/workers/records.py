@@ -10,6 +10,8 @@ import numpy as np
 from bocr_onnx.errors import BocrError
 from bocr_onnx.search.trial import Evaluation, Scorer
 
+LOST_TWICE = "its worker was lost twice"
+
 
 @dataclass(frozen=True, slots=True)
 class Job:

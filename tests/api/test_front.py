@@ -1,0 +1,134 @@
+"""Several budgets from one search, and what one search leaves for the next."""
+
+import json
+from dataclasses import replace
+
+import pytest
+
+import bocr_onnx
+from bocr_onnx import api
+from bocr_onnx.api.history import open_history
+from bocr_onnx.errors import HistoryError, ResumeError, UsageError
+
+from .test_prune import DEMO, DIGITS, QUICK
+
+BUDGETS = (0.7, 0.3, 0.5)
+
+
+def options(folder, **given):
+    asked = {"flops": BUDGETS, "data": DIGITS, "preset": "digits", "output": folder / "slim.onnx", "trials": 12}
+    return api.build_options(DEMO, **({"n_score": 200, "n_recovery": 120} | asked | given))
+
+
+@pytest.fixture(scope="module")
+def front(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("front")
+    return folder, api.prune_each(options(folder, history=str(folder / "history.sqlite")))
+
+
+def test_one_model_for_each_budget_the_most_generous_first(front):
+    folder, reports = front
+    assert [r.target for r in reports] == [{"flops": 0.7}, {"flops": 0.5}, {"flops": 0.3}]
+    for report, share in zip(reports, (0.7, 0.5, 0.3), strict=True):
+        assert report.output == str(folder / f"slim_flops{share:g}.onnx")
+        assert report.result.macs <= share * report.baseline.macs
+        assert report.proof["passed"]
+        assert report.search["trials"] == 4
+
+
+def test_the_front_is_written(front):
+    folder, reports = front
+    record = json.loads((folder / "slim.run" / "front.json").read_text())
+    assert [p["target"]["flops"] for p in record["front"]] == [0.7, 0.5, 0.3]
+    assert record["front"][0]["accuracy"] == reports[0].result.accuracy
+    assert record["baseline"]["macs"] == reports[0].baseline.macs
+
+
+def test_later_budgets_know_the_trials_of_earlier_ones(front):
+    folder, _ = front
+    known = [len(json.loads((folder / "slim.run" / f"flops{s}" / "past.json").read_text())["same"]) for s in BUDGETS]
+    assert known == [0, 8, 4]
+    origins = [
+        json.loads(line)["origin"]
+        for line in (folder / "slim.run" / "flops0.5" / "journal.jsonl").read_text().splitlines()[1:]
+    ]
+    assert "history" in origins
+
+
+def test_a_front_resumes(front, tmp_path):
+    folder, reports = front
+    again = api.prune_each(options(folder), resume=folder / "slim.run")
+    assert [r.groups for r in again] == [r.groups for r in reports]
+
+
+def test_the_history_holds_all_trials_once(front):
+    folder, _ = front
+    store = open_history(str(folder / "history.sqlite"))
+    api.prune_each(options(folder, history=str(folder / "history.sqlite")), folder / "slim.run")
+    assert [row.n_trials for row in store.list()] == [4, 4, 4]
+
+
+def test_a_new_budget_begins_with_what_history_knows(front, tmp_path):
+    folder, _ = front
+    new = options(tmp_path, flops=(0.4,), trials=3, history=str(folder / "history.sqlite"))
+    api.prune_each(new)
+    past = json.loads((tmp_path / "slim.run" / "past.json").read_text())
+    assert len(past["same"]) >= 8
+    trials = [json.loads(line) for line in (tmp_path / "slim.run" / "journal.jsonl").read_text().splitlines()[1:]]
+    assert trials[-1]["origin"].startswith("stage") or "history" in {t["origin"] for t in trials}
+
+
+def test_transfer_needs_another_model(tmp_path):
+    with pytest.raises(UsageError, match="must find a search of another model"):
+        bocr_onnx.prune(
+            DEMO, flops=0.5, data=DIGITS, strategy="amc", settings=api.Settings(transfer="plain"), trials=8,
+            output=tmp_path / "s.onnx",
+        )  # fmt: skip
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_wrong_history_is_told_before_anything_is_measured(tmp_path):
+    (tmp_path / "h.sqlite").write_text("not a database, but long enough to look like a file " * 20)
+    with pytest.raises(HistoryError, match=r"h\.sqlite"):
+        api.prune_each(options(tmp_path, history=str(tmp_path / "h.sqlite")))
+    assert [p.name for p in tmp_path.iterdir()] == ["h.sqlite"]
+
+
+def test_without_history_nothing_is_kept(tmp_path, history_path):
+    bocr_onnx.prune(DEMO, flops=0.5, data=DIGITS, output=tmp_path / "s.onnx", history="none", **QUICK)
+    assert not history_path.exists()
+
+
+def test_a_run_directory_has_one_run_at_a_time(tmp_path):
+    run = api.rundir.RunDir(tmp_path / "slim.run")
+    run.path.mkdir()
+    with run.alone(), pytest.raises(ResumeError, match="by one run at a time"):
+        api.prune_each(replace(options(tmp_path), flops=(0.5,)))
+    assert len(api.prune_each(replace(options(tmp_path), flops=(0.5,), trials=2))) == 1
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        ({"flops": (0.5, 0.5)}, "budgets must differ"),
+        ({"flops": (0.5, 0.4), "params": (0.5, 0.4, 0.3)}, "--flops must hold one share or 3, got 2"),
+        ({"trials": 5}, "--trials must be at least 2 for each budget"),
+        (
+            {"strategy": "bocr", "settings": api.Settings(transfer="plain")},
+            "--transfer must be given with --search amc",
+        ),
+        ({"strategy": "amc", "settings": api.Settings(assistant="maybe")}, "--assistant must be a known choice"),
+        ({"history": ""}, "--history must name a file"),
+        ({"workers": 0}, "--workers must be at least 1"),
+        ({"workers": 1000}, "--workers must be at most 256"),
+    ],
+)
+def test_wrong_options_are_told(given, words, tmp_path):
+    with pytest.raises(UsageError, match=words):
+        api.prune_each(options(tmp_path, **given))
+    assert not list(tmp_path.iterdir())
+
+
+def test_bounds_of_one_model_go_together():
+    asked = api.build_options(DEMO, flops=(0.7, 0.5), size=(0.8,))
+    assert [b.given for b in asked.budgets] == [{"flops": 0.7, "size": 0.8}, {"flops": 0.5, "size": 0.8}]
