@@ -25,8 +25,8 @@ from typing import Any
 import numpy as np
 
 from bocr_onnx import api
+from bocr_onnx.api.choose import choose
 from bocr_onnx.api.ground import Ground, load_all, measure
-from bocr_onnx.api.road import choose
 from bocr_onnx.api.run import Run, prepare
 from bocr_onnx.api.seek import seek
 from bocr_onnx.evaluation import open_session, predict, score_outputs, session_threads
@@ -74,10 +74,10 @@ def search_once(
         start = time.perf_counter()
         result = seek(run, ground, known)
         searched = time.perf_counter()
-        widths, weights = choose(run, ground.scorer, result)
+        choice = choose(run, ground.scorer, result)
         chosen = time.perf_counter()
     images = ground.images
-    slim = cut(run.graph, run.index, ground.calibration.mask(widths), weights)
+    slim = cut(run.graph, run.index, ground.calibration.mask(choice.widths), choice.weights)
     score = score_outputs(predict(run.graph, slim, images.final), images.final_truth)
     best = max((t for t in result.trials if t.objective is not None), key=lambda t: t.objective or 0, default=None)
     return {
@@ -86,13 +86,14 @@ def search_once(
         "unseen": score.value,
         "baseline": images.baseline,
         "n_unseen": score.n_samples,
-        "kept_macs": float(run.cost.macs(widths)[0] / run.cost.macs(run.cost.full)[0]),
+        "kept_macs": float(run.cost.macs(choice.widths)[0] / run.cost.macs(run.cost.full)[0]),
         "best_objective": None if best is None else best.objective,
         "search_s": searched - start,
         "finalists_s": chosen - searched,
         "evaluation_s": sum(t.seconds for t in result.trials),
         "proposal_s": sum(t.proposal_s for t in result.trials),
-        "widths": [int(w) for w in widths],
+        "widths": [int(w) for w in choice.widths],
+        "recovery": choice.recovery,
         "trials": [
             {
                 "state": t.state.value,

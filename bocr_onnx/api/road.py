@@ -9,6 +9,7 @@ from typing import Any
 
 from onnx import ModelProto
 
+from bocr_onnx.api.choose import choose
 from bocr_onnx.api.emit import Emission, emit
 from bocr_onnx.api.ground import Ground, Images, load_all, measure
 from bocr_onnx.api.inspection import inspect_graph
@@ -16,8 +17,8 @@ from bocr_onnx.api.options import Options
 from bocr_onnx.api.run import Run
 from bocr_onnx.api.rundir import RunDir
 from bocr_onnx.api.seek import one_policy, pose, seek
-from bocr_onnx.evaluation import PolicyScorer, Weights, calibrate, predict, score_outputs
-from bocr_onnx.graph import Array, write_text
+from bocr_onnx.evaluation import Recovery, Weights, calibrate, predict, score_outputs
+from bocr_onnx.graph import write_text
 from bocr_onnx.report import Report, front_text
 from bocr_onnx.search import Past, SearchResult, Trial, TrialState
 from bocr_onnx.slimming import Mask, cut
@@ -32,6 +33,7 @@ class Slim:
         proto: The model.
         weights: What recovery has set; None behind finetuning, which sets any.
         result: Of the search.
+        recovery: That was best for it.
         images: It was scored on; None without data.
         accuracies: Of the original, before finetuning and at the end; None without data.
         finetune: Record of the finetuning.
@@ -41,6 +43,7 @@ class Slim:
     proto: ModelProto
     weights: Weights | None
     result: SearchResult
+    recovery: Recovery = "none"
     images: Images | None = None
     accuracies: tuple[float, float, float] | None = None
     finetune: dict[str, Any] = field(default_factory=dict)
@@ -86,30 +89,16 @@ def _without_data(run: Run) -> Report:
 
 def _recover(run: Run, ground: Ground, result: SearchResult) -> Slim:
     start, images = time.perf_counter(), ground.images
-    widths, weights = choose(run, ground.scorer, result)
+    choice = choose(run, ground.scorer, result)
     run.seconds["recovery"] = time.perf_counter() - start
-    mask = ground.calibration.mask(widths)
+    mask, weights = ground.calibration.mask(choice.widths), choice.weights
     proto = cut(run.graph, run.index, mask, weights)
     before = _unseen(run, images, proto, "Scoring the slim model on unseen images")
     if not run.options.finetune:
-        return Slim(mask, proto, weights, result, images, (images.baseline, before, before))
+        return Slim(mask, proto, weights, result, choice.recovery, images, (images.baseline, before, before))
     trained, record = _finetune(run, images, proto)
     after = _unseen(run, images, trained, "Scoring the result on unseen images")
-    return Slim(mask, trained, None, result, images, (images.baseline, before, after), record)
-
-
-def choose(run: Run, scorer: PolicyScorer, result: SearchResult) -> tuple[Array, Weights]:
-    """Returns the finalist that is nearest to the original after the recovery it will be emitted with."""
-    recovery = run.options.recover
-    finalists = result.finalists if recovery == "sequential" else result.finalists[:1]
-    found = []
-    for i, widths in enumerate(finalists):
-        with run.progress.task(f"Recovering finalist {i + 1} of {len(finalists)} ({recovery})") as update:
-            scored, weights = scorer.score(widths, recovery, update)
-        assert scored.distortion is not None
-        found.append((scored.distortion, i, widths, weights))
-    _, _, widths, weights = min(found, key=lambda f: f[:2])
-    return widths, weights
+    return Slim(mask, trained, None, result, choice.recovery, images, (images.baseline, before, after), record)
 
 
 def _unseen(run: Run, images: Images, slim: ModelProto, text: str) -> float:
@@ -171,5 +160,5 @@ def _search_record(run: Run, slim: Slim) -> dict[str, Any]:
         "evaluation_s": round(sum(t.seconds for t in trials), 3),
         "proposal_s": round(sum(t.proposal_s for t in trials), 3),
         "grid": options.grid,
-        "recover": options.recover if slim.images is not None else "none",
+        "recover": slim.recovery,
     }

@@ -91,7 +91,13 @@ class Calibration:
             return {}
         if recovery == "sequential":
             return recover_sequential(
-                self.graph, self.index, self.affines, mask, self.images, seed=self.seed, progress=progress
+                self.graph,
+                self.index,
+                self.affines,
+                mask,
+                self.images,
+                seed=self.seed,
+                progress=progress,
             )
         weights = self.fit(mask)
         batch = self.images[:N_STATISTICS]

@@ -15,6 +15,7 @@ import numpy as np
 
 from bocr_onnx.evaluation.patches import Affine, Floats, draw_positions, input_rows
 from bocr_onnx.evaluation.session import open_session, run_session
+from bocr_onnx.evaluation.shrinkage import shrink
 from bocr_onnx.graph import Array, ModelGraph, with_outputs
 
 N_ROWS = 40_000
@@ -155,4 +156,5 @@ class _Sums:
 
     def moments(self) -> Moments:
         mean = self.first / self.n
-        return Moments(mean, centred(self.second / self.n, mean))
+        covariance = centred(self.second / self.n, mean)
+        return Moments(mean, covariance if self.depthwise else shrink(covariance, self.n))

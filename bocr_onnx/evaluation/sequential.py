@@ -5,8 +5,9 @@ patches p' and the original's outputs y, weights and bias solve
 
     min  sum ||p' W'^T + b' - (y + e)||^2 + ridge ||W' - W_S||^2,    e = stream_original - stream_slim
 
-where W_S is the cut original weight, and e, at an operator whose output is added to a stream, is the error that
-stream has gathered so far: the block repairs what earlier blocks have lost. One pass, no labels.
+where W_S is the cut original weight, the ridge grows with the doubt about
+what few rows tell (`shrinkage`), and e, at an operator whose output is added to a stream, is the error that stream has
+gathered so far: the block repairs what earlier blocks have lost. One pass, no labels.
 """
 
 from __future__ import annotations
@@ -31,12 +32,14 @@ from bocr_onnx.evaluation.patches import (
     output_rows,
     to_matrix,
 )
+from bocr_onnx.evaluation.shrinkage import shrinkage
 from bocr_onnx.evaluation.stepper import Chunks, computed_inputs, run_node
 from bocr_onnx.graph import Array, Edit, ModelGraph, Node, Operand
 from bocr_onnx.groups import GroupIndex
 from bocr_onnx.slimming import Mask, cut_edit, cut_operand, kept_positions
 
 RIDGE = 1e-3
+MAX_SHRINKAGE = 0.99
 CHUNK = 250
 MEMORY_BYTES = 4 << 30
 """Activations of both models that may be alive at once; fewer images are used where all would take more."""
@@ -266,7 +269,8 @@ class _Normal:
             return matrix, y - np.einsum("ct,ct->c", matrix, p)
         c = centred(np.asarray(self.pp) / self.n, p)
         b = np.asarray(self.py) / self.n - np.outer(p, y)
-        ridge = RIDGE * max(float(np.trace(c)) / len(c), 1e-12)
+        rho = min(shrinkage(c, self.n), MAX_SHRINKAGE)
+        ridge = max(RIDGE, rho / (1 - rho)) * max(float(np.trace(c)) / len(c), 1e-12)
         c[np.diag_indices_from(c)] += ridge
         matrix = scipy.linalg.solve(c, b + ridge * start.T, assume_a="pos", check_finite=False).T
         return matrix, y - matrix @ p

@@ -31,27 +31,37 @@ class Chain:
         seconds: Of every trial.
         once: Policies that kill the process the first time.
         always: Policies that kill it every time.
-        notes: Folder that tells the first time.
+        notes: Folder where every policy notes the process that takes it, behind its parent.
+        gate: All trials wait for this file.
     """
 
     full: np.ndarray
     seconds: float = 0.0
     once: tuple[tuple[int, ...], ...] = ()
     always: tuple[tuple[int, ...], ...] = ()
-    notes: Path = Path()
+    notes: Path | None = None
+    gate: Path | None = None
 
     def __call__(self, widths, floor=None):
         policy = tuple(int(w) for w in widths)
         self._raise(policy[0])
-        note = self.notes / "-".join(map(str, policy))
-        if policy in self.always or (policy in self.once and not note.exists()):
-            note.touch()
+        first = self._note("-".join(map(str, policy)))
+        if policy in self.always or (policy in self.once and first):
             os.kill(os.getpid(), signal.SIGKILL)
+        while self.gate and not self.gate.exists():
+            time.sleep(0.05)
         time.sleep(self.seconds)
         weight = np.linspace(0.3, 2.0, len(widths))
         error = float(np.sum(weight * (1 - widths / self.full) ** 2))
         objective = -float(np.log(error + 1e-9))
         return Evaluation(1 / (1 + error), objective, objective, float(os.getpid()))
+
+    def _note(self, name):
+        if self.notes is None:
+            return False
+        first = not (self.notes / name).exists()
+        (self.notes / name).write_text(f"{os.getppid()} {os.getpid()}")
+        return first
 
     def _raise(self, first):
         if first == MODEL:

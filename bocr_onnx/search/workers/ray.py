@@ -116,8 +116,9 @@ def check_ray(address: str) -> None:
 
     Raises:
         UsageError: Ray is not installed, nothing answers at the address, or what does is not a Ray cluster of the
-            same version.
+            same version. A connection that the program has already is good for any.
     """
+    _place(address)
     if _connected():
         return
     _knock(address)
@@ -163,19 +164,27 @@ def _show_messages(shown: bool) -> None:
 
 def _knock(address: str) -> None:
     """Checks that the port of an address is open."""
-    if address == "auto":
+    place = _place(address)
+    if place is None:
         return
+    try:
+        socket.create_connection(place, timeout=KNOCK_S).close()
+    except OSError as error:
+        raise _unreachable(address, error.strerror or str(error)) from error
+
+
+def _place(address: str) -> tuple[str, int] | None:
+    """Returns host and port of an address, None for ``auto``."""
+    if address == "auto":
+        return None
     try:
         parts = urlsplit(address if "://" in address else f"//{address}")
         port = parts.port or (CLIENT_PORT if parts.scheme == "ray" else None)
+        if parts.hostname and port and parts.scheme in ("", "ray"):
+            return parts.hostname, port
     except ValueError:
-        parts, port = urlsplit(""), None
-    if not parts.hostname or not port or parts.scheme not in ("", "ray"):
-        raise UsageError(f"--ray ADDRESS must be auto, HOST:PORT or ray://HOST:PORT, got {address!r}")
-    try:
-        socket.create_connection((parts.hostname, port), timeout=KNOCK_S).close()
-    except OSError as error:
-        raise _unreachable(address, str(error)) from error
+        pass
+    raise UsageError(f"--ray ADDRESS must be auto, HOST:PORT or ray://HOST:PORT, got {address!r}")
 
 
 def _unreachable(address: str, reason: str) -> UsageError:
