@@ -45,7 +45,7 @@ class Calibration:
         graph: The original.
         index: Its groups.
         affines: Its weighted operators.
-        moments: Of their inputs, by node index; empty without images.
+        moments: Of their inputs, by node index, shrunk; empty without images.
         targets: C W^T, by node index.
         statistics: Of convolution outputs, by node index.
         sensitivity: Ranking and error curve of every group.
@@ -124,7 +124,8 @@ def calibrate(
         progress: Told after each batch.
     """
     affines = find_affines(graph, index)
-    moments = {} if images is None else collect_moments(graph, affines, images, seed=seed, progress=progress)
+    found = {} if images is None else collect_moments(graph, affines, images, seed=seed, progress=progress)
+    moments = {index: known.shrunk() for index, known in found.items()}
     with one_thread():
         sensitivity = scan_sensitivity(graph, index, affines, moments)
     return Calibration(
@@ -133,7 +134,7 @@ def calibrate(
         affines=affines,
         moments=moments,
         targets=fit_targets(graph, affines, moments),
-        statistics=output_statistics(graph, affines, moments),
+        statistics=output_statistics(graph, affines, found),
         sensitivity=sensitivity,
         images=images,
         seed=seed,

@@ -9,7 +9,7 @@ They hold all that least squares needs for any kept set, and the mean and varian
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -36,15 +36,21 @@ class Moments:
     Attributes:
         mean: Shape `(n_columns,)`, float64. Of a depthwise operator `(n_channels, taps)`.
         covariance: Shape `(n_columns, n_columns)`, float64. Of a depthwise operator `(n_channels, taps, taps)`.
+        n: Patches they were taken from.
     """
 
     mean: Floats
     covariance: Floats
+    n: int
 
     @property
     def energy(self) -> Floats:
         """Returns E[p^2] per column, flat."""
         return np.asarray(np.einsum("...tt->...t", self.covariance) + self.mean**2).reshape(-1)
+
+    def shrunk(self) -> Moments:
+        """Returns the moments to fit with, their covariance shrunk; those of a depthwise operator are small enough."""
+        return self if self.covariance.ndim > 2 else replace(self, covariance=shrink(self.covariance, self.n))
 
 
 def collect_moments(
@@ -156,5 +162,4 @@ class _Sums:
 
     def moments(self) -> Moments:
         mean = self.first / self.n
-        covariance = centred(self.second / self.n, mean)
-        return Moments(mean, covariance if self.depthwise else shrink(covariance, self.n))
+        return Moments(mean, centred(self.second / self.n, mean), self.n)

@@ -6,8 +6,7 @@ import pytest
 from bocr_onnx.evaluation import calibrate
 from bocr_onnx.evaluation.shrinkage import shrink, shrinkage
 from bocr_onnx.groups import build_index
-
-from ..oracle import build
+from tests.oracle import build
 
 
 def test_a_covariance_of_few_rows_comes_nearer_to_the_truth():
