@@ -4,6 +4,7 @@ Usage:
     python tools/bench_search.py MODEL.onnx --data PATH --flops 0.5 --strategies bocr,local --seeds 0,1,2,3,4 -o A.json
     python tools/bench_search.py MODEL.onnx --data PATH --flops 0.5 --trial-cost -o B.json
 
+With --history FILE every run knows what that history holds (transfer of an agent, rows at other budgets).
 Strategies of one seed share images, calibration and sensitivity scan, which they would all repeat. A strategy may be
 followed by settings: ``amc:transfer=plain:assistant=on``. Runs that the output file already holds are not repeated.
 Plots and tables: tools/plot_search.py.
@@ -15,6 +16,7 @@ import argparse
 import json
 import os
 import platform
+import shutil
 import tempfile
 import time
 from dataclasses import replace
@@ -51,12 +53,19 @@ def open_run(args: argparse.Namespace, strategy: str, seed: int, folder: str) ->
         freeze=args.freeze,
         n_score=args.images,
         n_recovery=args.recovery_images,
-        history="none",
+        history=_copied(args.history, folder),
         output=Path(folder) / "slim.onnx",
     )
     run = prepare(options, Path(folder) / "run", api.Silent(), resuming=False)[0]
     run.run_dir.create(options)
     return run
+
+
+def _copied(history: Path | None, folder: str) -> str:
+    """Returns a copy of the history, so that no run learns from another of the benchmark."""
+    if history is None:
+        return "none"
+    return str(shutil.copy(history, Path(folder) / "history.sqlite"))
 
 
 def open_ground(args: argparse.Namespace, run: Run) -> tuple[Ground, float]:
@@ -173,6 +182,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--recovery-images", type=int, default=1_000)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--race", action=argparse.BooleanOptionalAction, default=True)
+    parser.add_argument("--history", type=Path, help="What every run knows before it begins; nothing by default.")
     parser.add_argument("--trial-cost", action="store_true")
     parser.add_argument("--runs", type=int, default=7)
     parser.add_argument("-o", "--output", type=Path, default=Path("bench_search.json"))
@@ -191,6 +201,7 @@ def main() -> None:
         "freeze": list(args.freeze),
         "race": args.race,
         "images": [args.images, args.recovery_images],
+        "history": args.history is not None,
         "runs": [],
     }
     if args.trial_cost:

@@ -71,6 +71,30 @@ def table(record: dict[str, Any]) -> list[str]:
     return [*lines, ""]
 
 
+def speedups(record: dict[str, Any], points: float = 0.002) -> list[str]:
+    """Returns how many evaluations each agent needs to come within 0.2 points of what one from scratch reaches."""
+    agents = {s: runs for s, runs in by_strategy(record).items() if s.split(":")[0] == "amc"}
+    scratch = {r["seed"]: r for r in agents.get("amc", [])}
+    if len(agents) < 2 or not scratch:
+        return []
+    lines = ["| agent | evaluations to the score from scratch - 0.2 points | times fewer |", "|---|---|---|"]
+    for name, runs in agents.items():
+        counts, ratios = [], []
+        for run in (r for r in runs if r["seed"] in scratch):
+            goal = best_scores(scratch[run["seed"]])[-1] - points
+            alone, own = (int(np.argmax(c >= goal)) + 1 for c in (best_scores(scratch[run["seed"]]), best_scores(run)))
+            reached = best_scores(run)[-1] >= goal
+            counts.append(own if reached else np.inf)
+            ratios.append(alone / own if reached else 0.0)
+        lines.append(f"| {name} | {np.median(counts):.0f} | {np.median(ratios):.2f} |")
+    return [*lines, ""]
+
+
+def best_scores(run: dict[str, Any]) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
+    """Returns the best score on all search images behind each trial."""
+    return np.maximum.accumulate([t["score"] if t["state"] == "complete" else 0.0 for t in run["trials"]])
+
+
 def draw(record: dict[str, Any], path: Path) -> None:
     figure, axes = plt.subplots(figsize=(7, 4.2), layout="constrained")
     lowest = []
@@ -102,7 +126,7 @@ def main() -> None:
     args = parser.parse_args()
     for file in args.files:
         record = json.loads(file.read_text())
-        print("\n".join(table(record)))
+        print("\n".join([*table(record), *speedups(record)]))
         if args.figures:
             draw(record, args.figures / file.name)
 

@@ -61,15 +61,13 @@ def search(
         race: Whether hopeless trials are stopped on the first slice of images.
         n_finalists: How many policies to return.
     """
-    run = _Run(problem, strategy(problem), workers, journal, on_trial, race)
-    interrupted = False
     try:
-        run.go()
+        _Run(problem, strategy(problem), workers, journal, on_trial, race).go()
     except KeyboardInterrupt:
-        interrupted = True
+        return SearchResult(journal.trials, (), interrupted=True)
     finally:
         workers.close()
-    return SearchResult(journal.trials, _finalists(problem, journal.trials, n_finalists), interrupted)
+    return SearchResult(journal.trials, _finalists(problem, journal.trials, n_finalists))
 
 
 @dataclass(slots=True)
