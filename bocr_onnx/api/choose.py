@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
 
 from bocr_onnx.api.run import Run
-from bocr_onnx.evaluation import PolicyScorer, Recovery, Weights
+from bocr_onnx.evaluation import PolicyScorer, Recovery, Weights, session_threads
 from bocr_onnx.search import SearchResult
 
 WEAKER: dict[Recovery, tuple[Recovery, ...]] = {
@@ -28,7 +28,7 @@ class Choice:
         widths: Kept channels of every group, shape `(n_groups,)`.
         weights: What recovery has set.
         recovery: Which one it was.
-        distortion: Of the output, on the search images.
+        distortion: Of the output, on the search images, when it was chosen.
     """
 
     widths: npt.NDArray[np.int64]
@@ -38,7 +38,22 @@ class Choice:
 
 
 def choose(run: Run, scorer: PolicyScorer, result: SearchResult) -> Choice:
-    """Returns the finalist that is nearest to the original behind its best recovery, on the search images."""
+    """Returns the finalist that is nearest to the original behind its best recovery, on the search images.
+
+    When that is the sequential one, the finalist is fitted once more, on the search images too: now that nothing is
+    chosen by them, they may teach.
+    """
+    best = _nearest(run, scorer, result)
+    if best.recovery != "sequential":
+        return best
+    calibration = scorer.calibration
+    assert calibration.images is not None
+    taught = replace(calibration, images=np.concatenate([calibration.images, scorer.images]))
+    with run.progress.task("Recovering the result on all images") as update, session_threads(scorer.threads):
+        return replace(best, weights=taught.recover(calibration.mask(best.widths), "sequential", update))
+
+
+def _nearest(run: Run, scorer: PolicyScorer, result: SearchResult) -> Choice:
     recoveries = WEAKER[run.options.recover]
     finalists = result.finalists if len(recoveries) > 1 else result.finalists[:1]
     found = []

@@ -1,21 +1,21 @@
 """bocr-onnx history as a user sees it."""
 
-import hashlib
 import json
 
 import pytest
 
+from bocr_onnx.api.history import model_sha256
 from bocr_onnx.search.history import History
 from tests.search.histories import COST, search, trial
 
-from .test_cli import run
+from .test_cli import DEMO, run
 
 
 @pytest.fixture
 def store(history_path):
     found = History(history_path)
     for number in range(2):
-        record = search(number, model_sha256=hashlib.sha256(f"model {number}".encode()).hexdigest())
+        record = search(number, model_sha256=model_sha256(DEMO) if number == 0 else "another")
         found.begin(record)
         for i in range(3):
             found.add(record.key, trial(i), COST)
@@ -60,13 +60,12 @@ def test_export(store, tmp_path):
     assert len(store.list()) == 2
 
 
-def test_forget(store, tmp_path):
+def test_forget(store):
     unsaid = run("history", "forget", "--all")
     assert unsaid.returncode == 2
     assert "--yes" in unsaid.stderr
     assert len(store.list()) == 2
-    (tmp_path / "m.onnx").write_text("model 0")
-    assert run("history", "forget", "--model", tmp_path / "m.onnx", "--yes").stdout == "forgot 1 search\n"
+    assert run("history", "forget", "--model", DEMO, "--yes").stdout == "forgot 1 search\n"
     assert [row.seed for row in store.list()] == [1]
     assert run("history", "forget", search(1).key[:10], "--yes").stdout == "forgot 1 search\n"
     assert run("history", "forget", "--all", "--yes").stdout == "forgot 0 searches\n"
