@@ -4,6 +4,7 @@ Usage:
     python tools/bench_search.py MODEL.onnx --data PATH --flops 0.5 --strategies bocr,local --seeds 0,1,2,3,4 -o A.json
     python tools/bench_search.py MODEL.onnx --data PATH --flops 0.5 --trial-cost -o B.json
 
+With --before SHARE each strategy searches at that share first and knows those trials.
 With --history FILE every run knows what that history holds (transfer of an agent, rows at other budgets).
 Strategies of one seed share images, calibration and sensitivity scan, which they would all repeat. A strategy may be
 followed by settings: ``amc:transfer=plain:assistant=on``. Runs that the output file already holds are not repeated.
@@ -36,17 +37,19 @@ from bocr_onnx.search import Settings, Trial
 from bocr_onnx.slimming import cut
 
 
-def open_run(args: argparse.Namespace, strategy: str, seed: int, folder: str) -> Run:
+def open_run(
+    args: argparse.Namespace, strategy: str, seed: int, folder: str, flops: float | None = None, trials: int = 0
+) -> Run:
     name, *settings = strategy.split(":")
     options = api.build_options(
         args.model,
-        flops=(args.flops,),
+        flops=(flops or args.flops,),
         data=args.data,
         preset=args.preset,
         preprocess=args.preprocess,
         strategy=name,
         settings=Settings(**dict(s.split("=") for s in settings)),
-        trials=args.trials,
+        trials=trials or args.trials,
         seed=seed,
         race=args.race,
         round_to=args.round_to,
@@ -75,9 +78,16 @@ def open_ground(args: argparse.Namespace, run: Run) -> tuple[Ground, float]:
     return replace(ground, scorer=replace(ground.scorer, threads=args.threads)), time.perf_counter() - start
 
 
-def search_once(
-    args: argparse.Namespace, strategy: str, seed: int, ground: Ground, known: tuple[Trial, ...] = ()
-) -> dict[str, Any]:
+def search_before(args: argparse.Namespace, strategy: str, seed: int, ground: Ground) -> tuple[Trial, ...]:
+    """Returns the trials at another budget that a search may begin with."""
+    if args.before is None:
+        return ()
+    with tempfile.TemporaryDirectory() as folder:
+        return seek(open_run(args, strategy, seed, folder, args.before, args.before_trials), ground).trials
+
+
+def search_once(args: argparse.Namespace, strategy: str, seed: int, ground: Ground) -> dict[str, Any]:
+    known = search_before(args, strategy, seed, ground)
     with tempfile.TemporaryDirectory() as folder:
         run = open_run(args, strategy, seed, folder)
         start = time.perf_counter()
@@ -182,6 +192,8 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--recovery-images", type=int, default=1_000)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--race", action=argparse.BooleanOptionalAction, default=True)
+    parser.add_argument("--before", type=float, help="Search at this share of MACs first; its trials are known.")
+    parser.add_argument("--before-trials", type=int, default=100)
     parser.add_argument("--history", type=Path, help="What every run knows before it begins; nothing by default.")
     parser.add_argument("--trial-cost", action="store_true")
     parser.add_argument("--runs", type=int, default=7)
@@ -202,6 +214,7 @@ def main() -> None:
         "race": args.race,
         "images": [args.images, args.recovery_images],
         "history": args.history is not None,
+        "before": args.before,
         "runs": [],
     }
     if args.trial_cost:

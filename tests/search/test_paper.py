@@ -24,9 +24,9 @@ from bocr_onnx.search import (
     search,
     wall,
 )
-from bocr_onnx.search.densities import GRID, STEP, cluster_counts, densities, distances, published_clusters
-from bocr_onnx.search.isotropic import JITTER, fit_isotropic
-from bocr_onnx.search.rollback import Schedule, elites, make_view, rollbacks, schedule
+from bocr_onnx.search.paper.densities import GRID, STEP, cluster_counts, densities, distances, published_clusters
+from bocr_onnx.search.paper.isotropic import JITTER, fit_isotropic
+from bocr_onnx.search.paper.rollback import Schedule, elites, make_view, rollbacks, schedule
 from bocr_onnx.search.strategies.paper import bocr_paper
 from bocr_onnx.search.trial import Trial, TrialState
 

@@ -20,11 +20,11 @@ import numpy as np
 from scipy.stats import qmc
 
 from bocr_onnx.cost import Widths
-from bocr_onnx.search import wall
-from bocr_onnx.search.densities import published_clusters
+from bocr_onnx.search.paper import wall
+from bocr_onnx.search.paper.densities import published_clusters
+from bocr_onnx.search.paper.rollback import View, elites, make_view, rollbacks, schedule
 from bocr_onnx.search.problem import Floats, Problem
 from bocr_onnx.search.racing import objectives
-from bocr_onnx.search.rollback import View, elites, make_view, rollbacks, schedule
 from bocr_onnx.search.space import Point
 from bocr_onnx.search.strategies.records import Propose
 from bocr_onnx.search.trial import Proposal, Trial, ratios, scored
@@ -117,7 +117,7 @@ class _Paper:
         self, stage: Stage, awaited: Point, tried: set[tuple[int, ...]], rng: np.random.Generator
     ) -> list[Widths]:
         """Returns executed policies, the most promising first."""
-        from bocr_onnx.search.isotropic import fit_isotropic
+        from bocr_onnx.search.paper.isotropic import fit_isotropic
 
         surrogate, view = fit_isotropic(stage.points, stage.values, awaited), stage.view
 
