@@ -22,8 +22,8 @@ from bocr_onnx.search import (
     best_trial,
     build_space,
     search,
-    wall,
 )
+from bocr_onnx.search.paper import wall
 from bocr_onnx.search.paper.densities import GRID, STEP, cluster_counts, densities, distances, published_clusters
 from bocr_onnx.search.paper.isotropic import JITTER, fit_isotropic
 from bocr_onnx.search.paper.rollback import Schedule, elites, make_view, rollbacks, schedule
