@@ -212,6 +212,7 @@ def main() -> None:
         "round_to": args.round_to,
         "freeze": list(args.freeze),
         "race": args.race,
+        "trials": args.trials,
         "images": [args.images, args.recovery_images],
         "history": args.history is not None,
         "before": args.before,
@@ -222,7 +223,10 @@ def main() -> None:
         args.output.write_text(json.dumps(record) + "\n")
         return
     if args.output.exists():
-        record = json.loads(args.output.read_text())
+        held = json.loads(args.output.read_text())
+        if any(held.get(k) != v for k, v in record.items() if k != "runs"):
+            raise SystemExit(f"{args.output} must hold runs of these settings: name another file with -o")
+        record = held
     searches(args, record)
 
 

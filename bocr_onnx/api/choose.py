@@ -55,11 +55,10 @@ def choose(run: Run, scorer: PolicyScorer, result: SearchResult) -> Choice:
 
 def _nearest(run: Run, scorer: PolicyScorer, result: SearchResult) -> Choice:
     recoveries = WEAKER[run.options.recover]
-    finalists = result.finalists if len(recoveries) > 1 else result.finalists[:1]
     found = []
-    for i, widths in enumerate(finalists):
+    for i, widths in enumerate(result.finalists):
         for recovery in recoveries:
-            with run.progress.task(f"Recovering finalist {i + 1} of {len(finalists)} ({recovery})") as update:
+            with run.progress.task(f"Recovering finalist {i + 1} of {len(result.finalists)} ({recovery})") as update:
                 scored, weights = scorer.score(widths, recovery, update)
             assert scored.distortion is not None
             found.append(Choice(widths, weights, recovery, scored.distortion))

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import hashlib
 import time
 from dataclasses import asdict, dataclass
 from typing import Any
+
+import numpy as np
 
 from bocr_onnx.api.images import ModelData, check_chance, check_labels, fit_images, load_images
 from bocr_onnx.api.run import Run
 from bocr_onnx.data import Split, open_data, split
 from bocr_onnx.evaluation import Calibration, PolicyScorer, calibrate, classes_of, predict, score_outputs, weigh_curves
 from bocr_onnx.graph import Array
+
+SCORING = 1
+"""Changes whenever the same policy on the same images would get another objective."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,11 +57,13 @@ class Ground:
         images: All of them.
         calibration: Of the original.
         scorer: Of policies.
+        digest: Of all that decides what a policy scores, the model and its recovery apart.
     """
 
     images: Images
     calibration: Calibration
     scorer: PolicyScorer
+    digest: str
 
 
 def measure(run: Run, images: Images) -> Ground:
@@ -66,7 +74,14 @@ def measure(run: Run, images: Images) -> Ground:
     with run.progress.task("Scanning sensitivity of groups") as update:
         calibration = weigh_curves(calibration, progress=update)
     run.seconds["calibration"] = time.perf_counter() - start
-    return Ground(images, calibration, _scorer(run, calibration, images))
+    return Ground(images, calibration, _scorer(run, calibration, images), _digest(images))
+
+
+def _digest(images: Images) -> str:
+    digest = hashlib.sha256(f"scoring {SCORING}".encode())
+    for part in (images.score, images.recovery):
+        digest.update(np.ascontiguousarray(part).data)
+    return digest.hexdigest()
 
 
 def load_all(run: Run) -> Images:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from bocr_onnx.api.options import Options
 from bocr_onnx.errors import UsageError
 from bocr_onnx.graph import load
+from bocr_onnx.search import PastSearch
 from bocr_onnx.search.history import History, HistoryRow, StoredSearch, default_history
 
-__all__ = ["History", "HistoryRow", "StoredSearch", "model_sha256", "open_history"]
+__all__ = ["History", "HistoryRow", "StoredSearch", "check_transfer", "model_sha256", "open_history"]
 
 
 def open_history(path: str | None) -> History | None:
@@ -34,3 +36,16 @@ def model_sha256(path: str | Path) -> str:
         ModelError: The file cannot be read as a model.
     """
     return load(path).sha256
+
+
+def check_transfer(options: Options, others: tuple[PastSearch, ...]) -> None:
+    """Checks that there is something to transfer where that is asked for.
+
+    Raises:
+        UsageError: There is not.
+    """
+    if options.settings.transfer != "none" and not others:
+        raise UsageError(
+            f"--transfer {options.settings.transfer} must find a search of another model in the history, got none",
+            hint="Search another model first, or name the file that holds one: --history FILE",
+        )

@@ -92,7 +92,7 @@ class Options:
                 raise UsageError(f"--{name} must hold one share or {n}, got {len(shares)}")
         columns = {name: shares * n if len(shares) == 1 else shares for name, shares in given.items() if shares}
         budgets = [Budget(**{name: column[i] for name, column in columns.items()}) for i in range(n)] or [Budget()]
-        if len(set(budgets)) < len(budgets):
+        if len({b.label for b in budgets}) < len(budgets):
             raise UsageError("budgets must differ, got one twice")
         return tuple(sorted(budgets, key=lambda b: [-(share or 1.0) for share in b.shares().values()]))
 
@@ -112,11 +112,9 @@ class Options:
         """Raises where an option is wrong."""
         find_strategy(self.strategy)
         self.settings.check(self.strategy)
-        least = MIN_TRIALS.get(self.strategy, 1)
-        if self.trials < least * len(self.budgets):
-            raise UsageError(
-                f"--trials must be at least {least} for each budget of --search {self.strategy}, got {self.trials}"
-            )
+        needed = MIN_TRIALS.get(self.strategy, 1) * len(self.budgets)
+        if self.trials < needed:
+            raise UsageError(f"--trials must be at least {needed} for --search {self.strategy}, got {self.trials}")
         if self.recover not in ("none", "oneshot", "sequential"):
             raise UsageError(f"--recover must be none, oneshot or sequential, got {self.recover!r}")
         if self.data is None and self.strategy != "uniform":

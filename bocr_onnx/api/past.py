@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Callable
 from dataclasses import asdict
@@ -12,12 +11,17 @@ from typing import Any
 import numpy as np
 
 from bocr_onnx.api.ground import Ground
+from bocr_onnx.api.history import check_transfer
 from bocr_onnx.api.run import Run
 from bocr_onnx.errors import HistoryError, ResumeError
 from bocr_onnx.graph import write_text
-from bocr_onnx.search import Past, PastSearch, Problem, Trial, allocate, read_record
+from bocr_onnx.search import Past, Problem, Trial, allocate, read_record
 from bocr_onnx.search.features import group_features, published_features
 from bocr_onnx.search.history import SearchRecord, search_key, trial_cost
+from bocr_onnx.search.trial import completed
+
+MAX_SAME = 300
+"""Evaluations of the same model that a search begins with."""
 
 
 def recall(run: Run, ground: Ground, header: dict[str, Any], known: tuple[Trial, ...], *, fresh: bool) -> Past:
@@ -31,33 +35,53 @@ def recall(run: Run, ground: Ground, header: dict[str, Any], known: tuple[Trial,
         fresh: Whether the search begins now.
 
     Raises:
+        UsageError: The search wants to learn from other models, and none is known.
         ResumeError: What an earlier start has kept cannot be read.
         HistoryError: The history cannot be read.
     """
-    path = run.run_dir.past
-    if not fresh and path.exists():
-        return _read(path)
-    same: tuple[Trial, ...] = ()
-    others: tuple[PastSearch, ...] = ()
-    if run.history is not None:
-        names, full = run.projection.space.names, tuple(int(n) for n in run.projection.space.full)
-        same = run.history.same(
-            run.graph.sha256, _digest(ground), run.options.recover, names, full, without=search_key(header)
-        )
-        others = run.history.others(run.graph.sha256)
-        if same or others:
-            run.progress.note(f"history: {len(same)} evaluations of this model, {len(others)} other models")
-    tried = {t.widths for t in known}
-    past = Past((*known, *(t for t in same if t.widths not in tried)), others)
-    write_text(path, json.dumps(asdict(past), default=lambda state: state.value) + "\n")
+    path, key = run.run_dir.past, search_key(header)
+    past = None if fresh else _read(path, key)
+    if past is None:
+        past = _ask(run, ground, key, completed(known))
+        record = {"key": key, "past": asdict(past)}
+        write_text(path, json.dumps(record, default=lambda state: state.value) + "\n")
+    check_transfer(run.options, past.others)
     return past
 
 
-def _read(path: Path) -> Past:
+def _ask(run: Run, ground: Ground, key: str, known: tuple[Trial, ...]) -> Past:
+    """Returns what the history knows, and the trials that are known anyway."""
+    if run.history is None:
+        return Past(known)
+    space, model = run.projection.space, run.graph.sha256
+    full = tuple(int(n) for n in space.full)
+    same = run.history.same(model, ground.digest, run.options.recover, space.names, full, without=key)
+    others = run.history.others(model)
+    if same or others:
+        run.progress.note(f"history: {len(same)} evaluations of this model, {len(others)} other models")
+    tried = {t.widths for t in known}
+    return Past(_nearest(run, (*known, *(t for t in same if t.widths not in tried))), others)
+
+
+def _nearest(run: Run, trials: tuple[Trial, ...]) -> tuple[Trial, ...]:
+    """Returns at most `MAX_SAME` trials, those nearest to the budget, in their order: every one slows the surrogate."""
+    if len(trials) <= MAX_SAME:
+        return trials
+    widths = np.array([t.widths for t in trials], dtype=np.int64)
+    use = run.projection.budget.use(run.projection.cost, widths)
+    near = np.sort(np.argsort(np.abs(np.log(use)), kind="stable")[:MAX_SAME])
+    return tuple(trials[i] for i in near)
+
+
+def _read(path: Path, key: str) -> Past | None:
+    """Returns what a search knew when it began; None where the file is of another search, or there is none."""
+    if not path.exists():
+        return None
     try:
-        return read_record(Past, json.loads(path.read_text(encoding="utf-8")))
-    except (OSError, ValueError, RecursionError) as error:
-        raise ResumeError(f"{path} must hold what the search knew when it began, got: {error}") from error
+        record = json.loads(path.read_text(encoding="utf-8"))
+        return read_record(Past, record["past"]) if record["key"] == key else None
+    except (OSError, ValueError, TypeError, KeyError, RecursionError) as error:
+        raise ResumeError(f"{path} must hold what the search knew when it began, got: {error!r}") from error
 
 
 class Recorder:
@@ -94,7 +118,7 @@ def _record(run: Run, problem: Problem, ground: Ground, key: str) -> SearchRecor
         key=key,
         model_sha256=run.graph.sha256,
         model=Path(options.model).name,
-        data_digest=_digest(ground),
+        data_digest=ground.digest,
         recover=options.recover,
         strategy=options.strategy,
         seed=options.seed,
@@ -110,11 +134,3 @@ def _record(run: Run, problem: Problem, ground: Ground, key: str) -> SearchRecor
 
 def _rows(array: np.ndarray[Any, np.dtype[np.float64]]) -> tuple[tuple[float, ...], ...]:
     return tuple(map(tuple, array.tolist()))
-
-
-def _digest(ground: Ground) -> str:
-    """Returns a digest of the images that decide what a policy scores."""
-    digest = hashlib.sha256()
-    for images in (ground.images.score, ground.images.recovery):
-        digest.update(np.ascontiguousarray(images).data)
-    return digest.hexdigest()

@@ -15,6 +15,7 @@ from bocr_onnx.api.rundir import RunDir
 from bocr_onnx.errors import UsageError
 from bocr_onnx.evaluation import Recovery
 from bocr_onnx.report import Report
+from bocr_onnx.search import Settings
 
 
 def prune(
@@ -41,8 +42,12 @@ def prune(
     n_score: int = 2_000,
     n_recovery: int = 1_000,
     threads: int = 1,
+    settings: Settings | None = None,
+    race: bool = True,
+    workers: int = 1,
+    ray: str | None = None,
+    history: str | None = None,
     progress: Progress | None = None,
-    **rest: Any,
 ) -> Report:
     """Writes a physically slimmer ONNX file and returns the report on it.
 
@@ -55,7 +60,7 @@ def prune(
         preset: Name of a preprocessing preset.
         preprocess: A preprocessing file, instead of a preset.
         output: The slim file; ``<model>_slim.onnx`` beside the original by default.
-        strategy: ``bocr``, ``sensitivity``, ``random`` or ``uniform``.
+        strategy: ``bocr``, ``bocr-paper``, ``bo``, ``local``, ``amc``, ``sensitivity``, ``random`` or ``uniform``.
         trials: Policies to evaluate.
         seed: Same inputs, seed and versions give the same plan.
         recover: ``sequential``, ``oneshot`` or ``none``.
@@ -69,8 +74,12 @@ def prune(
         n_score: Images a trial is scored on.
         n_recovery: Images the recovery is fitted on.
         threads: Of the latency measurement.
+        settings: Of single strategies.
+        race: Whether hopeless trials are stopped on the first images.
+        workers: Trials that run at once.
+        ray: Address of the Ray cluster they run on.
+        history: File of earlier searches, or ``"none"``; the one in the user's data folder by default.
         progress: Shows long steps.
-        rest: Further fields of `bocr_onnx.api.Options`: settings, race, workers, ray, history.
 
     Returns:
         The report, whose `missed` lists targets and checks that were not met.
@@ -102,7 +111,11 @@ def prune(
         n_score=n_score,
         n_recovery=n_recovery,
         threads=threads,
-        **rest,
+        settings=settings or Settings(),
+        race=race,
+        workers=workers,
+        ray=ray,
+        history=history,
     )
     return prune_each(options, run_dir, resume=resume, progress=progress)[0]
 

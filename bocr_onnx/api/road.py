@@ -56,15 +56,24 @@ def travel(runs: tuple[Run, ...], asked: Options) -> tuple[Report, ...]:
         runs: One for each budget.
         asked: What was asked for, all budgets together.
     """
+    folder = runs[0].run_dir.path
+    if len(runs) == 1:
+        return _go(runs)
+    with RunDir(folder.parent).alone():
+        RunDir(folder.parent).create(asked)
+        reports = _go(runs)
+        write_text(folder.parent / "front.json", front_text(reports))
+        return reports
+
+
+def _go(runs: tuple[Run, ...]) -> tuple[Report, ...]:
     if runs[0].options.data is None:
         return tuple(_without_data(run) for run in runs)
     images = load_all(runs[0])
     with ExitStack() as stack:
-        if len(runs) > 1:
-            RunDir(runs[0].run_dir.path.parent).create(asked)
         for run in runs:
-            run.run_dir.create(run.options)
             stack.enter_context(run.run_dir.alone())
+            run.run_dir.create(run.options)
         return _with_data(runs, measure(runs[0], images))
 
 
@@ -75,8 +84,6 @@ def _with_data(runs: tuple[Run, ...], ground: Ground) -> tuple[Report, ...]:
         result = seek(run, ground, known)
         known = (*known, *result.trials)
         reports = (*reports, _finish(run, _recover(run, ground, result)))
-    if len(runs) > 1:
-        write_text(runs[0].run_dir.path.parent / "front.json", front_text(reports))
     return reports
 
 

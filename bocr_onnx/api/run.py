@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from bocr_onnx.api.history import History, open_history
+from bocr_onnx.api.history import History, check_transfer, open_history
 from bocr_onnx.api.inspection import match_groups
 from bocr_onnx.api.model import read_model
 from bocr_onnx.api.options import Options
@@ -13,7 +13,6 @@ from bocr_onnx.api.outputs import check_outputs
 from bocr_onnx.api.progress import Progress
 from bocr_onnx.api.rundir import RunDir, default_output, default_run_dir
 from bocr_onnx.cost import CostModel, build_cost_model
-from bocr_onnx.errors import UsageError
 from bocr_onnx.graph import ModelGraph, check_writable
 from bocr_onnx.groups import GroupIndex, build_index
 from bocr_onnx.search import Projection, build_space
@@ -71,7 +70,10 @@ def prepare(options: Options, run_dir: str | Path | None, progress: Progress, *,
     index = build_index(graph)
     cost = build_cost_model(graph, index)
     space = build_space(index, grid=options.grid, frozen=_frozen(index, options), min_width=options.min_width)
-    history = _history(options, graph, folder)
+    history = open_history(options.history)
+    others = () if history is None else history.others(graph.sha256)
+    if not resuming:
+        check_transfer(options, others)
     budgets, runs = options.budgets, []
     for i, budget in enumerate(budgets):
         budget.check_reachable(cost, space)
@@ -83,18 +85,6 @@ def prepare(options: Options, run_dir: str | Path | None, progress: Progress, *,
         projection = Projection(space, cost, budget)
         runs.append(Run(part, graph, index, cost, projection, progress, output, own, history, resuming))
     return tuple(runs)
-
-
-def _history(options: Options, graph: ModelGraph, folder: Path) -> History | None:
-    """Returns the history, known to be usable and to hold what the search needs."""
-    history = open_history(options.history)
-    others = () if history is None else history.others(graph.sha256)
-    if options.settings.transfer != "none" and not others and not RunDir(folder).past.exists():
-        raise UsageError(
-            f"--transfer {options.settings.transfer} must find a search of another model in the history, got none",
-            hint="Search another model first, or name the file that holds one: --history FILE",
-        )
-    return history
 
 
 def _frozen(index: GroupIndex, options: Options) -> tuple[str, ...]:

@@ -37,19 +37,24 @@ class RunDir:
         Raises:
             OutputError: The folder cannot be made or written.
         """
+        self._make()
+        write_text(self.options, json.dumps(asdict(options), indent=2) + "\n")
+
+    def _make(self) -> None:
         try:
             self.path.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise OutputError(f"run directory {self.path} must be a folder, got {error.strerror}") from error
-        write_text(self.options, json.dumps(asdict(options), indent=2) + "\n")
 
     @contextmanager
     def alone(self) -> Iterator[None]:
-        """Keeps other runs out of the folder, which exists, until it is left or this process dies.
+        """Keeps other runs out of the folder until it is left or this process dies; makes it where it does not exist.
 
         Raises:
+            OutputError: The folder cannot be made.
             ResumeError: Another run is in it.
         """
+        self._make()
         lock = FileLock(self.path / ".lock", timeout=0)
         try:
             lock.acquire()

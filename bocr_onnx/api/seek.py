@@ -86,7 +86,8 @@ def seek(run: Run, ground: Ground, known: tuple[Trial, ...] = ()) -> SearchResul
     header = _header(run, ground)
     journal = _open_journal(run, header)
     journal.check(run.projection.space)
-    problem = pose(run, ground.calibration, recall(run, ground, header, known, fresh=journal.is_new))
+    past = recall(run, ground, header, known, fresh=journal.is_new)
+    problem = pose(run, ground.calibration, past)
     recorder = Recorder(run, problem, ground, header)
     for trial in journal.trials:
         recorder.add(trial)
@@ -139,6 +140,7 @@ def _header(run: Run, ground: Ground) -> dict[str, Any]:
         "schema": 2,
         "model_sha256": run.graph.sha256,
         "data": ground.images.split.describe(),
+        "images_sha256": ground.digest,
         "budget": run.projection.budget.given,
         "strategy": options.strategy,
         "settings": asdict(options.settings),

@@ -5,9 +5,9 @@ patches p' and the original's outputs y, weights and bias solve
 
     min  sum ||p' W'^T + b' - (y + e)||^2 + ridge ||W' - W_S||^2,    e = stream_original - stream_slim
 
-where W_S is the cut original weight, the ridge grows with the doubt about
-what few rows tell (`shrinkage`), and e, at an operator whose output is added to a stream, is the error that stream has
-gathered so far: the block repairs what earlier blocks have lost. One pass, no labels.
+where W_S is the cut original weight, the ridge grows with the doubt about what few rows tell (`shrinkage`), and e, at
+an operator whose output is added to a stream, is the error that stream has gathered so far: the block repairs what
+earlier blocks have lost. One pass, no labels.
 """
 
 from __future__ import annotations

@@ -21,7 +21,7 @@ from bocr_onnx.search.traits import GroupTraits
 
 def group_features(problem: Problem) -> Floats:
     """Returns features that are comparable between models, shape `(n_groups, 12)`, each of order one."""
-    full, traits = problem.space.full, _traits(problem)
+    full, traits = problem.space.full, problem.traits
     n = len(full)
     share = macs_shares(problem)
     behind = np.concatenate([np.cumsum(share[::-1])[::-1][1:], [0.0]]) / max(float(share.sum()), 1e-12)
@@ -43,7 +43,7 @@ def group_features(problem: Problem) -> Floats:
 
 def published_features(problem: Problem) -> Floats:
     """Returns the group features of the published agent, shape `(n_groups, 7)`, each in [0, 1]."""
-    full, traits = problem.space.full, _traits(problem)
+    full, traits = problem.space.full, problem.traits
     columns = np.stack(
         [
             np.arange(len(full), dtype=np.float64),
@@ -60,17 +60,12 @@ def published_features(problem: Problem) -> Floats:
 
 
 def macs_shares(problem: Problem) -> Floats:
-    """Returns the share of the budget that each group controls, shape `(n_groups,)`."""
+    """Returns the share of the MACs that each group controls, shape `(n_groups,)`."""
     full = problem.space.full
     without = np.repeat(full[None], len(full), axis=0)
     np.fill_diagonal(without, 0)
-    budget, cost = problem.projection.budget, problem.projection.cost
-    return np.asarray(1 - budget.use(cost, without) / max(budget.use(cost, full[None])[0], 1e-12))
-
-
-def _traits(problem: Problem) -> tuple[GroupTraits, ...]:
-    known = problem.traits
-    return known or tuple(GroupTraits(int(n), int(n), 1, 1, 0, 0.0, 1, (1.0,) * int(n)) for n in problem.space.full)
+    cost = problem.projection.cost
+    return np.asarray(1 - cost.macs(without) / max(float(cost.macs(full)[0]), 1e-12))
 
 
 def _curve(problem: Problem, ratio: float) -> Floats:

@@ -22,6 +22,7 @@ from bocr_onnx.search.trial import Evaluation, Proposal, Trial, TrialState, comp
 from bocr_onnx.search.workers import Job, Outcome, Workers
 
 OnTrial = Callable[[Trial], None]
+N_FINALISTS = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +49,6 @@ def search(
     *,
     on_trial: OnTrial | None = None,
     race: bool = True,
-    n_finalists: int = 3,
 ) -> SearchResult:
     """Runs a search to its number of trials, or until Ctrl-C.
 
@@ -59,7 +59,6 @@ def search(
         journal: Holds the trials that an earlier run has finished; every new one is written.
         on_trial: Told after each trial.
         race: Whether hopeless trials are stopped on the first slice of images.
-        n_finalists: How many policies to return.
     """
     try:
         _Run(problem, strategy(problem), workers, journal, on_trial, race).go()
@@ -67,7 +66,7 @@ def search(
         return SearchResult(journal.trials, (), interrupted=True)
     finally:
         workers.close()
-    return SearchResult(journal.trials, _finalists(problem, journal.trials, n_finalists))
+    return SearchResult(journal.trials, _finalists(problem, journal.trials))
 
 
 @dataclass(slots=True)
@@ -128,6 +127,9 @@ class _Run:
         if found is None:
             self._end(trial, state=TrialState.FAILED, reason=outcome.reason)
             return
+        if not (np.isfinite(found.first) and np.isfinite(found.objective or 0.0)):
+            self._end(trial, state=TrialState.FAILED, reason="its objective is not a number")
+            return
         stopped = found.objective is None
         self._end(
             trial,
@@ -145,7 +147,7 @@ class _Run:
             self.on_trial(trial)
 
 
-def _finalists(problem: Problem, trials: tuple[Trial, ...], n: int) -> tuple[Widths, ...]:
+def _finalists(problem: Problem, trials: tuple[Trial, ...], n: int = N_FINALISTS) -> tuple[Widths, ...]:
     done = completed(trials)
     if not done:
         return ()

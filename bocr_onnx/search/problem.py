@@ -26,7 +26,7 @@ class Problem:
         curves: For every group its error at width w, shape `(n_channels + 1,)`; from the sensitivity scan.
         n_trials: Evaluations in all.
         seed: Of everything that is drawn.
-        traits: What the operators that make each group look like; empty where no strategy asks.
+        traits: What the operators that read each group look like.
         settings: Of single strategies.
         past: What is known from earlier searches.
     """
@@ -35,7 +35,7 @@ class Problem:
     curves: tuple[Floats, ...]
     n_trials: int
     seed: int
-    traits: tuple[GroupTraits, ...] = ()
+    traits: tuple[GroupTraits, ...]
     settings: Settings = field(default_factory=Settings)
     past: Past = field(default_factory=Past)
 

@@ -13,9 +13,6 @@ References:
 
 from __future__ import annotations
 
-import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -35,6 +32,7 @@ from torch import Tensor
 
 from bocr_onnx.search.problem import Problem
 from bocr_onnx.search.space import Point
+from bocr_onnx.search.torch_thread import one_torch_thread
 
 Floats = npt.NDArray[np.float64]
 Hyperparameters = dict[str, Tensor]
@@ -57,31 +55,16 @@ class ProxyMean(gpytorch.means.Mean):  # type: ignore[misc]
         return mean
 
 
-@contextmanager
-def one_torch_thread() -> Iterator[None]:
-    """Runs torch on one thread, its random state restored behind: the matrices are tiny, waiting costs more."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        with warnings.catch_warnings(), torch.random.fork_rng(devices=[]):
-            warnings.simplefilter("ignore")  # numerical advice to developers; nothing a user could act on
-            yield
-    finally:
-        torch.set_num_threads(before)
-
-
 @dataclass(frozen=True, slots=True)
 class Surrogate:
     """A fitted Gaussian process.
 
     Attributes:
         model: On standardised objectives.
-        X: Executed policies.
         columns: From keep ratios to inputs.
     """
 
     model: Any
-    X: Tensor
     columns: Columns
 
     @property
@@ -94,19 +77,21 @@ class Surrogate:
         with one_torch_thread(), torch.no_grad():
             return np.asarray(self.model.posterior(self.columns(points)).mean.squeeze(-1).numpy())
 
-    def acquisition(self, points: Point, pending: Point, seed: int) -> Floats:
-        """Returns the log expected improvement of policies over the executed ones, shape `(n,)`.
+    def acquisition(self, points: Point, baseline: Point, pending: Point, seed: int) -> Floats:
+        """Returns the log expected improvement of policies over a baseline, shape `(n,)`.
 
         Args:
             points: Keep ratios, shape `(n, n_groups)`.
+            baseline: Policies on the budget that are to be beaten, shape `(n_baseline, n_groups)`.
             pending: Policies whose results are awaited, shape `(n_pending, n_groups)`.
             seed: Of the Monte Carlo sample.
         """
         sampler = SobolQMCNormalSampler(torch.Size([N_SAMPLES]), seed=seed)
         awaited = self.columns(pending) if len(pending) else None
         with one_torch_thread(), torch.no_grad():
+            torch.manual_seed(seed)  # for what the baseline is pruned with
             improvement = qLogNoisyExpectedImprovement(
-                self.model, self.X, sampler=sampler, prune_baseline=True, X_pending=awaited
+                self.model, self.columns(baseline), sampler=sampler, prune_baseline=True, X_pending=awaited
             )
             found = improvement(self.columns(points).unsqueeze(1))
         return np.asarray(found.numpy())
@@ -176,4 +161,4 @@ def fit_surrogate(
             mll = ExactMarginalLogLikelihood(model.likelihood, model)
             torch.manual_seed(problem.seed)  # a fit that fails is tried again from a random start
             fit_gpytorch_mll(mll, optimizer_kwargs={"options": {"maxiter": MAX_FIT_STEPS}})
-    return Surrogate(model, X, columns)
+    return Surrogate(model, columns)

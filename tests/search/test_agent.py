@@ -106,9 +106,9 @@ def test_history_changes_where_the_agent_begins(transfer):
     asked = replace(problem(), settings=Settings(transfer=transfer))
     told = replace(asked, past=Past(others=(past_search(),)))
     task = this_task(asked, augmented=transfer == "augmented")
-    rolls = [Memory(p, task).roll(1, 1e-3, np.random.default_rng(0)) for p in (asked, told)]
+    rolls = [Memory(p, task, np.copy).roll(1, 1e-3, np.random.default_rng(0)) for p in (asked, told)]
     assert np.abs(rolls[0] - rolls[1]).max() > 0.01
-    again = Memory(told, task).roll(1, 1e-3, np.random.default_rng(0))
+    again = Memory(told, task, np.copy).roll(1, 1e-3, np.random.default_rng(0))
     assert np.array_equal(rolls[1], again)
 
 

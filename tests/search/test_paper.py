@@ -100,16 +100,11 @@ def test_jensen_shannon_is_that_of_scipy():
 
 
 @EVERY_SIMILARITY
-@pytest.mark.parametrize("with_traits", [True, False])
-def test_clusters_are_as_many_as_asked(similarity, with_traits):
-    given_problem = asked(similarity=similarity)
-    if not with_traits:
-        given_problem = replace(given_problem, traits=())
-    stages = published_clusters(given_problem)
+def test_clusters_are_as_many_as_asked(similarity):
+    stages = published_clusters(asked(similarity=similarity))
     assert [len(set(c[c >= 0].tolist())) for c in stages] == [2, 3, 5]
     assert all(c[2] == -1 for c in stages)
-    if with_traits:
-        assert all(c[0] == c[1] for c in stages[:-1]), "identical groups are joined first"
+    assert all(c[0] == c[1] for c in stages[:-1]), "identical groups are joined first"
 
 
 def test_rollback_says_which_stages_there_are():

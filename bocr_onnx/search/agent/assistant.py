@@ -3,8 +3,8 @@
 Everything in this decision process but the final reward is free and deterministic; a predictor of the reward is
 therefore a complete simulator. Features of a policy mean the same in every model:
 
-    log of the predicted error, share-weighted mean keep ratio in six bins of depth, mean of (1 - a)^2 by share,
-    smallest keep ratio, spread of the keep ratios, target
+    log of an error guessed from the groups' features, share-weighted mean keep ratio in six bins of depth, mean of
+    (1 - a)^2 by share, smallest keep ratio, spread of the keep ratios, target
 
 Each member is a ridge regression on a bootstrap sample; what they disagree on is the doubt.
 
@@ -95,7 +95,7 @@ def _weighted(ratios: Floats, weights: Floats) -> Floats:
 
 
 def _error(task: Task, ratios: Floats) -> Floats:
-    """Returns the error that the features of the groups predict, up to a factor, shape `(n_policies,)`."""
+    """Returns a guess at the error from the groups' features, monotone in it within a model, shape `(n_policies,)`."""
     total = np.zeros(len(ratios))
     for i, row in enumerate(task.features):
         curve = np.interp(ratios[:, i], [0, 0.25, 0.75, 1], [1, row[QUARTER], row[THREE_QUARTERS], 0])

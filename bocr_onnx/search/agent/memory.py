@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 from scipy.stats import truncnorm
 
@@ -12,7 +14,7 @@ from bocr_onnx.search.past import PastSearch
 from bocr_onnx.search.problem import Floats, Problem
 
 MIN_EPISODES = 8
-"""Of this task, before the assistant is believed."""
+"""Of this task and of earlier ones, before the assistant is believed."""
 
 N_SYNTHETIC = 16
 """Predicted episodes in the minds of the agent."""
@@ -27,10 +29,12 @@ class Memory:
     Args:
         problem: The search.
         task: It, as the agent sees it.
+        execute: From actions, shape `(n, n_steps)`, to those of the policies that are executed for them.
     """
 
-    def __init__(self, problem: Problem, task: Task) -> None:
+    def __init__(self, problem: Problem, task: Task, execute: Callable[[Floats], Floats]) -> None:
         self._task = task
+        self._execute = execute
         self._seed = problem.seed
         self._agent = Agent(task.states.shape[1] + (4 if task.augmented else 3), problem.seed)
         self._ratios: list[Floats] = []
@@ -90,8 +94,10 @@ class Memory:
         features = np.concatenate([own, *(f for f, _ in self._known)])
         rewards = np.concatenate([_standard(self._rewards), *(r for _, r in self._known)])
         self._assistant = fit_assistant(features, rewards, rng)
-        ratios = self.roll(N_SYNTHETIC, 0.2, rng)
-        guessed = self.predict(ratios) * (1.0 if self._task.augmented else float(self._rewards.std()))
+        ratios = self._execute(self.roll(N_SYNTHETIC, 0.2, rng))
+        guessed = self.predict(ratios)
+        if not self._task.augmented:  # in the units that the agent is told
+            guessed = guessed * self._rewards.std() + self._rewards.mean() - _average(self._rewards)
         return join(
             [transitions(self._task.path(r), r, float(v)) for r, v in zip(ratios, guessed, strict=True)],
         )
@@ -132,7 +138,11 @@ def _standard(rewards: Floats) -> Floats:
 
 def _centred(rewards: Floats) -> Floats:
     """Returns rewards minus their moving average over the episodes."""
+    return rewards - _average(rewards)
+
+
+def _average(rewards: Floats) -> float:
     average = float(rewards[0]) if len(rewards) else 0.0
     for reward in rewards:
         average = AVERAGE * average + (1 - AVERAGE) * float(reward)
-    return rewards - average
+    return average

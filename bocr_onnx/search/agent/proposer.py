@@ -10,13 +10,13 @@ from bocr_onnx.search.agent.tasks import this_task
 from bocr_onnx.search.problem import Floats, Problem
 from bocr_onnx.search.racing import objectives
 from bocr_onnx.search.starts import scatter
-from bocr_onnx.search.surrogate import one_torch_thread
+from bocr_onnx.search.torch_thread import one_torch_thread
 from bocr_onnx.search.trial import Proposal, Trial, scored
 
 WARM_UP, SHORT_WARM_UP = 1 / 8, 1 / 32
 """Shares of the trials that are random: from scratch, and with history."""
 
-NOISE, LOW_NOISE, DECAY = 0.5, 0.25, 0.95
+NOISE, LOW_NOISE, MIN_NOISE, DECAY = 0.5, 0.25, 1e-4, 0.95
 N_ROLLOUTS = 24
 """Rollouts the assistant chooses from."""
 
@@ -29,10 +29,12 @@ class Amc:
         self._problem = problem
         self._short = settings.transfer != "none" or settings.warm_up == "short"
         self._seen: tuple[Trial, ...] = ()
-        self._memory = self._fresh()
+        with one_torch_thread():
+            self._memory = self._fresh()
 
     def _fresh(self) -> Memory:
-        return Memory(self._problem, this_task(self._problem, augmented=self._problem.settings.transfer == "augmented"))
+        task = this_task(self._problem, augmented=self._problem.settings.transfer == "augmented")
+        return Memory(self._problem, task, self._executed)
 
     def propose(self, trials: tuple[Trial, ...], pending: tuple[Widths, ...]) -> Proposal | None:
         """Proposes the next policy."""
@@ -44,7 +46,7 @@ class Amc:
             if number < warm_up or not self._problem.space.free.size:
                 return scatter(self._problem, rng)
             noise = (LOW_NOISE if self._short else NOISE) * DECAY ** (number - warm_up)
-            return self._rollout(noise, rng)
+            return self._rollout(max(noise, MIN_NOISE), rng)
 
     def _catch_up(self, trials: tuple[Trial, ...], warm_up: int) -> None:
         """Learns from the trials that are new, one by one, as if each had just ended."""
@@ -62,14 +64,16 @@ class Amc:
     def _rollout(self, noise: float, rng: np.random.Generator) -> Proposal:
         assisted = self._problem.settings.assistant == "on" and self._memory.can_predict
         actions = self._memory.roll(N_ROLLOUTS if assisted else 1, noise, rng)
-        executed = [self._execute(row) for row in actions]
         if not assisted:
-            return Proposal(executed[0], "agent")
-        free = self._problem.space.free
-        ratios = np.array([widths / self._problem.space.full for widths in executed])[:, free]
-        return Proposal(executed[int(np.argmax(self._memory.predict(ratios)))], "agent, assisted")
+            return Proposal(self._widths(actions[0]), "agent")
+        best = int(np.argmax(self._memory.predict(self._executed(actions))))
+        return Proposal(self._widths(actions[best]), "agent, assisted")
 
-    def _execute(self, actions: Floats) -> Widths:
+    def _executed(self, actions: Floats) -> Floats:
+        """Returns the actions of the executed policies, shape as `actions`."""
+        return np.array([self._widths(row) / self._problem.space.full for row in actions])[:, self._problem.space.free]
+
+    def _widths(self, actions: Floats) -> Widths:
         point = np.ones(len(self._problem.space.full))
         point[self._problem.space.free] = actions
         return self._problem.projection.execute(point)

@@ -62,11 +62,10 @@ def distances(problem: Problem) -> Floats:
     """Returns the distance of every pair of groups that can be cut, condensed as `scipy.spatial.distance.pdist` does.
 
     Args:
-        problem: Says by which similarity. Groups without traits count as channels of importance one.
+        problem: Says by which similarity.
     """
-    free, full, kind = problem.space.free, problem.space.full, problem.settings.similarity
-    known = problem.traits or tuple(GroupTraits(int(n), int(n), 1, 1, 0, 0.0, 1, (1.0,) * int(n)) for n in full)
-    traits = tuple(known[i] for i in free)
+    kind = problem.settings.similarity
+    traits = tuple(problem.traits[i] for i in problem.space.free)
     if kind == "structural":
         return np.asarray(pdist(structure(traits)))
     found = densities(tuple(np.array(t.importance, dtype=np.float64) for t in traits))

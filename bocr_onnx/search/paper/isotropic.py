@@ -30,7 +30,7 @@ from scipy.special import erfcx, ndtr
 
 from bocr_onnx.search.problem import Floats
 from bocr_onnx.search.space import Point
-from bocr_onnx.search.surrogate import one_torch_thread
+from bocr_onnx.search.torch_thread import one_torch_thread
 
 JITTER = 0.01
 """What an improvement has to exceed, in standard deviations of the objective."""
@@ -94,7 +94,7 @@ def fit_isotropic(points: Point, objectives: Floats, pending: Point) -> Isotropi
     covariance = ScaleKernel(
         kernel, outputscale_prior=LogNormalPrior(0.0, 1.0), outputscale_constraint=GreaterThan(1e-3)
     )
-    with one_torch_thread(), torch.random.fork_rng(devices=[]):
+    with one_torch_thread():
         torch.manual_seed(0)  # a fit that fails is tried again from a draw of the priors
         model: Any = SingleTaskGP(X, Y.unsqueeze(-1), covar_module=covariance, outcome_transform=None)
         mll = ExactMarginalLogLikelihood(model.likelihood, model)

@@ -38,7 +38,6 @@ def cap(projection: Projection, points: Point) -> Point:
     asked = np.clip(points, low, 1)
     held = np.repeat(low[None], len(points), axis=0)
     used = _use(projection, held)
-    used = _use(projection, held)
     for group in space.free:
         ratio, above = held[:, group].copy(), asked[:, group]
         held[:, group] = above

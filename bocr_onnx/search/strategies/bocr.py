@@ -98,7 +98,7 @@ class _Guided:
         self._problem = problem
         self._stages = stages
         self._starts = start_policies(problem)
-        self._fitted: tuple[int, Hyperparameters] | None = None
+        self._fitted: tuple[tuple[Trial, ...], Hyperparameters] | None = None
 
     def propose(self, trials: tuple[Trial, ...], pending: tuple[Widths, ...]) -> Proposal | None:
         """Proposes the next policy."""
@@ -121,17 +121,17 @@ class _Guided:
         surrogate = fit_surrogate(problem, points, objectives(known), self._hyperparameters(trials))
         patience = max(2, problem.n_trials // 12)
         stage = stage_of(trials, len(self._starts), len(self._stages), patience)
-        best = np.argsort(-surrogate.posterior_mean(self._on_budget(trials, points)), kind="stable")[:N_ELITES]
-        elites = self._on_budget(trials, points)[best]
+        own = self._on_budget(trials, points)
+        elites = own[np.argsort(-surrogate.posterior_mean(own), kind="stable")[:N_ELITES]]
         awaited = np.array(pending, dtype=np.float64).reshape(-1, len(space.full)) / space.full
         pool = problem.projection.shift(
             draw_candidates(elites, space.low / space.full, self._stages[stage.number], stage.radius, POOL, rng)
         )
-        gains = surrogate.acquisition(pool, awaited, problem.seed)
+        gains = surrogate.acquisition(pool, own, awaited, problem.seed)
         executed = self._execute(pool[np.argsort(-gains, kind="stable")[: 4 * EXECUTED]], trials, pending)
         if not executed:
             return None
-        gains = surrogate.acquisition(np.array(executed) / space.full, awaited, problem.seed)
+        gains = surrogate.acquisition(np.array(executed) / space.full, own, awaited, problem.seed)
         return Proposal(executed[int(np.argmax(gains))], f"stage {stage.number + 1} of {len(self._stages)}")
 
     def _hyperparameters(self, trials: tuple[Trial, ...]) -> Hyperparameters:
@@ -139,10 +139,11 @@ class _Guided:
         from bocr_onnx.search.surrogate import fit_surrogate
 
         n = len(trials) - len(trials) % (REFIT if len(trials) > ALWAYS_REFIT else 1)
-        if self._fitted is None or self._fitted[0] != n:
-            known = scored(self._problem.past.same + trials[:n])
+        known = scored(self._problem.past.same + trials[:n])
+        known = known if len(known) > 1 else scored(trials)
+        if self._fitted is None or self._fitted[0] != known:
             points = ratios(known, self._problem.space.full)
-            self._fitted = n, fit_surrogate(self._problem, points, objectives(known)).hyperparameters
+            self._fitted = known, fit_surrogate(self._problem, points, objectives(known)).hyperparameters
         return self._fitted[1]
 
     def _on_budget(self, trials: tuple[Trial, ...], points: Point) -> Point:
