@@ -1,7 +1,9 @@
 """Several budgets from one search, and what one search leaves for the next."""
 
 import json
+import re
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
@@ -103,9 +105,11 @@ def test_without_history_nothing_is_kept(tmp_path, history_path):
 
 def test_a_run_directory_has_one_run_at_a_time(tmp_path):
     run = api.rundir.RunDir(tmp_path / "slim.run")
-    run.path.mkdir()
+    run.create(options(tmp_path))
+    before = run.options.read_bytes()
     with run.alone(), pytest.raises(ResumeError, match="by one run at a time"):
-        api.prune_each(replace(options(tmp_path), flops=(0.5,)))
+        api.prune_each(replace(options(tmp_path), flops=(0.5,), seed=9))
+    assert run.options.read_bytes() == before
     assert len(api.prune_each(replace(options(tmp_path), flops=(0.5,), trials=2))) == 1
 
 
@@ -134,3 +138,34 @@ def test_wrong_options_are_told(given, words, tmp_path):
 def test_bounds_of_one_model_go_together():
     asked = api.build_options(DEMO, flops=(0.7, 0.5), size=(0.8,))
     assert [b.given for b in asked.budgets] == [{"flops": 0.7, "size": 0.8}, {"flops": 0.5, "size": 0.8}]
+
+
+def test_other_preprocessing_is_another_search(tmp_path):
+    preset = (Path(DEMO).parent / "presets" / "digits.toml").read_text()
+    (tmp_path / "other.toml").write_text(re.sub(r"std = \[.*\]", "std = [1.1]", preset))
+    given = {"flops": (0.5,), "trials": 2, "recover": "oneshot", "history": str(tmp_path / "h.sqlite")}
+    api.prune_each(options(tmp_path, **given))
+    api.prune_each(options(tmp_path, **given, preset=None, preprocess=tmp_path / "other.toml"))
+    assert len(open_history(given["history"]).list()) == 2
+    assert json.loads((tmp_path / "slim.run" / "past.json").read_text())["past"]["same"] == []
+
+
+def test_what_another_search_knew_is_not_taken_over(tmp_path):
+    given = {"flops": (0.5,), "trials": 2, "recover": "oneshot", "history": "none"}
+    api.prune_each(options(tmp_path, **given))
+    past = tmp_path / "slim.run" / "past.json"
+    stale = json.loads(past.read_text()) | {"key": "another"}
+    stale["past"]["same"] = [{"number": 0, "widths": [1], "state": "complete", "score": 1.0, "objective": 9.0}]
+    past.write_text(json.dumps(stale))
+    api.prune_each(options(tmp_path, **given))
+    assert json.loads(past.read_text())["past"]["same"] == []
+    past.write_text("{}")
+    with pytest.raises(ResumeError, match="past"):
+        api.prune_each(options(tmp_path, **given))
+
+
+def test_a_front_without_images_is_written_too(tmp_path):
+    asked = options(tmp_path, flops=(0.7, 0.5), strategy="uniform", data=None, preset=None)
+    api.prune_each(asked)
+    record = json.loads((tmp_path / "slim.run" / "front.json").read_text())
+    assert [p["accuracy"] for p in record["front"]] == [None, None]

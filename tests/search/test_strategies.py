@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from bocr_onnx.errors import ModelError, UsageError
-from bocr_onnx.search import Inline, Journal, TrialState, best_trial, search
+from bocr_onnx.search import Evaluation, Inline, Journal, TrialState, best_trial, search
 from bocr_onnx.search.strategies import ONE_POLICY, STRATEGIES, find_strategy
 from bocr_onnx.search.strategies.bocr import stage_of
 from bocr_onnx.search.trial import Trial
@@ -75,6 +75,32 @@ def test_failed_trials_are_survived(name, tmp_path):
     assert failed
     assert all("the session broke" in t.reason for t in failed)
     assert len(result.trials) == (1 if name in ONE_POLICY else 12)
+
+
+@pytest.mark.parametrize("name", sorted(set(STRATEGIES) - ONE_POLICY))
+def test_many_failed_trials_in_a_row_are_survived(name, tmp_path):
+    asked = problem(n_trials=27)
+    score, calls = scorer(asked), []
+
+    def late(widths, floor):
+        calls.append(widths)
+        if len(calls) <= 22:
+            raise ModelError("the session broke")
+        return score(widths)
+
+    states = [t.state for t in run(name, asked, tmp_path, late).trials]
+    assert states == [TrialState.FAILED] * 22 + [TrialState.COMPLETE] * 5
+
+
+def test_an_objective_that_is_not_a_number_fails_its_trial(tmp_path):
+    asked = problem(n_trials=4)
+
+    def broken(widths, floor):
+        return Evaluation(0.5, float("nan"), float("nan"), 0.0)
+
+    result = run("random", asked, tmp_path, broken)
+    assert {t.state for t in result.trials} == {TrialState.FAILED}
+    assert len(Journal(tmp_path / "journal.jsonl", {"seed": asked.seed}).trials) == 4
 
 
 @EVERY
