@@ -9,7 +9,7 @@ from bocr_onnx.evaluation import Recovery
 from bocr_onnx.search import Budget, Settings
 from bocr_onnx.search.strategies import MIN_TRIALS, find_strategy
 
-MAX_EPOCHS, MAX_THREADS, MAX_WORKERS = 10_000, 1_024, 256
+MAX_EPOCHS, MAX_THREADS, MAX_WORKERS, MAX_SEED, MAX_GRID = 10_000, 1_024, 256, 2**32 - 1, 65_536
 AUTO_GRID = 8
 """Full blocks of the CPU kernels of ONNX Runtime: counts off the grid run up to twice as slow as the unpruned layer."""
 
@@ -124,7 +124,12 @@ class Options:
             )
         if self.data == "":
             raise UsageError("--data must name a folder or a file, got an empty name")
-        for name, value, most in (("threads", self.threads, MAX_THREADS), ("workers", self.workers, MAX_WORKERS)):
+        for name, value, most in (
+            ("threads", self.threads, MAX_THREADS),
+            ("workers", self.workers, MAX_WORKERS),
+            ("seed", self.seed, MAX_SEED),
+            ("round-to", self.round_to, MAX_GRID),
+        ):
             if value > most:
                 raise UsageError(f"--{name} must be at most {most}, got {value}")
         if self.data is None and self.finetune:

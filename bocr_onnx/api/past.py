@@ -15,10 +15,10 @@ from bocr_onnx.api.history import check_transfer
 from bocr_onnx.api.run import Run
 from bocr_onnx.errors import HistoryError, ResumeError
 from bocr_onnx.graph import write_text
-from bocr_onnx.search import Past, Problem, Trial, allocate, read_record
+from bocr_onnx.search import Past, Problem, SearchSpace, Trial, allocate, read_record
 from bocr_onnx.search.features import group_features, published_features
 from bocr_onnx.search.history import SearchRecord, search_key, trial_cost
-from bocr_onnx.search.trial import completed
+from bocr_onnx.search.trial import completed, is_sound
 
 MAX_SAME = 300
 """Evaluations of the same model that a search begins with."""
@@ -40,7 +40,7 @@ def recall(run: Run, ground: Ground, header: dict[str, Any], known: tuple[Trial,
         HistoryError: The history cannot be read.
     """
     path, key = run.run_dir.past, search_key(header)
-    past = None if fresh else _read(path, key)
+    past = None if fresh else _read(path, key, run.projection.space)
     if past is None:
         past = _ask(run, ground, key, completed(known))
         record = {"key": key, "past": asdict(past)}
@@ -73,15 +73,20 @@ def _nearest(run: Run, trials: tuple[Trial, ...]) -> tuple[Trial, ...]:
     return tuple(trials[i] for i in near)
 
 
-def _read(path: Path, key: str) -> Past | None:
+def _read(path: Path, key: str, space: SearchSpace) -> Past | None:
     """Returns what a search knew when it began; None where the file is of another search, or there is none."""
     if not path.exists():
         return None
     try:
         record = json.loads(path.read_text(encoding="utf-8"))
-        return read_record(Past, record["past"]) if record["key"] == key else None
+        if record["key"] != key:
+            return None
+        past = read_record(Past, record["past"])
     except (OSError, ValueError, TypeError, KeyError, RecursionError) as error:
         raise ResumeError(f"{path} must hold what the search knew when it began, got: {error!r}") from error
+    if not all(is_sound(t) and space.holds(t.widths) for t in past.same) or not all(p.is_sound() for p in past.others):
+        raise ResumeError(f"{path} must hold what the search knew when it began, got policies of another one")
+    return past
 
 
 class Recorder:

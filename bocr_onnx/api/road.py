@@ -56,13 +56,13 @@ def travel(runs: tuple[Run, ...], asked: Options) -> tuple[Report, ...]:
         runs: One for each budget.
         asked: What was asked for, all budgets together.
     """
-    folder = runs[0].run_dir.path
     if len(runs) == 1:
         return _go(runs)
-    with RunDir(folder.parent).alone():
-        RunDir(folder.parent).create(asked)
+    top = RunDir(runs[0].run_dir.path.parent)
+    with top.alone():
+        top.create(asked)
         reports = _go(runs)
-        write_text(folder.parent / "front.json", front_text(reports))
+        write_text(top.front, front_text(reports))
         return reports
 
 

@@ -75,12 +75,15 @@ def prepare(options: Options, run_dir: str | Path | None, progress: Progress, *,
     if not resuming:
         check_transfer(options, others)
     budgets, runs = options.budgets, []
+    top = RunDir(folder)
+    shared = () if len(budgets) == 1 else (top.path, top.options, top.front)
+    inputs = () if history is None else (history.path,)
     for i, budget in enumerate(budgets):
         budget.check_reachable(cost, space)
         alone = len(budgets) == 1
         output = check_writable(path if alone else path.with_name(f"{path.stem}_{budget.label}{path.suffix}"))
         own = RunDir(folder if alone else folder / budget.label)
-        check_outputs(graph, output, own.files)
+        check_outputs(graph, output, (*own.files, *shared), inputs=inputs)
         part = options if alone else options.part(i, str(output))
         projection = Projection(space, cost, budget)
         runs.append(Run(part, graph, index, cost, projection, progress, output, own, history, resuming))

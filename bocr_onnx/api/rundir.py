@@ -98,6 +98,11 @@ class RunDir:
         return self.path / "plan.json"
 
     @property
+    def front(self) -> Path:
+        """Returns where the table of several budgets lies."""
+        return self.path / "front.json"
+
+    @property
     def report_json(self) -> Path:
         """Returns where the machine-readable report lies."""
         return self.path / "report.json"

@@ -137,7 +137,7 @@ def _open_journal(run: Run, header: dict[str, Any]) -> Journal:
 def _header(run: Run, ground: Ground) -> dict[str, Any]:
     options = run.options
     return {
-        "schema": 2,
+        "schema": 3,
         "model_sha256": run.graph.sha256,
         "data": ground.images.split.describe(),
         "images_sha256": ground.digest,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -108,7 +109,8 @@ def prune(
         reports = api.prune_each(options, run_dir, resume=resume, progress=TerminalProgress())
     except KeyboardInterrupt:
         folder = resume or run_dir or api.default_run_dir(output or api.default_output(model))
-        print_error("interrupted; finished trials are kept", f"Go on with: bocr-onnx prune {model} --resume {folder}")
+        again = shlex.join(("bocr-onnx", "prune", str(model), "--resume", str(folder)))
+        print_error("interrupted; finished trials are kept", f"Go on with: {again}")
         raise typer.Exit(EXIT_INTERRUPTED) from None
     _show(reports, as_json)
     if any(report.missed for report in reports):

@@ -15,7 +15,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from bocr_onnx.errors import OutputError, ResumeError
 from bocr_onnx.search.space import SearchSpace
-from bocr_onnx.search.trial import Trial, TrialState
+from bocr_onnx.search.trial import Trial, TrialState, is_sound
 
 Record = TypeVar("Record")
 
@@ -57,10 +57,7 @@ class Journal:
             ResumeError: A trial keeps a number of channels that its group may not keep.
         """
         for trial in self._trials:
-            allowed = len(trial.widths) == len(space.choices) and all(
-                w in c for w, c in zip(trial.widths, space.choices, strict=True)
-            )
-            if not allowed:
+            if not space.holds(trial.widths):
                 raise ResumeError(f"journal {self.path}: trial {trial.number} must be a policy of this search")
 
     @property
@@ -70,9 +67,16 @@ class Journal:
         return tuple(ended[n] for n in sorted(ended))
 
     def write(self, trial: Trial) -> None:
-        """Appends a trial, on disk when this returns."""
+        """Appends a trial, on disk when this returns.
+
+        Raises:
+            OutputError: The file cannot be written any more.
+        """
         self._trials.append(trial)
-        self._append(asdict(trial) | {"state": trial.state.value})
+        try:
+            self._append(asdict(trial) | {"state": trial.state.value})
+        except OSError as error:
+            raise OutputError(f"journal {self.path} must be writable, got {error.strerror}") from error
 
     def _append(self, record: dict[str, Any]) -> None:
         with self.path.open("a", encoding="utf-8") as file:
@@ -136,13 +140,18 @@ def read_record(kind: type[Record], record: object) -> Record:
 
 def _trial(path: Path, record: dict[str, Any]) -> Trial:
     try:
-        return read_record(Trial, record)
+        trial = read_record(Trial, record)
     except ValueError as error:
         raise ResumeError(f"journal {path}: a trial must have the fields of this version: {error}") from error
+    if not is_sound(trial):
+        raise ResumeError(f"journal {path}: trial {trial.number} must have the numbers of a {trial.state.value} trial")
+    return trial
 
 
 def _difference(path: Path, found: Any, expected: dict[str, Any]) -> str:
     if not isinstance(found, dict):
         return f"journal {path} must start with a header, got none"
+    if found.get("schema") != expected.get("schema"):
+        return f"journal {path} must be of this version of bocr-onnx, got one that another version has written"
     key = next((k for k in expected if found.get(k) != expected[k]), "header")
     return f"journal {path} must belong to this run: {key} is {found.get(key)!r} there and {expected.get(key)!r} here"

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 from bocr_onnx.search.trial import Trial
 
 Row = tuple[float, ...]
+N_FEATURES, N_PUBLISHED = 12, 7
+"""Columns of `group_features` and of `published_features`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +33,18 @@ class PastSearch:
     allocation: Row
     ratios: tuple[Row, ...]
     rewards: Row
+
+    def is_sound(self) -> bool:
+        """Returns whether all parts speak of the same groups and trials, in numbers."""
+        n = len(self.allocation)
+        tables = ((self.features, N_FEATURES), (self.published, N_PUBLISHED), (self.ratios, n))
+        values = (self.budget, *self.allocation, *self.rewards, *(v for t, _ in tables for row in t for v in row))
+        return (
+            len(self.features) == len(self.published) == n > 0
+            and len(self.ratios) == len(self.rewards) > 0
+            and all(len(row) == width for table, width in tables for row in table)
+            and all(map(math.isfinite, values))
+        )
 
 
 @dataclass(frozen=True, slots=True)

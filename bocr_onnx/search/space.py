@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -54,6 +55,10 @@ class SearchSpace:
             between = (choice[1:] + choice[:-1]) / 2
             columns.append(choice[np.searchsorted(between, wish, side="left")])
         return np.stack(columns, axis=1) if columns else np.zeros((len(ratios), 0), dtype=np.int64)
+
+    def holds(self, widths: Sequence[int]) -> bool:
+        """Returns whether widths are a policy of this space."""
+        return len(widths) == len(self.choices) and all(w in c for w, c in zip(widths, self.choices, strict=True))
 
     def step(self, group: int, width: int, direction: int) -> int | None:
         """Returns the next allowed width up (1) or down (-1), or None at the end."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from enum import Enum
 from typing import NamedTuple, Protocol
@@ -85,6 +86,18 @@ class Scorer(Protocol):
             floor: The trial is stopped where its objective on the first slice of images is below it.
         """
         ...
+
+
+def is_sound(trial: Trial) -> bool:
+    """Returns whether a trial that was read from a file has what its state promises, and numbers that are ones."""
+    needed = {TrialState.COMPLETE: (trial.objective, trial.score), TrialState.STOPPED: (trial.first, trial.score)}
+    values = (trial.score, trial.objective, trial.first)
+    return (
+        trial.number >= 0
+        and all(v is None or math.isfinite(v) for v in values)
+        and None not in needed.get(trial.state, ())
+        and (trial.score is None or 0 <= trial.score <= 1)
+    )
 
 
 def completed(trials: tuple[Trial, ...]) -> tuple[Trial, ...]:

@@ -169,3 +169,56 @@ def test_a_front_without_images_is_written_too(tmp_path):
     api.prune_each(asked)
     record = json.loads((tmp_path / "slim.run" / "front.json").read_text())
     assert [p["accuracy"] for p in record["front"]] == [None, None]
+
+
+@pytest.mark.parametrize(
+    "name", ["out.onnx", "slim.run/past.json", "slim.run/flops0.7/journal.jsonl", "slim.run/run.json"]
+)
+def test_the_history_is_never_written_over(name, tmp_path):
+    (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+    store = open_history(str(tmp_path / name))
+    assert store.list() == ()
+    before = (tmp_path / name).read_bytes()
+    flops = (0.7, 0.5) if "flops" in name or "run.json" in name else (0.5,)
+    output = tmp_path / ("out.onnx" if name == "out.onnx" else "slim.onnx")
+    with pytest.raises(UsageError, match="must not be a file that is read"):
+        api.prune_each(options(tmp_path, flops=flops, output=output, history=str(tmp_path / name)))
+    assert (tmp_path / name).read_bytes() == before
+
+
+def test_outputs_of_several_budgets_stay_off_the_run_directory(tmp_path):
+    with pytest.raises(UsageError, match="must be one file, got it twice"):
+        api.prune_each(options(tmp_path), tmp_path / "slim_flops0.5.onnx")
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"number": -1},
+        {"objective": None},
+        {"score": None},
+        {"score": 5.0},
+        {"objective": 1e400},
+        {"state": "stopped", "first": None},
+        {"widths": [3]},
+    ],
+)
+def test_an_edited_journal_is_refused(change, tmp_path):
+    asked = options(tmp_path, flops=(0.5,), trials=3, recover="oneshot", history="none")
+    api.prune_each(asked)
+    journal = tmp_path / "slim.run" / "journal.jsonl"
+    lines = journal.read_text().splitlines()
+    lines[-1] = json.dumps(json.loads(lines[-1]) | change).replace("Infinity", "1e400")
+    journal.write_text("\n".join(lines) + "\n")
+    with pytest.raises(ResumeError, match="journal"):
+        api.prune_each(asked, resume=tmp_path / "slim.run")
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [({"seed": 2**64}, "--seed must be at most"), ({"round_to": 10**23}, "--round-to must be at most")],
+)
+def test_numbers_have_an_upper_end(given, words, tmp_path):
+    with pytest.raises(UsageError, match=words):
+        api.prune_each(options(tmp_path, **given))

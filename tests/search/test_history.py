@@ -16,7 +16,7 @@ from bocr_onnx.errors import HistoryError, ModelError, OutputError, UsageError
 from bocr_onnx.search import Trial, TrialState
 from bocr_onnx.search.features import group_features, published_features
 from bocr_onnx.search.history import SCHEMA, History, default_history, search_key, trial_cost
-from bocr_onnx.search.history.records import N_FEATURES, N_PUBLISHED
+from bocr_onnx.search.past import N_FEATURES, N_PUBLISHED
 
 from .histories import COST, search, trial, writer
 from .problems import problem

@@ -11,8 +11,8 @@ from contextlib import suppress
 from dataclasses import replace
 
 from bocr_onnx.search.history import rows
-from bocr_onnx.search.history.records import N_FEATURES, N_PUBLISHED, SearchRecord
-from bocr_onnx.search.past import PastSearch
+from bocr_onnx.search.history.records import SearchRecord
+from bocr_onnx.search.past import N_FEATURES, N_PUBLISHED, PastSearch
 from bocr_onnx.search.trial import Trial, TrialState
 
 MIN_COMPLETE = 10

@@ -15,9 +15,6 @@ from bocr_onnx.search.past import Row
 from bocr_onnx.search.project import Projection
 from bocr_onnx.search.trial import Trial
 
-N_FEATURES, N_PUBLISHED = 12, 7
-"""Columns of `group_features` and of `published_features`."""
-
 _SHORT = 12
 
 

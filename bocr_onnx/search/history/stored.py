@@ -23,10 +23,11 @@ def find_key(connection: sqlite3.Connection, prefix: str) -> str:
     Raises:
         UsageError: There is none, or several; the nearest are named.
     """
-    keys = [key for (key,) in connection.execute("SELECT key FROM searches ORDER BY created DESC, rowid DESC")]
+    rows = connection.execute("SELECT key FROM searches ORDER BY created DESC, rowid DESC")
+    keys = [key for (key,) in rows if isinstance(key, str)]
     found = [key for key in keys if prefix and key.startswith(prefix.lower())]
     if len(found) == 1:
-        return str(found[0])
+        return found[0]
     if found:
         raise UsageError(
             f"history key must be of one search, got {prefix!r}, with which {len(found)} begin",

@@ -169,8 +169,8 @@ def _knock(address: str) -> None:
         return
     try:
         socket.create_connection(place, timeout=KNOCK_S).close()
-    except OSError as error:
-        raise _unreachable(address, error.strerror or str(error)) from error
+    except (OSError, UnicodeError) as error:
+        raise _unreachable(address, getattr(error, "strerror", None) or str(error)) from error
 
 
 def _place(address: str) -> tuple[str, int] | None:
