@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from filelock import FileLock, Timeout
 
@@ -15,7 +15,10 @@ from bocr_onnx.errors import OutputError, ResumeError
 from bocr_onnx.graph import write_text
 from bocr_onnx.search import read_record
 
-OptionsType = TypeVar("OptionsType")
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
+OptionsType = TypeVar("OptionsType", bound="DataclassInstance")
 
 
 class RunDir:

@@ -9,7 +9,7 @@ import json
 import os
 from dataclasses import asdict, fields
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from pydantic import TypeAdapter, ValidationError
 
@@ -17,7 +17,10 @@ from bocr_onnx.errors import OutputError, ResumeError
 from bocr_onnx.search.space import SearchSpace
 from bocr_onnx.search.trial import Trial, TrialState, is_sound
 
-Record = TypeVar("Record")
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
+
+Record = TypeVar("Record", bound="DataclassInstance")
 
 
 class Journal:
@@ -128,7 +131,7 @@ def read_record(kind: type[Record], record: object) -> Record:
     """
     if not isinstance(record, dict):
         raise ValueError("it is not an object")
-    unknown = sorted(set(record) - {f.name for f in fields(kind)})  # type: ignore[arg-type]
+    unknown = sorted(set(record) - {f.name for f in fields(kind)})
     if unknown:
         raise ValueError(f"unknown field {unknown[0]!r}")
     try:

@@ -156,7 +156,7 @@ class _Run:
         if not math.isfinite(value):
             raise _DivergedError(f"the loss became {value}")
         self.optimizer.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]
+        torch.autograd.backward(loss)
         clip = self.settings.grad_clip or math.inf
         norm = float(torch.nn.utils.clip_grad_norm_(self.module.parameters(), clip))
         if not math.isfinite(norm):
