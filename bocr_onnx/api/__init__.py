@@ -1,6 +1,7 @@
-"""inspect, prune, apply, evaluate: the composition root, the same names as the command line."""
+"""inspect, prune, finetune, apply, evaluate: the composition root, the same names as the command line."""
 
 from bocr_onnx.api.apply import Applied, Evaluated, apply, evaluate
+from bocr_onnx.api.finetune import Finetuned, FinetuneOptions, finetune
 from bocr_onnx.api.inspection import Inspection, inspect
 from bocr_onnx.api.options import Options
 from bocr_onnx.api.progress import Progress, Silent
@@ -11,6 +12,8 @@ from bocr_onnx.search import Settings
 __all__ = [
     "Applied",
     "Evaluated",
+    "FinetuneOptions",
+    "Finetuned",
     "Inspection",
     "Options",
     "Progress",
@@ -21,6 +24,7 @@ __all__ = [
     "default_output",
     "default_run_dir",
     "evaluate",
+    "finetune",
     "inspect",
     "prune",
     "prune_each",

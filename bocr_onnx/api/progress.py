@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from typing import Protocol
 
-Update = Callable[[int, int], None]
-"""Told how many steps of how many are done."""
+
+class Update(Protocol):
+    """Told how far a step is."""
+
+    def __call__(self, done: int, total: int, detail: str = "") -> None:
+        """Takes how many of how many are done, and a few words beside it."""
+        ...
 
 
 class Progress(Protocol):
@@ -29,7 +34,7 @@ class Silent:
     def task(self, description: str) -> Iterator[Update]:
         """Opens a step that nobody watches."""
         del description
-        yield lambda done, total: None
+        yield lambda done, total, detail="": None
 
     def note(self, text: str) -> None:
         """Says nothing."""

@@ -115,17 +115,20 @@ def _unseen(run: Run, images: Images, slim: ModelProto, text: str) -> float:
 
 def _finetune(run: Run, images: Images, slim: ModelProto) -> tuple[ModelProto, dict[str, Any]]:
     from bocr_onnx.api.train import finetune_slim
+    from bocr_onnx.training import FinetuneSettings
 
     start = time.perf_counter()
+    if not run.resuming:
+        run.run_dir.checkpoint.unlink(missing_ok=True)
     trained, record = finetune_slim(
         run.graph,
         slim,
         images.data,
         images.split,
         images.score,
-        epochs=run.options.finetune,
-        seed=run.options.seed,
+        settings=FinetuneSettings(epochs=run.options.finetune, seed=run.options.seed),
         progress=run.progress,
+        checkpoint=run.run_dir.checkpoint,
     )
     run.seconds["finetune"] = time.perf_counter() - start
     return trained, record

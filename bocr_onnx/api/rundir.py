@@ -78,7 +78,16 @@ class RunDir:
     @property
     def files(self) -> tuple[Path, ...]:
         """Returns the folder and all that a run writes into it."""
-        return self.path, self.options, self.journal, self.past, self.plan, self.report_json, self.report_md
+        return (
+            self.path,
+            self.options,
+            self.journal,
+            self.past,
+            self.plan,
+            self.checkpoint,
+            self.report_json,
+            self.report_md,
+        )
 
     @property
     def options(self) -> Path:
@@ -94,6 +103,11 @@ class RunDir:
     def past(self) -> Path:
         """Returns where what was known before the search lies."""
         return self.path / "past.json"
+
+    @property
+    def checkpoint(self) -> Path:
+        """Returns where a finetuning goes on from."""
+        return self.path / "finetune.pt"
 
     @property
     def plan(self) -> Path:

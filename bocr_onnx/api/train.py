@@ -4,17 +4,27 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
 from typing import Any
 
 from onnx import ModelProto
 
+from bocr_onnx.api.curves import Curves, open_curves
 from bocr_onnx.api.images import ModelData, load_images
-from bocr_onnx.api.progress import Progress
+from bocr_onnx.api.progress import Progress, Update
 from bocr_onnx.data import Samples, Split
 from bocr_onnx.evaluation import distortion, predict, run_once, score_outputs
 from bocr_onnx.graph import Array, ModelGraph, from_proto
-from bocr_onnx.training import FinetuneSettings, OnnxModule, check_agreement, finetune
+from bocr_onnx.training import (
+    EpochReport,
+    FinetuneSettings,
+    OnnxModule,
+    StepReport,
+    check_agreement,
+    check_trains,
+    finetune,
+)
 
 
 def finetune_slim(
@@ -24,9 +34,10 @@ def finetune_slim(
     split: Split,
     score_images: Array,
     *,
-    epochs: float,
-    seed: int,
+    settings: FinetuneSettings,
     progress: Progress,
+    checkpoint: Path | None = None,
+    tensorboard: Path | None = None,
 ) -> tuple[ModelProto, dict[str, Any]]:
     """Returns the trained model and a record of the training.
 
@@ -38,33 +49,40 @@ def finetune_slim(
         data: Preprocessing and pools.
         split: Which images train.
         score_images: Preprocessed search images.
-        epochs: Passes over the training images.
-        seed: Of order and augmentation.
-        progress: Shows steps with their loss.
+        settings: How.
+        progress: Shows steps with loss, score and images per second.
+        checkpoint: File that training goes on from where it exists, and that it is kept in.
+        tensorboard: Folder for curves.
 
     Raises:
         TrainingError: The slim model cannot be trained, or torch and ONNX Runtime disagree on it.
+        ResumeError: The checkpoint belongs to another training.
+        UsageError: Curves are asked for and TensorBoard is not installed.
     """
     student = replace(from_proto(slim), symbolic=graph.symbolic)
     agreed = _agreement(student)
     images = _Loader(graph, data, split.training)
     reference = predict(graph, graph.proto, score_images)
-    with progress.task("Finetuning") as update:
+    with progress.task("Finetuning") as update, open_curves(tensorboard) as curves:
+        seen = _Seen(update, curves)
         result = finetune(
             student,
             graph,
             images,
             split.training.labels,
-            settings=FinetuneSettings(epochs=epochs, seed=seed),
+            settings=settings,
             augmentation=data.preprocessing.augment,
-            on_step=lambda step: update(step.step, step.n_steps),
+            on_step=seen.step,
+            on_epoch=seen.epoch,
             validate=_validation(graph, split.score, score_images, reference),
+            checkpoint=checkpoint,
         )
     if result.stopped:
         progress.note(f"finetuning stopped: {result.stopped}; the best model so far is kept")
     trained = replace(from_proto(result.proto), symbolic=graph.symbolic)
     return result.proto, {
-        "epochs": epochs,
+        "settings": asdict(settings),
+        "epochs": settings.epochs,
         "epochs_done": result.epochs_done,
         "n_images": len(images),
         "best_score": result.best_score,
@@ -80,6 +98,34 @@ def finetune_slim(
             for e in result.history
         ],
     }
+
+
+@dataclass(slots=True)
+class _Seen:
+    """Tells the watchers of a training what happens.
+
+    Attributes:
+        update: Of the progress.
+        curves: Takes named values at a step.
+        score: Of the last candidate.
+        n_steps: Taken so far.
+    """
+
+    update: Update
+    curves: Curves
+    score: float | None = None
+    n_steps: int = 0
+
+    def step(self, report: StepReport) -> None:
+        score = "" if self.score is None else f"score {self.score:.4f}  "
+        self.n_steps = report.step
+        self.update(report.step, report.n_steps, f"loss {report.loss:.4f}  {score}{report.images_per_s:.0f} images/s")
+        self.curves(report.step, {"loss": report.loss, "learning_rate": report.learning_rate})
+
+    def epoch(self, report: EpochReport) -> None:
+        self.score = report.score
+        if report.score is not None:
+            self.curves(self.n_steps, {"score": report.score})
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,9 +157,9 @@ def check_trainable(graph: ModelGraph) -> None:
     """Checks, before a search is paid for, that the model can be trained at its end.
 
     Raises:
-        TrainingError: An operator cannot be trained through.
+        TrainingError: An operator cannot be trained through, or no weight trains.
     """
-    OnnxModule(graph)
+    check_trains(OnnxModule(graph))
 
 
 def _agreement(graph: ModelGraph) -> float:

@@ -11,6 +11,7 @@ import typer
 
 from bocr_onnx.cli.apply import apply
 from bocr_onnx.cli.evaluate import evaluate
+from bocr_onnx.cli.finetune import finetune
 from bocr_onnx.cli.history import app as history
 from bocr_onnx.cli.inspect import inspect
 from bocr_onnx.cli.output import EXIT_ERROR, print_error
@@ -27,6 +28,7 @@ app = typer.Typer(
 )
 app.command()(inspect)
 app.command()(prune)
+app.command()(finetune)
 app.command()(apply)
 app.command()(evaluate)
 app.add_typer(history)

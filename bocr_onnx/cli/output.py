@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.markup import escape
@@ -21,6 +21,9 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 from rich.table import Table
+
+if TYPE_CHECKING:
+    from bocr_onnx.api.progress import Update
 
 EXIT_MISSED, EXIT_ERROR, EXIT_INTERRUPTED = 1, 2, 130
 """Done but a target was missed; usage, data or model error; stopped by the user."""
@@ -59,7 +62,7 @@ class TerminalProgress:
         self._console = Console(stderr=True)
 
     @contextmanager
-    def task(self, description: str) -> Iterator[Callable[[int, int], None]]:
+    def task(self, description: str) -> Iterator[Update]:
         """Shows a bar while the step is open."""
         if not self._console.is_terminal:
             yield self._plain(description)
@@ -72,24 +75,25 @@ class TerminalProgress:
             TimeElapsedColumn(),
             TextColumn("left"),
             TimeRemainingColumn(),
+            TextColumn("{task.fields[detail]}"),
             console=self._console,
             transient=True,
         )
         with bars:
-            number = bars.add_task(description, total=None)
-            yield lambda done, total: bars.update(number, completed=done, total=total)
+            number = bars.add_task(description, total=None, detail="")
+            yield lambda done, total, detail="": bars.update(number, completed=done, total=total, detail=detail)
 
-    def _plain(self, description: str) -> Callable[[int, int], None]:
+    def _plain(self, description: str) -> Update:
         self._console.print(description, highlight=False, markup=False)
         start = last = time.monotonic()
 
-        def update(done: int, total: int) -> None:
+        def update(done: int, total: int, detail: str = "") -> None:
             nonlocal last
             now = time.monotonic()
             if now - last >= _PLAIN_EVERY_S and 0 < done < total:
                 last = now
                 left = (now - start) / done * (total - done)
-                self._console.print(f"  {done} of {total}, {left:.0f} s left", highlight=False, markup=False)
+                self._console.print(f"  {done} of {total}, {left:.0f} s left  {detail}", highlight=False, markup=False)
 
         return update
 

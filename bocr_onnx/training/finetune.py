@@ -2,29 +2,36 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Protocol
 
 import numpy as np
-import torch
 from onnx import ModelProto
-from torch import Tensor
 
 from bocr_onnx.data.augmentation import Augmentation
-from bocr_onnx.errors import DataError
+from bocr_onnx.errors import DataError, OutputError, TrainingError
 from bocr_onnx.graph import Array, ModelGraph
-from bocr_onnx.training.augment import augment
-from bocr_onnx.training.interpreter import OnnxModule, export
-from bocr_onnx.training.loss import finetune_loss, gives_probabilities
+from bocr_onnx.training.batches import Batches
+from bocr_onnx.training.candidates import Candidates
+from bocr_onnx.training.checkpoint import read_checkpoint, write_checkpoint
+from bocr_onnx.training.learner import DivergedError, Learner
+from bocr_onnx.training.normalization import Normalized, fold, normalize
 from bocr_onnx.training.operators.registry import to_tensor
 from bocr_onnx.training.settings import EpochReport, FinetuneResult, FinetuneSettings, StepReport
 
 MIN_STATISTICS_BATCH = 16
 """Smaller batches leave the running statistics of BatchNormalization as they are."""
 
-_COLOURS = (1, 3, 4)
+N_MEASURED = 1_024
+"""Images on which convolutions are measured before a BatchNormalization is put behind them."""
+
+CHECKPOINT_EVERY_S = 300.0
+"""Longest time of training that a killed process loses; every epoch ends with a checkpoint as well."""
 
 
 class Images(Protocol):
@@ -39,10 +46,6 @@ class Images(Protocol):
         ...
 
 
-class _DivergedError(Exception):
-    """The loss, its gradient or a weight is not finite."""
-
-
 def finetune(
     student: ModelGraph,
     teacher: ModelGraph,
@@ -52,12 +55,15 @@ def finetune(
     settings: FinetuneSettings | None = None,
     augmentation: Augmentation | None = None,
     on_step: Callable[[StepReport], None] | None = None,
+    on_epoch: Callable[[EpochReport], None] | None = None,
     validate: Callable[[ModelProto], float] | None = None,
+    checkpoint: Path | None = None,
 ) -> FinetuneResult:
     """Returns the student, trained to answer as the teacher does.
 
-    The same seed gives the same result on the CPU of one machine at one number of threads. An interrupt
-    (KeyboardInterrupt) ends training and keeps the best candidate so far.
+    The same seed gives the same result on the CPU of one machine at one number of threads, also where training was
+    cut off and goes on from its checkpoint. An interrupt (KeyboardInterrupt) ends training and keeps the best
+    candidate so far.
 
     Args:
         student: The model to train.
@@ -67,43 +73,159 @@ def finetune(
         settings: How; the defaults where None.
         augmentation: Random changes to the images; none where None.
         on_step: Called after every step.
+        on_epoch: Called with every candidate.
         validate: Scores a candidate, larger is better; called on the student as given and after every epoch.
+        checkpoint: File that training goes on from where it exists, and that it is kept in.
 
     Raises:
         DataError: There are no images, or the labels do not fit.
-        TrainingError: An operator of either model cannot be trained.
+        TrainingError: An operator of either model cannot be trained, nothing in the student trains, or the two have
+            other inputs or outputs.
+        ResumeError: The checkpoint is damaged or belongs to another training.
     """
     settings = settings or FinetuneSettings()
-    labels = _check(student, images, labels)
-    run = _Run(student, teacher, settings, augmentation or Augmentation())
-    record = _Record(validate)
+    labels = _check(student, teacher, images, labels)
     batch_size = _batch_size(student, teacher, len(images), settings)
-    n_per_epoch = max(len(images) // batch_size, 1)
-    n_steps = max(round(settings.epochs * n_per_epoch), 1)
-    batches = _batches(len(images), batch_size, settings.seed)
-    run.module.train(batch_size >= MIN_STATISTICS_BATCH)
-    started = time.perf_counter()
-    step, stopped, losses = 0, "", list[float]()
-    try:
-        record.add(student.proto, 0.0, losses)
-        for step in range(1, n_steps + 1):
-            chosen = next(batches)
-            rate = learning_rate(step, n_steps, settings)
-            losses.append(run.step(images[chosen], None if labels is None else labels[chosen], rate))
-            epoch = step / n_per_epoch
-            if on_step:
-                on_step(StepReport(step, n_steps, epoch, losses[-1], rate, time.perf_counter() - started))
-            if step % n_per_epoch == 0 or step == n_steps:
-                run.require_finite()
-                record.add(export(run.module, student), epoch, losses)
-                losses = []
-    except _DivergedError as error:
-        stopped, step = f"step {step}: {error}", step - 1
-    except KeyboardInterrupt:
-        stopped, step = f"step {step}: interrupted", max(step - 1, 0)
-        if validate is None and run.is_finite():
-            record.add(export(run.module, student), step / n_per_epoch, losses)
-    return record.result(student.proto, step / n_per_epoch, stopped)
+    batches = Batches(len(images), batch_size, settings.seed)
+    whole = _measured(student, images, batches) if settings.normalize else Normalized(student, student, ())
+    learner = Learner(whole.graph, teacher, settings, augmentation or Augmentation())
+    learner.module.train(batch_size >= MIN_STATISTICS_BATCH)
+    engine = learner.engine
+    score = None if validate is None else lambda p: engine.broadcast(validate(p) if engine.is_global_zero else 0.0)
+    training = _Training(
+        learner=learner,
+        whole=whole,
+        batches=batches,
+        candidates=Candidates(score),
+        n_steps=max(round(settings.epochs * batches.n_per_epoch), 1),
+        checkpoint=checkpoint,
+        identity=_identity(student, teacher, images, labels, settings, augmentation) if checkpoint else "",
+        on_step=on_step,
+        on_epoch=on_epoch,
+    )
+    return training.run(images, labels)
+
+
+@dataclass(slots=True)
+class _Training:
+    """The loop and where it stands.
+
+    Attributes:
+        learner: Takes the steps.
+        whole: The student with its normalization, and how to fold it away.
+        batches: What a step sees.
+        candidates: What was scored.
+        n_steps: In all.
+        checkpoint: Where the state is kept; None for nowhere.
+        identity: Of this training.
+        on_step: Told of steps.
+        on_epoch: Told of candidates.
+        losses: Of the steps since the last candidate.
+        done: Steps taken.
+        started: When; seconds.
+        first: Steps taken before this process.
+        saved: When the state was kept last.
+    """
+
+    learner: Learner
+    whole: Normalized
+    batches: Batches
+    candidates: Candidates
+    n_steps: int
+    checkpoint: Path | None
+    identity: str
+    on_step: Callable[[StepReport], None] | None
+    on_epoch: Callable[[EpochReport], None] | None
+    losses: list[float] = field(default_factory=list)
+    done: int = 0
+    started: float = field(default_factory=time.perf_counter)
+    first: int = 0
+    saved: float = field(default_factory=time.perf_counter)
+
+    @property
+    def epoch(self) -> float:
+        return self.done / self.batches.n_per_epoch
+
+    def run(self, images: Images, labels: Array | None) -> FinetuneResult:
+        student, stopped = self.whole.plain.proto, ""
+        self._load()
+        try:
+            if not self.done:
+                self._add(student)
+            while self.done < self.n_steps and not self._is_idle():
+                self._step(images, labels)
+        except (DivergedError, OutputError) as error:
+            stopped = f"step {self.done + 1}: {error}"
+        except KeyboardInterrupt:
+            stopped = f"interrupted after step {self.done}"
+            if self.candidates.validate is None and self.learner.is_finite():
+                self._add(fold(self.whole, self.learner.candidate()))
+        return self.candidates.result(student, self.epoch, stopped)
+
+    def _step(self, images: Images, labels: Array | None) -> None:
+        chosen = self.learner.share(self.batches.indices(self.done + 1))
+        rate = learning_rate(self.done + 1, self.n_steps, self.learner.settings)
+        self.losses.append(
+            self.learner.step(self.done + 1, images[chosen], None if labels is None else labels[chosen], rate)
+        )
+        ends = (self.done + 1) % self.batches.n_per_epoch == 0 or self.done + 1 == self.n_steps
+        proto = fold(self.whole, self.learner.candidate()) if ends else None
+        self.done += 1
+        if self.on_step:
+            self.on_step(self._report(rate))
+        if proto is not None:
+            self._add(proto)
+        if proto is not None or time.perf_counter() - self.saved > CHECKPOINT_EVERY_S:
+            self._save()
+
+    def _report(self, rate: float) -> StepReport:
+        elapsed = time.perf_counter() - self.started
+        speed = (self.done - self.first) * self.batches.batch_size / elapsed
+        return StepReport(self.done, self.n_steps, self.epoch, self.losses[-1], rate, elapsed, speed)
+
+    def _add(self, proto: ModelProto) -> None:
+        report = self.candidates.add(proto, self.epoch, self.losses)
+        self.losses = []
+        if self.on_epoch:
+            self.on_epoch(report)
+
+    def _is_idle(self) -> bool:
+        patience = self.learner.settings.patience
+        return bool(patience) and self.candidates.since_best >= patience
+
+    def _save(self) -> None:
+        self.saved = time.perf_counter()
+        if self.checkpoint is None or not self.learner.engine.is_global_zero:
+            return
+        state = {"learner": self.learner.state(), "candidates": self.candidates.state()}
+        write_checkpoint(self.checkpoint, self.identity, state | {"done": self.done, "losses": self.losses})
+
+    def _load(self) -> None:
+        state = None if self.checkpoint is None else read_checkpoint(self.checkpoint, self.identity)
+        if state is not None:
+            self.learner.load(state["learner"])
+            self.candidates.load(state["candidates"])
+            self.done, self.first, self.losses = state["done"], state["done"], state["losses"]
+
+
+def _measured(student: ModelGraph, images: Images, batches: Batches) -> Normalized:
+    """Returns the student with normalization put back, measured on the images of the first steps."""
+    n = min(math.ceil(N_MEASURED / batches.batch_size), batches.n_per_epoch)
+    return normalize(student, (to_tensor(images[batches.indices(step)]) for step in range(1, n + 1)))
+
+
+def _identity(
+    student: ModelGraph,
+    teacher: ModelGraph,
+    images: Images,
+    labels: Array | None,
+    settings: FinetuneSettings,
+    augmentation: Augmentation | None,
+) -> str:
+    digest = hashlib.sha256(repr((student.sha256, teacher.sha256, len(images), settings, augmentation)).encode())
+    digest.update(np.ascontiguousarray(images[np.arange(1)]).data)
+    digest.update(b"" if labels is None else np.ascontiguousarray(labels).data)
+    return digest.hexdigest()
 
 
 def learning_rate(step: int, n_steps: int, settings: FinetuneSettings) -> float:
@@ -120,109 +242,9 @@ def learning_rate(step: int, n_steps: int, settings: FinetuneSettings) -> float:
     return settings.learning_rate * 0.5 * (1 + math.cos(math.pi * (step - n_warm) / (n_steps - n_warm)))
 
 
-class _Run:
-    """The live state of one training: both modules, the optimizer, the generator."""
-
-    def __init__(
-        self, student: ModelGraph, teacher: ModelGraph, settings: FinetuneSettings, augmentation: Augmentation
-    ) -> None:
-        self.settings = settings
-        self.augmentation = augmentation
-        self.module = _place(OnnxModule(student), settings.device)
-        self.teacher = _place(OnnxModule(teacher), settings.device).eval()
-        self.probabilities = gives_probabilities(student, student.outputs[0])
-        self.colours_last = _colours_last(student.shapes[student.inputs[0]])
-        self.generator = torch.Generator().manual_seed(settings.seed)
-        self.optimizer = torch.optim.SGD(
-            self.module.parameter_groups(settings.weight_decay),
-            lr=settings.learning_rate,
-            momentum=settings.momentum,
-            nesterov=settings.momentum > 0,
-        )
-
-    def step(self, images: Array, labels: Array | None, rate: float) -> float:
-        """Takes one step and returns the loss before it.
-
-        Raises:
-            _DivergedError: The loss or the gradient is not finite; nothing was changed.
-        """
-        x = self._input(images)
-        with torch.no_grad():
-            wanted = self.teacher(x)
-        y = None if labels is None else torch.from_numpy(labels).to(x.device)
-        found = self.module(x)
-        loss = finetune_loss(found, wanted, y, self.settings, probabilities=self.probabilities)
-        value = float(loss.detach())
-        if not math.isfinite(value):
-            raise _DivergedError(f"the loss became {value}")
-        self.optimizer.zero_grad()
-        torch.autograd.backward(loss)
-        clip = self.settings.grad_clip or math.inf
-        norm = float(torch.nn.utils.clip_grad_norm_(self.module.parameters(), clip))
-        if not math.isfinite(norm):
-            raise _DivergedError(f"the norm of the gradient became {norm}")
-        for group in self.optimizer.param_groups:
-            group["lr"] = rate
-        self.optimizer.step()
-        return value
-
-    def require_finite(self) -> None:
-        """Checks the weights, which the last step may have spoilt without a loss that shows it.
-
-        Raises:
-            _DivergedError: A trained tensor is not finite.
-        """
-        if not self.is_finite():
-            raise _DivergedError("a weight is no longer finite")
-
-    def is_finite(self) -> bool:
-        """Returns whether every trained tensor is finite."""
-        return all(bool(torch.isfinite(t).all()) for _, t in self.module.named_initializers())
-
-    def _input(self, images: Array) -> Tensor:
-        x = to_tensor(images).to(self.settings.device)
-        if x.dim() != 4:
-            return x
-        x = x.permute(0, 3, 1, 2) if self.colours_last else x
-        x = augment(x, self.augmentation, self.generator)
-        if self.colours_last:
-            return x.permute(0, 2, 3, 1).contiguous()
-        return x.contiguous(memory_format=torch.channels_last)
-
-
-class _Record:
-    """The candidates so far and the best of them."""
-
-    def __init__(self, validate: Callable[[ModelProto], float] | None) -> None:
-        self.validate = validate
-        self.history: list[EpochReport] = []
-        self.best: ModelProto | None = None
-        self.best_score: float | None = None
-
-    def add(self, proto: ModelProto, epoch: float, losses: list[float]) -> None:
-        """Takes a candidate in; a score that is not a number never wins."""
-        score = self.validate(proto) if self.validate else None
-        self.history.append(EpochReport(epoch, sum(losses) / len(losses) if losses else None, score))
-        if self.best is None or score is None or self.best_score is None or _beats(score, self.best_score):
-            self.best, self.best_score = proto, score
-
-    def result(self, unchanged: ModelProto, epochs_done: float, stopped: str) -> FinetuneResult:
-        """Returns the frozen record; the student as given where nothing was scored."""
-        best = unchanged if self.best is None else self.best
-        return FinetuneResult(best, epochs_done, self.best_score, tuple(self.history), stopped)
-
-
-def _beats(score: float, best: float) -> bool:
-    return score > best or (math.isnan(best) and not math.isnan(score))
-
-
-def _place(module: OnnxModule, device: str) -> OnnxModule:
-    """Moves a module to a device, its convolution weights with the channels last, which trains faster."""
-    return module.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload, no-any-return]
-
-
-def _check(student: ModelGraph, images: Images, labels: Array | None) -> Array | None:
+def _check(student: ModelGraph, teacher: ModelGraph, images: Images, labels: Array | None) -> Array | None:
     """Returns the labels as int64."""
+    _check_interfaces(student, teacher)
     if len(student.inputs) != 1:
         raise DataError(f"{student.label} must have one input to be finetuned, got {list(student.inputs)}")
     if not len(images):
@@ -246,16 +268,14 @@ def _batch_size(student: ModelGraph, teacher: ModelGraph, n_images: int, setting
     return min(settings.batch_size, n_images)
 
 
-def _batches(n_images: int, batch_size: int, seed: int) -> Iterator[Array]:
-    """Yields `(batch_size,)` indices for ever; every pass has a new order and drops its incomplete end."""
-    rng = np.random.default_rng(seed)
-    while True:
-        order = rng.permutation(n_images)
-        if n_images < batch_size:
-            order = np.resize(order, batch_size)
-        for start in range(0, len(order) - batch_size + 1, batch_size):
-            yield order[start : start + batch_size]
-
-
-def _colours_last(shape: tuple[int, ...]) -> bool:
-    return len(shape) == 4 and shape[3] in _COLOURS and shape[1] not in _COLOURS
+def _check_interfaces(student: ModelGraph, teacher: ModelGraph) -> None:
+    for kind, ours, theirs in (
+        ("inputs", student.inputs, teacher.inputs),
+        ("outputs", student.outputs, teacher.outputs),
+    ):
+        mine = [(name, student.shapes.get(name)) for name in ours]
+        wanted = [(name, teacher.shapes.get(name)) for name in theirs]
+        if mine != wanted:
+            raise TrainingError(
+                f"{student.label} must have the {kind} of its teacher {teacher.label}, {wanted}, got {mine}"
+            )

@@ -6,6 +6,8 @@ Notation: z logits of the student, t of the teacher, y labels, T temperature, la
         L = (1 - lambda) T^2 KL(softmax(t / T) || softmax(z / T)) + lambda CE(z, y)
     any other floating output:
         L = mean (z - t)^2 / var(t)
+    feature maps f, g of student and teacher that the cut left whole:
+        L + weight * mean over maps of mean (f - g)^2 / var(g)
 
 Outputs behind a Softmax are probabilities; their logarithm serves as logits. A model of several outputs learns
 the mean over all of them, so that none drifts.
@@ -86,8 +88,20 @@ def finetune_loss(
         return torch.stack([_distance(student[0], teacher[0]), *terms]).mean()
     first = _divergence(z, t, settings.temperature)
     if labels is not None:
-        first = (1 - settings.label_weight) * first + settings.label_weight * functional.cross_entropy(z, labels)
+        first = (1 - settings.label_weight) * first + settings.label_weight * functional.cross_entropy(
+            z, labels, label_smoothing=settings.label_smoothing
+        )
     return torch.stack([first, *terms]).mean()
+
+
+def feature_loss(student: Sequence[Tensor], teacher: Sequence[Tensor]) -> Tensor:
+    """Returns the mean distance of feature maps, a scalar; each is measured in the teacher's variance.
+
+    Args:
+        student: At least one map.
+        teacher: The same number and shapes.
+    """
+    return torch.stack([_distance(f, g) for f, g in zip(student, teacher, strict=True)]).mean()
 
 
 def _divergence(z: Tensor, t: Tensor, temperature: float) -> Tensor:

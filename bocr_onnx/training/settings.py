@@ -3,28 +3,40 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal, get_args
 
 from onnx import ModelProto
 
-from bocr_onnx.errors import UsageError
+from bocr_onnx.errors import UsageError, did_you_mean
+
+Optimizer = Literal["sgd", "adamw"]
+Precision = Literal["auto", "32-true", "bf16-mixed", "16-mixed"]
 
 
 @dataclass(frozen=True, slots=True)
 class FinetuneSettings:
-    """How to finetune: SGD with Nesterov momentum, linear warm-up, then a cosine to zero.
+    """How to finetune: linear warm-up, then a cosine to zero.
 
     Attributes:
         epochs: Passes over the images; parts of one count, at least one step is taken.
-        batch_size: Images per step; a batch baked into the model goes first.
+        batch_size: Images per step, of all devices together; a batch baked into the model goes first.
+        optimizer: ``"sgd"`` with Nesterov momentum, or ``"adamw"``.
         learning_rate: At the peak.
         momentum: Of SGD.
         weight_decay: On weights only; norms, biases and slopes are left alone.
         warmup: Share of the steps in which the learning rate rises.
         label_weight: Share of the labels in the loss, in 0..1; the teacher has the rest (all without labels).
+        label_smoothing: Share of a label's weight that all classes have alike, in [0, 1).
         temperature: Divides the logits of both in the teacher's term.
+        feature_weight: Of the distance between the feature maps that the cut left whole; 0 leaves them out.
         grad_clip: Largest norm of the gradient; 0 switches clipping off.
+        average: Decay per step of the moving average of the weights that is scored and kept; 0 keeps the weights.
+        normalize: Whether BatchNormalization is put back for the time of training where it was folded away.
+        patience: Candidates without a better score after which training ends; 0 never ends it early.
         seed: Of the order of the images and of the augmentation.
-        device: Where torch computes, e.g. ``"cpu"`` or ``"cuda"``.
+        device: Where torch computes: ``"auto"`` (a GPU where there is one), ``"cpu"``, ``"cuda"`` or ``"mps"``.
+        devices: How many of them; more than one need a script that is started by the engine, see docs/finetuning.md.
+        precision: ``"auto"`` is bfloat16 mixed with float32 on CUDA, float32 elsewhere.
 
     Raises:
         UsageError: A value is out of range.
@@ -32,24 +44,46 @@ class FinetuneSettings:
 
     epochs: float = 1.0
     batch_size: int = 128
+    optimizer: Optimizer = "sgd"
     learning_rate: float = 0.01
     momentum: float = 0.9
     weight_decay: float = 1e-4
     warmup: float = 0.1
     label_weight: float = 0.3
+    label_smoothing: float = 0.0
     temperature: float = 4.0
+    feature_weight: float = 0.0
     grad_clip: float = 1.0
+    average: float = 0.0
+    normalize: bool = False
+    patience: int = 0
     seed: int = 0
-    device: str = "cpu"
+    device: str = "auto"
+    devices: int = 1
+    precision: Precision = "auto"
 
     def __post_init__(self) -> None:
-        for name in ("epochs", "batch_size", "learning_rate", "temperature"):
+        for name in ("epochs", "batch_size", "learning_rate", "temperature", "devices"):
             _require(getattr(self, name) > 0, f"finetuning's {name} must be positive", getattr(self, name))
-        for name in ("weight_decay", "grad_clip"):
+        for name in ("weight_decay", "grad_clip", "feature_weight", "patience"):
             _require(getattr(self, name) >= 0, f"finetuning's {name} must not be negative", getattr(self, name))
         for name in ("warmup", "label_weight"):
             _require(0 <= getattr(self, name) <= 1, f"finetuning's {name} must lie in 0..1", getattr(self, name))
-        _require(0 <= self.momentum < 1, "finetuning's momentum must lie in [0, 1)", self.momentum)
+        for name in ("momentum", "label_smoothing", "average"):
+            _require(0 <= getattr(self, name) < 1, f"finetuning's {name} must lie in [0, 1)", getattr(self, name))
+        for name, known in _KNOWN.items():
+            if getattr(self, name) not in known:
+                raise UsageError(
+                    f"finetuning's {name} must be one of {', '.join(known)}, got {getattr(self, name)!r}",
+                    hint=did_you_mean(str(getattr(self, name)), known),
+                )
+
+
+_KNOWN = {
+    "optimizer": get_args(Optimizer),
+    "precision": get_args(Precision),
+    "device": ("auto", "cpu", "cuda", "mps"),
+}
 
 
 def _require(holds: bool, condition: str, found: object) -> None:
@@ -68,6 +102,7 @@ class StepReport:
         loss: Of the batch.
         learning_rate: Used by this step.
         elapsed_s: Since the start of training.
+        images_per_s: Over the steps so far.
     """
 
     step: int
@@ -76,6 +111,7 @@ class StepReport:
     loss: float
     learning_rate: float
     elapsed_s: float
+    images_per_s: float
 
 
 @dataclass(frozen=True, slots=True)

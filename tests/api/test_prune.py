@@ -458,7 +458,7 @@ def test_only_the_named_groups_are_cut_and_none_below_the_minimum(tmp_path: Path
 def test_a_model_that_cannot_be_trained_is_refused_before_the_search(tmp_path: Path) -> None:
     made = proto(
         """m (float[N, 3, 8, 8] x) => (float[N, 2] y) {
-            c = Conv(x, W) n = LRN <size = 3> (c) p = GlobalAveragePool(n) f = Flatten(p)
+            c = Conv(x, W) n = Hardmax(c) p = GlobalAveragePool(n) f = Flatten(p)
             h = Gemm(f, V) r = Relu(h) y = Gemm(r, U)
         }""",
         W=(6, 3, 1, 1),
@@ -467,6 +467,6 @@ def test_a_model_that_cannot_be_trained_is_refused_before_the_search(tmp_path: P
     )
     path = tmp_path / "m.onnx"
     onnx.save(made, path)
-    with pytest.raises(TrainingError, match="LRN"):
+    with pytest.raises(TrainingError, match="Hardmax"):
         bocr_onnx.prune(path, flops=0.9, data=tmp_path / "nothing_there", finetune=1)
     assert [p.name for p in tmp_path.iterdir()] == ["m.onnx"]

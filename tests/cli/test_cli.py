@@ -101,3 +101,17 @@ def test_ctrl_c_keeps_the_trials_and_resume_goes_on(tmp_path):
     assert resumed.returncode == 0, resumed.stderr
     assert json.loads(resumed.stdout)["search"]["trials"] == finished + 1
     assert (tmp_path / "s.onnx").exists()
+
+
+def test_finetune_trains_towards_the_original(tmp_path):
+    assert run("prune", DEMO, "--flops", 0.5, "--search", "uniform", "-o", "s.onnx", cwd=tmp_path).returncode == 0
+    asked = ("finetune", "s.onnx", "--teacher", DEMO, "--data", DIGITS, "--device", "cpu", "--batch-size", 64)
+    found = run(*asked, "--epochs", 1, "--learning-rate", 0.05, "--json", cwd=tmp_path)
+    assert found.returncode == 0, found.stderr
+    record = json.loads(found.stdout)
+    assert record["after"] > record["before"]
+    assert "Finetuning" in found.stderr
+    wrong = run(*asked, "--optimizer", "adam", cwd=tmp_path)
+    assert wrong.returncode == 2
+    assert "adamw" in wrong.stderr
+    assert "Traceback" not in wrong.stderr

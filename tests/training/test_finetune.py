@@ -236,7 +236,7 @@ def test_an_interrupt_keeps_what_is_there(digits: tuple[Array, Array]) -> None:
             raise KeyboardInterrupt
 
     result = finetune(graph, graph, *digits, settings=FinetuneSettings(epochs=1), on_step=interrupt)
-    assert result.stopped == "step 3: interrupted"
+    assert result.stopped == "interrupted after step 3"
     assert weights(result.proto) != weights(graph.proto)
     scored = finetune(
         graph, graph, *digits, settings=FinetuneSettings(epochs=1), on_step=interrupt, validate=lambda _: 0.5
