@@ -13,10 +13,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from bocr_onnx.api import apply, evaluate, inspect, prune
+    from bocr_onnx.api import apply, evaluate, finetune, inspect, prune
     from bocr_onnx.errors import BocrError
 
-__all__ = ["BocrError", "apply", "evaluate", "inspect", "prune"]
+__all__ = ["BocrError", "apply", "evaluate", "finetune", "inspect", "prune"]
 
 
 def __getattr__(name: str) -> Any:

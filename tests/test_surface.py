@@ -11,7 +11,7 @@ HEAVY = ("torch", "torchvision", "botorch", "gpytorch", "onnxruntime")
 
 
 def test_the_surface_is_curated() -> None:
-    assert bocr_onnx.__all__ == ["BocrError", "apply", "evaluate", "inspect", "prune"]
+    assert bocr_onnx.__all__ == ["BocrError", "apply", "evaluate", "finetune", "inspect", "prune"]
     assert sorted(bocr_onnx.__all__) == bocr_onnx.__all__
 
 

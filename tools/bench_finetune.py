@@ -38,15 +38,16 @@ def read_variant(text: str) -> dict[str, Any]:
 
 def train_once(args: argparse.Namespace, variant: str, seed: int) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as folder:
-        options = api.FinetuneOptions(
-            model=str(args.slim),
-            teacher=str(args.original),
-            data=args.data,
-            preprocessing=args.preset or args.preprocess,
-            output=str(Path(folder) / "trained.onnx"),
-            settings={"epochs": args.epochs, "seed": seed, **read_variant(variant)},
+        made = api.finetune(
+            args.slim,
+            args.original,
+            args.data,
+            preset=args.preset,
+            preprocess=args.preprocess,
+            output=Path(folder) / "trained.onnx",
+            **{"epochs": args.epochs, "seed": seed} | read_variant(variant),
         )
-        made = api.finetune(options)
+    assert made is not None
     record = made.as_json()
     del record["output"], record["data"]
     return {"variant": variant, "seed": seed, **record}

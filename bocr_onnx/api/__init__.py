@@ -1,7 +1,7 @@
 """inspect, prune, finetune, apply, evaluate: the composition root, the same names as the command line."""
 
 from bocr_onnx.api.apply import Applied, Evaluated, apply, evaluate
-from bocr_onnx.api.finetune import Finetuned, FinetuneOptions, finetune
+from bocr_onnx.api.finetune import Finetuned, FinetuneOptions, finetune, train_model
 from bocr_onnx.api.inspection import Inspection, inspect
 from bocr_onnx.api.options import Options
 from bocr_onnx.api.progress import Progress, Silent
@@ -28,4 +28,5 @@ __all__ = [
     "inspect",
     "prune",
     "prune_each",
+    "train_model",
 ]

@@ -20,6 +20,8 @@ from bocr_onnx.evaluation import classes_of, predict, score_outputs
 from bocr_onnx.graph import check_writable, save, write_text
 
 if TYPE_CHECKING:
+    from lightning_fabric import Fabric
+
     from bocr_onnx.training import FinetuneSettings
 
 
@@ -84,36 +86,91 @@ class Finetuned:
 
 
 def finetune(
-    options: FinetuneOptions,
-    run_dir: str | Path | None = None,
+    model: str | Path,
+    teacher: str | Path,
+    data: str | Path,
     *,
+    preset: str | None = None,
+    preprocess: str | Path | None = None,
+    output: str | Path | None = None,
+    run_dir: str | Path | None = None,
     resume: str | Path | None = None,
+    n_score: int = 2_000,
+    tensorboard: str | Path | None = None,
     progress: Progress | None = None,
-) -> Finetuned:
+    **settings: Any,
+) -> Finetuned | None:
     """Trains a model towards its teacher, writes it, and returns the figures on unseen images.
 
     Args:
-        options: What is asked for.
+        model: The .onnx file to train.
+        teacher: The .onnx file to learn from, with the same inputs and outputs.
+        data: Images, with labels or without.
+        preset: Name of a preprocessing preset.
+        preprocess: A preprocessing file, instead of a preset.
+        output: The trained file; ``<model>_finetuned.onnx`` beside the model by default.
         run_dir: Where checkpoint and report go; ``<output>.run`` by default.
         resume: A run directory to continue; its options replace all others.
+        n_score: Images on which the best epoch is chosen.
+        tensorboard: Folder for curves.
         progress: Shows steps with loss, score, images per second and the time left.
+        settings: Fields of `bocr_onnx.training.FinetuneSettings`, e.g. ``epochs=2``.
+
+    Returns:
+        The figures; None in the further processes of a training on several devices.
 
     Raises:
         BocrError: A model, the data, a setting or a place to write to cannot be used; the best model so far is in the
             checkpoint.
     """
+    if preset and preprocess:
+        raise UsageError("one of --preset and --preprocess must be given, got both")
+    options = FinetuneOptions(
+        model=str(model),
+        teacher=str(teacher),
+        data=str(data),
+        preprocessing=preset or (None if preprocess is None else str(preprocess)),
+        output=None if output is None else str(output),
+        settings=settings,
+        n_score=n_score,
+        tensorboard=None if tensorboard is None else str(tensorboard),
+    )
+    return train_model(options, run_dir, resume=resume, progress=progress)
+
+
+def train_model(
+    options: FinetuneOptions,
+    run_dir: str | Path | None = None,
+    *,
+    resume: str | Path | None = None,
+    progress: Progress | None = None,
+) -> Finetuned | None:
+    """Does what `finetune` does, from a record of what is asked for.
+
+    With several devices every process of the training comes here, and the first one alone writes.
+    """
     folder = RunDir(resume or run_dir or default_run_dir(options.path))
     if resume is not None:
         options = folder.read_options(FinetuneOptions)
+    from bocr_onnx.training import start_engine
+
     settings = _settings(options.settings)
+    engine = start_engine(settings)
+    if not engine.is_global_zero:
+        _train(options, settings, folder, Silent(), engine)
+        return None
     with folder.alone():
         if resume is None:
             folder.checkpoint.unlink(missing_ok=True)
-        return _train(options, settings, folder, progress or Silent())
+        return _train(options, settings, folder, progress or Silent(), engine)
 
 
-def _train(options: FinetuneOptions, settings: FinetuneSettings, folder: RunDir, progress: Progress) -> Finetuned:
+def _train(
+    options: FinetuneOptions, settings: FinetuneSettings, folder: RunDir, progress: Progress, engine: Fabric
+) -> Finetuned:
     from bocr_onnx.api.train import check_trainable, finetune_slim
+
+    engine.barrier()  # the checkpoint of another training is gone
 
     student, teacher = read_model(options.model), read_model(options.teacher)
     output = check_writable(options.path)
@@ -129,7 +186,8 @@ def _train(options: FinetuneOptions, settings: FinetuneSettings, folder: RunDir,
     outputs = predict(teacher, teacher.proto, final)
     check_labels(teacher, outputs, parts.final, options.data)
     truth = classes_of(outputs) if parts.final.labels is None else parts.final.labels
-    folder.create(options)
+    if engine.is_global_zero:
+        folder.create(options)
     start = time.perf_counter()
     trained, record = finetune_slim(
         teacher,
@@ -140,11 +198,11 @@ def _train(options: FinetuneOptions, settings: FinetuneSettings, folder: RunDir,
         settings=settings,
         progress=progress,
         checkpoint=folder.checkpoint,
-        tensorboard=None if options.tensorboard is None else Path(options.tensorboard),
+        tensorboard=Path(options.tensorboard) if options.tensorboard and engine.is_global_zero else None,
+        engine=engine,
     )
     seconds = time.perf_counter() - start
     before, after = (score_outputs(predict(teacher, p, final), truth).value for p in (student.proto, trained))
-    save(trained, output, external=bool(student.external))
     made = Finetuned(
         output=str(output),
         teacher=score_outputs(outputs, truth).value,
@@ -155,7 +213,9 @@ def _train(options: FinetuneOptions, settings: FinetuneSettings, folder: RunDir,
         data=parts.describe() | {"preprocessing": asdict(data.preprocessing)},
         seconds=round(seconds, 3),
     )
-    write_text(folder.report_json, json.dumps(made.as_json(), indent=2) + "\n")
+    if engine.is_global_zero:
+        save(trained, output, external=bool(student.external))
+        write_text(folder.report_json, json.dumps(made.as_json(), indent=2) + "\n")
     return made
 
 

@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from lightning_fabric import Fabric
 from onnx import ModelProto
 
 from bocr_onnx.api.curves import Curves, open_curves
@@ -38,6 +39,7 @@ def finetune_slim(
     progress: Progress,
     checkpoint: Path | None = None,
     tensorboard: Path | None = None,
+    engine: Fabric | None = None,
 ) -> tuple[ModelProto, dict[str, Any]]:
     """Returns the trained model and a record of the training.
 
@@ -53,6 +55,7 @@ def finetune_slim(
         progress: Shows steps with loss, score and images per second.
         checkpoint: File that training goes on from where it exists, and that it is kept in.
         tensorboard: Folder for curves.
+        engine: Of this process, where several train together.
 
     Raises:
         TrainingError: The slim model cannot be trained, or torch and ONNX Runtime disagree on it.
@@ -76,6 +79,7 @@ def finetune_slim(
             on_epoch=seen.epoch,
             validate=_validation(graph, split.score, score_images, reference),
             checkpoint=checkpoint,
+            engine=engine,
         )
     if result.stopped:
         progress.note(f"finetuning stopped: {result.stopped}; the best model so far is kept")

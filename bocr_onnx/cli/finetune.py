@@ -56,10 +56,7 @@ def finetune(
 ) -> None:
     """Train a model towards its original; it comes back as the same graph with other weights."""
     from bocr_onnx import api
-    from bocr_onnx.errors import UsageError
 
-    if preset and preprocess:
-        raise UsageError("one of --preset and --preprocess must be given, got both")
     settings = {
         "epochs": epochs,
         "patience": patience,
@@ -79,17 +76,22 @@ def finetune(
         "devices": devices,
         "precision": precision,
     }
-    options = api.FinetuneOptions(
-        model=str(model),
-        teacher=str(teacher),
-        data=data,
-        preprocessing=preset or (None if preprocess is None else str(preprocess)),
-        output=None if output is None else str(output),
-        settings={name: value for name, value in settings.items() if value is not None},
+    made = api.finetune(
+        model,
+        teacher,
+        data,
+        preset=preset,
+        preprocess=preprocess,
+        output=output,
+        run_dir=run_dir,
+        resume=resume,
         n_score=score_images,
-        tensorboard=None if tensorboard is None else str(tensorboard),
+        tensorboard=tensorboard,
+        progress=TerminalProgress(),
+        **{name: value for name, value in settings.items() if value is not None},
     )
-    made = api.finetune(options, run_dir, resume=resume, progress=TerminalProgress())
+    if made is None:  # a further process of a training on several devices
+        return
     if as_json:
         print_json(made.as_json())
     else:
@@ -99,7 +101,7 @@ def finetune(
             f"{made.finetune['epochs_done']:.2f} epochs in {made.seconds:.0f} s"
         )
     if made.finetune["stopped"]:
-        folder = resume or run_dir or api.default_run_dir(options.path)
+        folder = resume or run_dir or api.default_run_dir(Path(made.output))
         again = ("bocr-onnx", "finetune", str(model), "--teacher", str(teacher), "--data", data)
         print_error(
             f"training stopped: {made.finetune['stopped']}; the best model so far is written",

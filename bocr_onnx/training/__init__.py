@@ -3,7 +3,7 @@
 from bocr_onnx.training.augment import augment
 from bocr_onnx.training.finetune import finetune
 from bocr_onnx.training.interpreter import OnnxModule, check_agreement, export
-from bocr_onnx.training.learner import check_trains
+from bocr_onnx.training.learner import check_trains, start_engine
 from bocr_onnx.training.operators import known_operators
 from bocr_onnx.training.settings import EpochReport, FinetuneResult, FinetuneSettings, StepReport
 
@@ -19,4 +19,5 @@ __all__ = [
     "export",
     "finetune",
     "known_operators",
+    "start_engine",
 ]

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Protocol
 
 import numpy as np
+from lightning_fabric import Fabric
 from onnx import ModelProto
 
 from bocr_onnx.data.augmentation import Augmentation
@@ -19,7 +20,7 @@ from bocr_onnx.graph import Array, ModelGraph
 from bocr_onnx.training.batches import Batches
 from bocr_onnx.training.candidates import Candidates
 from bocr_onnx.training.checkpoint import read_checkpoint, write_checkpoint
-from bocr_onnx.training.learner import DivergedError, Learner
+from bocr_onnx.training.learner import DivergedError, Learner, start_engine
 from bocr_onnx.training.normalization import Normalized, fold, normalize
 from bocr_onnx.training.operators.registry import to_tensor
 from bocr_onnx.training.settings import EpochReport, FinetuneResult, FinetuneSettings, StepReport
@@ -58,6 +59,7 @@ def finetune(
     on_epoch: Callable[[EpochReport], None] | None = None,
     validate: Callable[[ModelProto], float] | None = None,
     checkpoint: Path | None = None,
+    engine: Fabric | None = None,
 ) -> FinetuneResult:
     """Returns the student, trained to answer as the teacher does.
 
@@ -76,6 +78,7 @@ def finetune(
         on_epoch: Called with every candidate.
         validate: Scores a candidate, larger is better; called on the student as given and after every epoch.
         checkpoint: File that training goes on from where it exists, and that it is kept in.
+        engine: Of this process, where several train together; one of its own where None.
 
     Raises:
         DataError: There are no images, or the labels do not fit.
@@ -88,9 +91,9 @@ def finetune(
     batch_size = _batch_size(student, teacher, len(images), settings)
     batches = Batches(len(images), batch_size, settings.seed)
     whole = _measured(student, images, batches) if settings.normalize else Normalized(student, student, ())
-    learner = Learner(whole.graph, teacher, settings, augmentation or Augmentation())
+    engine = engine or start_engine(settings)
+    learner = Learner(whole.graph, teacher, settings, augmentation or Augmentation(), engine)
     learner.module.train(batch_size >= MIN_STATISTICS_BATCH)
-    engine = learner.engine
     score = None if validate is None else lambda p: engine.broadcast(validate(p) if engine.is_global_zero else 0.0)
     training = _Training(
         learner=learner,

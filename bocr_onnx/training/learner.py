@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 from lightning_fabric import Fabric
+from lightning_fabric.utilities.exceptions import MisconfigurationException
 from onnx import ModelProto
 from torch import Tensor
 
@@ -38,15 +39,21 @@ class Learner:
         teacher: What it follows; its inputs and outputs are those of the student.
         settings: How.
         augmentation: Random changes to the images.
+        engine: Of this process; see `start_engine`.
     """
 
     def __init__(
-        self, student: ModelGraph, teacher: ModelGraph, settings: FinetuneSettings, augmentation: Augmentation
+        self,
+        student: ModelGraph,
+        teacher: ModelGraph,
+        settings: FinetuneSettings,
+        augmentation: Augmentation,
+        engine: Fabric,
     ) -> None:
         self.settings = settings
         self.augmentation = augmentation
         self.student = student
-        self.engine = start_engine(settings)
+        self.engine = engine
         self.n_outputs = len(student.outputs)
         maps = feature_maps(student, teacher) if settings.feature_weight else ()
         self.plain = OnnxModule(watched(student, maps)).to(memory_format=torch.channels_last)
@@ -159,13 +166,26 @@ def check_trains(module: OnnxModule) -> None:
 
 
 def start_engine(settings: FinetuneSettings) -> Fabric:
-    """Returns the engine that places modules, mixes precisions and joins devices."""
+    """Returns the engine that places modules, mixes precisions and joins devices.
+
+    For more devices than one it starts this very command line again for each further one: whoever calls it must do so
+    before anything is written, and leave writing to the process whose engine `is_global_zero`.
+
+    Raises:
+        TrainingError: The device is not there.
+    """
     logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
     on_cuda = settings.device in ("auto", "cuda") and torch.cuda.is_available()
     precision = settings.precision
     if precision == "auto":
         precision = "bf16-mixed" if on_cuda else "32-true"
-    engine = Fabric(accelerator=settings.device, devices=settings.devices, precision=precision)
+    try:
+        engine = Fabric(accelerator=settings.device, devices=settings.devices, precision=precision)
+    except (RuntimeError, ValueError, MisconfigurationException) as error:
+        raise TrainingError(
+            f"{settings.devices} {settings.device} must be there to train on, got: {str(error).splitlines()[0]}",
+            hint="--device auto takes what there is.",
+        ) from error
     engine.launch()
     return engine
 

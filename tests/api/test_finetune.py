@@ -36,7 +36,7 @@ def options(student, folder, **changes):
 @pytest.fixture(scope="module")
 def trained(student, tmp_path_factory):
     folder = tmp_path_factory.mktemp("trained")
-    made = api.finetune(options(student, folder, tensorboard=str(folder / "curves")))
+    made = api.train_model(options(student, folder, tensorboard=str(folder / "curves")))
     return folder, made
 
 
@@ -82,9 +82,9 @@ def test_an_interrupted_training_goes_on_to_the_same_weights(student, trained, t
             return opened()
 
     asked = options(student, tmp_path)
-    first = api.finetune(asked, progress=Impatient())
+    first = api.train_model(asked, progress=Impatient())
     assert first.finetune["stopped"].startswith("interrupted after step")
-    second = api.finetune(asked, resume=tmp_path / "t.run")
+    second = api.train_model(asked, resume=tmp_path / "t.run")
     assert second.finetune["stopped"] == ""
     for a, b in zip(onnx.load(whole.output).graph.initializer, onnx.load(second.output).graph.initializer, strict=True):
         assert np.array_equal(numpy_helper.to_array(a), numpy_helper.to_array(b)), a.name
@@ -94,8 +94,8 @@ def test_without_labels_the_teacher_is_enough(student, tmp_path):
     digits = np.load(DIGITS)
     np.savez(tmp_path / "images.npz", images=digits["images"], val_images=digits["val_images"])
     asked = options(student, tmp_path)
-    made = api.finetune(
-        api.FinetuneOptions(student, DEMO, str(tmp_path / "images.npz"), "digits", asked.output, asked.settings)
+    made = bocr_onnx.finetune(
+        student, DEMO, tmp_path / "images.npz", preset="digits", output=asked.output, **asked.settings
     )
     assert made.metric == "agreement with the original"
     assert made.teacher == 1.0
@@ -104,13 +104,13 @@ def test_without_labels_the_teacher_is_enough(student, tmp_path):
 
 def test_what_does_not_fit_is_refused(student, tmp_path):
     with pytest.raises(UsageError, match="must not be a file that is read"):
-        api.finetune(api.FinetuneOptions(student, DEMO, DIGITS, output=student), tmp_path / "r")
+        api.train_model(api.FinetuneOptions(student, DEMO, DIGITS, output=student), tmp_path / "r")
     with pytest.raises(UsageError, match="settings of finetuning must be known"):
-        api.finetune(options(student, tmp_path, settings={"speed": 3}))
+        api.train_model(options(student, tmp_path, settings={"speed": 3}))
     with pytest.raises(DataError):
-        api.finetune(api.FinetuneOptions(student, DEMO, "nowhere", output=str(tmp_path / "t.onnx")))
+        api.train_model(api.FinetuneOptions(student, DEMO, "nowhere", output=str(tmp_path / "t.onnx")))
     with pytest.raises(ResumeError, match="must be a run directory"):
-        api.finetune(options(student, tmp_path), resume=tmp_path)
+        api.train_model(options(student, tmp_path), resume=tmp_path)
 
 
 def test_a_teacher_with_another_interface_is_refused(student, tmp_path):
@@ -120,12 +120,14 @@ def test_a_teacher_with_another_interface_is_refused(student, tmp_path):
         node.output[:] = ["scores" if name == "logits" else name for name in node.output]
     onnx.save(other, tmp_path / "other.onnx")
     with pytest.raises(TrainingError, match="must have the outputs of its teacher"):
-        api.finetune(
+        api.train_model(
             api.FinetuneOptions(student, str(tmp_path / "other.onnx"), DIGITS, output=str(tmp_path / "t.onnx"))
         )
 
 
 def test_a_loss_that_is_no_number_keeps_the_model_and_says_which_step(student, tmp_path):
-    made = api.finetune(options(student, tmp_path, settings={"learning_rate": 1e30, "grad_clip": 0.0, "warmup": 0.0}))
+    made = api.train_model(
+        options(student, tmp_path, settings={"learning_rate": 1e30, "grad_clip": 0.0, "warmup": 0.0})
+    )
     assert made.finetune["stopped"].startswith("step ")
     assert made.after == pytest.approx(made.before)

@@ -115,3 +115,31 @@ def test_finetune_trains_towards_the_original(tmp_path):
     assert wrong.returncode == 2
     assert "adamw" in wrong.stderr
     assert "Traceback" not in wrong.stderr
+
+
+def test_two_processes_train_together_and_one_writes(tmp_path):
+    assert run("prune", DEMO, "--flops", 0.5, "--search", "uniform", "-o", "s.onnx", cwd=tmp_path).returncode == 0
+    script = tmp_path / "bocr-onnx.py"  # the engine starts the same command line again, as it does the console script
+    script.write_text("from bocr_onnx.cli.main import run\nrun()\n")
+    asked = ("finetune", "s.onnx", "--teacher", DEMO, "--data", DIGITS, "--device", "cpu", "--devices", 2)
+    command = [sys.executable, script, *asked, "--batch-size", 64, "--learning-rate", 0.05, "--json"]
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    found = subprocess.run(
+        list(map(str, command)), capture_output=True, text=True, cwd=tmp_path, check=False, env=environment
+    )
+    assert found.returncode == 0, found.stderr
+    record = json.loads(found.stdout)
+    assert record["after"] > record["before"]
+    assert (tmp_path / "s_finetuned.run" / "report.json").exists()
+
+
+def test_a_device_that_is_not_there_is_named(tmp_path):
+    import torch
+
+    if torch.cuda.is_available():
+        pytest.skip("there is a GPU")
+    found = run("finetune", DEMO, "--teacher", DEMO, "--data", DIGITS, "--device", "cuda", "-o", "t.onnx", cwd=tmp_path)
+    assert found.returncode == 2
+    assert "cuda must be there to train on" in found.stderr
+    assert "Traceback" not in found.stderr
+    assert list(tmp_path.iterdir()) == []
