@@ -9,7 +9,7 @@ from bocr_onnx.evaluation import Recovery
 from bocr_onnx.search import Budget, Settings
 from bocr_onnx.search.strategies import MIN_TRIALS, find_strategy
 
-MAX_EPOCHS, MAX_THREADS, MAX_WORKERS, MAX_SEED, MAX_GRID = 10_000, 1_024, 256, 2**32 - 1, 65_536
+MAX_EPOCHS, MAX_THREADS, MAX_WORKERS, MAX_SEED, MAX_GRID, MAX_STEPS = 10_000, 1_024, 256, 2**32 - 1, 65_536, 100
 AUTO_GRID = 8
 """Full blocks of the CPU kernels of ONNX Runtime: counts off the grid run up to twice as slow as the unpruned layer."""
 
@@ -32,7 +32,9 @@ class Options:
         race: Whether hopeless trials are stopped on the first images.
         seed: Of everything that is drawn.
         recover: Recovery of the emitted model.
-        finetune: Epochs of finetuning after the search.
+        finetune: Epochs of finetuning after the search, in every round.
+        steps: Rounds of search, recovery and finetuning towards the budget.
+        teacher: What finetuning learns from; None for the model itself.
         round_to: Channel grid; 0 chooses one.
         freeze: Patterns of groups that keep all channels.
         only: Patterns of the only groups that may lose channels; all where empty.
@@ -62,6 +64,8 @@ class Options:
     seed: int = 0
     recover: Recovery = "sequential"
     finetune: float = 0
+    steps: int = 1
+    teacher: str | None = None
     round_to: int = 0
     freeze: tuple[str, ...] = ()
     only: tuple[str, ...] = ()
@@ -112,9 +116,16 @@ class Options:
         """Raises where an option is wrong."""
         find_strategy(self.strategy)
         self.settings.check(self.strategy)
-        needed = MIN_TRIALS.get(self.strategy, 1) * len(self.budgets)
+        if self.steps > 1 and len(self.budgets) > 1:
+            raise UsageError("--steps must go towards one budget, got several")
+        if self.steps > 1 and self.data is None:
+            raise UsageError("--steps must have images to recover and score with, got no --data")
+        needed = MIN_TRIALS.get(self.strategy, 1) * len(self.budgets) * self.steps
         if self.trials < needed:
-            raise UsageError(f"--trials must be at least {needed} for --search {self.strategy}, got {self.trials}")
+            raise UsageError(
+                f"--trials must be at least {needed} for --search {self.strategy}"
+                f"{f' in {self.steps} steps' if self.steps > 1 else ''}, got {self.trials}"
+            )
         if self.recover not in ("none", "oneshot", "sequential"):
             raise UsageError(f"--recover must be none, oneshot or sequential, got {self.recover!r}")
         if self.data is None and self.strategy != "uniform":
@@ -128,6 +139,7 @@ class Options:
             ("threads", self.threads, MAX_THREADS),
             ("workers", self.workers, MAX_WORKERS),
             ("seed", self.seed, MAX_SEED),
+            ("steps", self.steps, MAX_STEPS),
             ("round-to", self.round_to, MAX_GRID),
         ):
             if value > most:
@@ -138,6 +150,7 @@ class Options:
             raise UsageError(f"--finetune must be a number of epochs, got {self.finetune:g}")
         for name, value, least in (
             ("--seed", self.seed, 0),
+            ("--steps", self.steps, 1),
             ("--min-width", self.min_width, 1),
             ("--score-images", self.n_score, 1),
             ("--recovery-images", self.n_recovery, 1),

@@ -12,6 +12,7 @@ from bocr_onnx.api.progress import Progress, Silent
 from bocr_onnx.api.road import travel
 from bocr_onnx.api.run import prepare
 from bocr_onnx.api.rundir import RunDir
+from bocr_onnx.api.steps import travel_in_steps
 from bocr_onnx.errors import UsageError
 from bocr_onnx.evaluation import Recovery
 from bocr_onnx.report import Report
@@ -33,6 +34,7 @@ def prune(
     seed: int = 0,
     recover: Recovery = "sequential",
     finetune: float = 0,
+    steps: int = 1,
     round_to: int | str = "auto",
     freeze: Sequence[str] = (),
     only: Sequence[str] = (),
@@ -64,7 +66,8 @@ def prune(
         trials: Policies to evaluate.
         seed: Same inputs, seed and versions give the same plan.
         recover: ``sequential``, ``oneshot`` or ``none``.
-        finetune: Epochs of training after the search.
+        finetune: Epochs of training after the search, in every round.
+        steps: Rounds of search, recovery and training towards the budget.
         round_to: Channel grid; ``"auto"`` is 8 on CPUs.
         freeze: Patterns of groups that keep all channels.
         only: Patterns of the only groups that may lose channels; all where empty.
@@ -104,6 +107,7 @@ def prune(
         seed=seed,
         recover=recover,
         finetune=finetune,
+        steps=steps,
         round_to=round_to,
         freeze=freeze,
         only=only,
@@ -177,7 +181,8 @@ def prune_each(
     if resume is not None:
         options = replace(_resumed(Path(resume), options), model=options.model)
         run_dir = resume
-    return travel(prepare(options, run_dir, progress or Silent(), resuming=resume is not None), options)
+    runs = prepare(options, run_dir, progress or Silent(), resuming=resume is not None)
+    return (travel_in_steps(runs[0], options),) if options.steps > 1 else travel(runs, options)
 
 
 def _shares(share: float | None) -> tuple[float, ...]:

@@ -13,6 +13,7 @@ from bocr_onnx.api.choose import choose
 from bocr_onnx.api.emit import Emission, emit
 from bocr_onnx.api.ground import Ground, Images, load_all, measure
 from bocr_onnx.api.inspection import inspect_graph
+from bocr_onnx.api.model import read_model
 from bocr_onnx.api.options import Options
 from bocr_onnx.api.run import Run
 from bocr_onnx.api.rundir import RunDir
@@ -36,7 +37,8 @@ class Slim:
         recovery: That was best for it.
         images: It was scored on; None without data.
         accuracies: Of the original, before finetuning and at the end; None without data.
-        finetune: Record of the finetuning.
+        finetune: Record of the finetuning, of the last round where there were several.
+        rounds: Records of the searches, where there were several rounds.
     """
 
     mask: Mask
@@ -47,6 +49,7 @@ class Slim:
     images: Images | None = None
     accuracies: tuple[float, float, float] | None = None
     finetune: dict[str, Any] = field(default_factory=dict)
+    rounds: tuple[dict[str, Any], ...] = ()
 
 
 def travel(runs: tuple[Run, ...], asked: Options) -> tuple[Report, ...]:
@@ -83,7 +86,7 @@ def _with_data(runs: tuple[Run, ...], ground: Ground) -> tuple[Report, ...]:
     for run in runs:
         result = seek(run, ground, known)
         known = (*known, *result.trials)
-        reports = (*reports, _finish(run, _recover(run, ground, result)))
+        reports = (*reports, finish(run, _recover(run, ground, result)))
     return reports
 
 
@@ -91,7 +94,7 @@ def _without_data(run: Run) -> Report:
     calibration = calibrate(run.graph, run.index, None, seed=run.options.seed)
     widths = one_policy(pose(run, calibration, Past()), run.options.strategy)
     mask = calibration.mask(widths)
-    return _finish(run, Slim(mask, cut(run.graph, run.index, mask), {}, SearchResult((), (widths,))))
+    return finish(run, Slim(mask, cut(run.graph, run.index, mask), {}, SearchResult((), (widths,))))
 
 
 def _recover(run: Run, ground: Ground, result: SearchResult) -> Slim:
@@ -100,15 +103,16 @@ def _recover(run: Run, ground: Ground, result: SearchResult) -> Slim:
     run.seconds["recovery"] = time.perf_counter() - start
     mask, weights = ground.calibration.mask(choice.widths), choice.weights
     proto = cut(run.graph, run.index, mask, weights)
-    before = _unseen(run, images, proto, "Scoring the slim model on unseen images")
+    before = unseen(run, images, proto, "Scoring the slim model on unseen images")
     if not run.options.finetune:
         return Slim(mask, proto, weights, result, choice.recovery, images, (images.baseline, before, before))
     trained, record = _finetune(run, images, proto)
-    after = _unseen(run, images, trained, "Scoring the result on unseen images")
+    after = unseen(run, images, trained, "Scoring the result on unseen images")
     return Slim(mask, trained, None, result, choice.recovery, images, (images.baseline, before, after), record)
 
 
-def _unseen(run: Run, images: Images, slim: ModelProto, text: str) -> float:
+def unseen(run: Run, images: Images, slim: ModelProto, text: str) -> float:
+    """Returns the score of a slim model on the images that nothing else has seen."""
     with run.progress.task(text) as update:
         return score_outputs(predict(run.graph, slim, images.final, progress=update), images.final_truth).value
 
@@ -120,8 +124,9 @@ def _finetune(run: Run, images: Images, slim: ModelProto) -> tuple[ModelProto, d
     start = time.perf_counter()
     if not run.resuming:
         run.run_dir.checkpoint.unlink(missing_ok=True)
+    teacher = run.graph if run.options.teacher is None else read_model(run.options.teacher)
     trained, record = finetune_slim(
-        run.graph,
+        teacher,
         slim,
         images.data,
         images.split,
@@ -134,7 +139,8 @@ def _finetune(run: Run, images: Images, slim: ModelProto) -> tuple[ModelProto, d
     return trained, record
 
 
-def _finish(run: Run, slim: Slim) -> Report:
+def finish(run: Run, slim: Slim) -> Report:
+    """Proves and writes the slim model of a run, and returns its report."""
     options, images = run.options, slim.images
     emission = Emission(
         graph=run.graph,
@@ -171,4 +177,5 @@ def _search_record(run: Run, slim: Slim) -> dict[str, Any]:
         "proposal_s": round(sum(t.proposal_s for t in trials), 3),
         "grid": options.grid,
         "recover": slim.recovery,
+        **({"trials": sum(r["trials"] for r in slim.rounds), "rounds": list(slim.rounds)} if slim.rounds else {}),
     }

@@ -40,10 +40,15 @@ class RunDir:
         Raises:
             OutputError: The folder cannot be made or written.
         """
-        self._make()
+        self.make()
         write_text(self.options, json.dumps(asdict(options), indent=2) + "\n")
 
-    def _make(self) -> None:
+    def make(self) -> None:
+        """Makes the folder where it does not exist.
+
+        Raises:
+            OutputError: It cannot be made.
+        """
         try:
             self.path.mkdir(parents=True, exist_ok=True)
         except OSError as error:
@@ -57,7 +62,7 @@ class RunDir:
             OutputError: The folder cannot be made.
             ResumeError: Another run is in it.
         """
-        self._make()
+        self.make()
         lock = FileLock(self.path / ".lock", timeout=0)
         try:
             lock.acquire()

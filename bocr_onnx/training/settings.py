@@ -35,7 +35,7 @@ class FinetuneSettings:
         patience: Candidates without a better score after which training ends; 0 never ends it early.
         seed: Of the order of the images and of the augmentation.
         device: Where torch computes: ``"auto"`` (a GPU where there is one), ``"cpu"``, ``"cuda"`` or ``"mps"``.
-        devices: How many of them; more than one need a script that is started by the engine, see docs/finetuning.md.
+        devices: How many of them; the engine starts the same command line again for each further one.
         precision: ``"auto"`` is bfloat16 mixed with float32 on CUDA, float32 elsewhere.
 
     Raises:
@@ -55,7 +55,7 @@ class FinetuneSettings:
     feature_weight: float = 0.0
     grad_clip: float = 1.0
     average: float = 0.0
-    normalize: bool = False
+    normalize: bool = True
     patience: int = 0
     seed: int = 0
     device: str = "auto"

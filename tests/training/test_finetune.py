@@ -286,7 +286,7 @@ def test_images_may_be_loaded_when_asked(digits: tuple[Array, Array]) -> None:
 
     images = Lazily()
     graph = small_net()
-    settings = FinetuneSettings(epochs=1, batch_size=50)
+    settings = FinetuneSettings(epochs=1, batch_size=50, normalize=False)
     result = finetune(graph, graph, images, digits[1][:100], settings=settings)
     assert images.asked == 100
     assert weights(result.proto) == weights(

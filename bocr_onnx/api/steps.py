@@ -1,0 +1,109 @@
+"""Pruning in rounds: each one searches, recovers and trains on what the round before has left.
+
+The share that round k of K keeps of the original is B^(k / K), so that every round keeps the same share of what
+it gets. All rounds learn from the original; the plan and the proof at the end are those of the original too.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, replace
+from typing import Any
+
+import numpy as np
+
+from bocr_onnx.api.ground import load_all
+from bocr_onnx.api.model import read_model
+from bocr_onnx.api.options import Options
+from bocr_onnx.api.progress import Progress
+from bocr_onnx.api.road import Slim, finish, travel, unseen
+from bocr_onnx.api.run import Run, prepare
+from bocr_onnx.api.rundir import RunDir
+from bocr_onnx.errors import ResumeError
+from bocr_onnx.graph import load
+from bocr_onnx.groups import GroupIndex, build_index
+from bocr_onnx.report import Report
+from bocr_onnx.search import SearchResult
+from bocr_onnx.slimming import Mask, read_plan
+
+
+def travel_in_steps(run: Run, asked: Options) -> Report:
+    """Goes the road of one budget in rounds and returns the report on the whole of it.
+
+    Every round has a folder in the run directory; a resumed run goes on in the round that was cut off.
+
+    Args:
+        run: The whole of it; its own road is not gone.
+        asked: What was asked for.
+    """
+    with run.run_dir.alone():
+        run.run_dir.create(asked)
+        images = load_all(run)
+        folders: list[RunDir] = []
+        rounds: list[dict[str, Any]] = []
+        model = asked.model
+        for number in range(1, asked.steps + 1):
+            folder = RunDir(run.run_dir.path / f"step_{number}")
+            part = _part(run, asked, number, model, rounds, folder)
+            run.progress.note(f"round {number} of {asked.steps}")
+            rounds.append(_round(part, folder, run.progress, resuming=run.resuming))
+            folders.append(folder)
+            model = str(part.output)
+        trained = read_model(model)
+        after = unseen(run, images, trained.proto, "Scoring the result on unseen images")
+        done = Slim(
+            mask=_composed(run.index, asked.model, folders),
+            proto=trained.proto,
+            weights=None,
+            result=SearchResult((), ()),
+            recovery=asked.recover,
+            images=images,
+            accuracies=(images.baseline, rounds[-1]["result"]["accuracy_before_finetune"], after),
+            finetune=rounds[-1]["finetune"],
+            rounds=tuple(r["search"] for r in rounds),
+        )
+        return finish(run, done)
+
+
+def _part(run: Run, asked: Options, number: int, model: str, rounds: list[dict[str, Any]], folder: RunDir) -> Options:
+    """Returns the options of a round; its budget is a share of what the round before has left."""
+    bounds: dict[str, Any] = {}
+    whole = asdict(run.cost.cost(run.cost.full))
+    for name, key in (("flops", "macs"), ("params", "params"), ("size", "size_bytes")):
+        share = run.projection.budget.shares()[name]
+        left = rounds[-1]["result"][key] / whole[key] if rounds else 1.0
+        bounds[name] = () if share is None else (share ** (number / asked.steps) / left,)
+    trials = asked.trials // asked.steps + (number <= asked.trials % asked.steps)
+    output = str(folder.path / "slim.onnx")
+    return replace(asked, **bounds, model=model, teacher=asked.model, steps=1, trials=trials, output=output)
+
+
+def _round(part: Options, folder: RunDir, progress: Progress, *, resuming: bool) -> dict[str, Any]:
+    """Returns the report of a round, which is not gone again where it was finished."""
+    if not (resuming and folder.report_json.exists()):
+        folder.make()
+        begun = resuming and folder.options.exists()
+        travel(prepare(part, folder.path, progress, resuming=begun), part)
+    try:
+        record: dict[str, Any] = json.loads(folder.report_json.read_text(encoding="utf-8"))
+        return record
+    except (OSError, ValueError) as error:
+        raise ResumeError(
+            f"{folder.report_json} must be the report of a round, got: {error}",
+            hint=f"Delete {folder.path} to go that round again.",
+        ) from error
+
+
+def _composed(index: GroupIndex, model: str, folders: list[RunDir]) -> Mask:
+    """Returns which channels of the original the rounds have left together."""
+    kept = {group.name: np.arange(group.n_channels) for group in index.groups}
+    for folder in folders:
+        graph = load(model)
+        inner = build_index(graph)
+        mask = read_plan(folder.plan, graph, inner).mask(inner)
+        kept |= {g.name: kept[g.name][mask[g.span]] for g in inner.groups if g.name in kept}
+        model = str(folder.path / "slim.onnx")
+    whole = np.zeros(index.n_channels, dtype=bool)
+    for group in index.groups:
+        whole[group.span][kept[group.name]] = True
+    return whole

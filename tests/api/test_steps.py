@@ -1,0 +1,79 @@
+"""Pruning in rounds ends as one run does: one file, one plan of the original, one proof."""
+
+from __future__ import annotations
+
+import json
+from importlib.resources import files
+
+import pytest
+
+import bocr_onnx
+from bocr_onnx import api
+from bocr_onnx.errors import UsageError
+
+CALIBRATION = files("bocr_onnx.calibration")
+DEMO, DIGITS = str(CALIBRATION / "demo.onnx"), str(CALIBRATION / "digits.npz")
+QUICK = {"flops": 0.4, "data": DIGITS, "strategy": "local", "trials": 6, "finetune": 1, "steps": 2, "round_to": 1}
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("steps")
+    return folder, bocr_onnx.prune(DEMO, output=folder / "slim.onnx", **QUICK)
+
+
+def test_the_budget_holds_for_the_original_and_the_proof_too(whole):
+    folder, report = whole
+    assert 0.35 < report.result.macs / report.baseline.macs <= 0.4 * 1.001
+    assert report.proof["passed"]
+    assert report.result.accuracy > 0.9
+    assert report.search["trials"] == 6
+    assert [r["trials"] for r in report.search["rounds"]] == [3, 3]
+    rounds = [json.loads((folder / "slim.run" / f"step_{k}" / "report.json").read_text()) for k in (1, 2)]
+    assert rounds[0]["result"]["macs"] / report.baseline.macs == pytest.approx(0.4**0.5, abs=0.02)
+    assert rounds[1]["result"]["macs"] == report.result.macs
+    assert rounds[1]["baseline"]["macs"] == rounds[0]["result"]["macs"]
+
+
+def test_the_plan_is_one_of_the_original(whole, tmp_path):
+    folder, report = whole
+    again = bocr_onnx.apply(DEMO, folder / "slim.run" / "plan.json", tmp_path / "again.onnx")
+    assert again.result.macs == report.result.macs
+    assert [g.n_kept for g in report.groups] == [
+        len(g["kept"]) for g in json.loads((folder / "slim.run" / "plan.json").read_text())["groups"]
+    ]
+
+
+def test_a_run_that_was_cut_off_in_its_second_round_goes_on(whole, tmp_path):
+    _, report = whole
+
+    class Impatient(api.Silent):
+        n_rounds = 0
+
+        def note(self, text):
+            if text == "round 2 of 2":
+                raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        bocr_onnx.prune(DEMO, output=tmp_path / "slim.onnx", progress=Impatient(), **QUICK)
+    first = tmp_path / "slim.run" / "step_1" / "report.json"
+    written = first.stat().st_mtime_ns
+    again = bocr_onnx.prune(DEMO, resume=tmp_path / "slim.run")
+    assert first.stat().st_mtime_ns == written
+    assert again.result.macs == report.result.macs
+    assert again.groups == report.groups
+    assert again.result.accuracy == report.result.accuracy
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"steps": 0}, "--steps must be at least 1"),
+        ({"steps": 4}, "--trials must be at least 8 for --search local in 4 steps"),
+        ({"data": None, "strategy": "uniform", "finetune": 0}, "--steps must have images"),
+    ],
+)
+def test_what_cannot_be_done_in_rounds_is_refused(changes, message, tmp_path):
+    with pytest.raises(UsageError, match=message):
+        bocr_onnx.prune(DEMO, output=tmp_path / "slim.onnx", **(QUICK | changes))
+    assert list(tmp_path.iterdir()) == []
