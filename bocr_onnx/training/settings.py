@@ -45,7 +45,7 @@ class FinetuneSettings:
     epochs: float = 1.0
     batch_size: int = 128
     optimizer: Optimizer = "sgd"
-    learning_rate: float = 0.01
+    learning_rate: float = 0.05
     momentum: float = 0.9
     weight_decay: float = 1e-4
     warmup: float = 0.1
