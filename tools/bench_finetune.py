@@ -50,7 +50,11 @@ def train_once(args: argparse.Namespace, variant: str, seed: int) -> dict[str, A
     assert made is not None
     record = made.as_json()
     del record["output"], record["data"]
-    return {"variant": variant, "seed": seed, **record}
+    return {"original": args.original.name, "slim": args.slim.name, "variant": variant, "seed": seed, **record}
+
+
+def _key(run: dict[str, Any]) -> tuple[Any, ...]:
+    return run["original"], run["slim"], run["variant"], run["seed"], run["finetune"]["epochs"]
 
 
 def parse() -> argparse.Namespace:
@@ -74,18 +78,14 @@ def main() -> None:
     record: dict[str, Any] = {
         "machine": {"cpu": platform.processor() or platform.machine(), "cores": os.cpu_count()},
         "versions": {name: version(name) for name in ("bocr-onnx", "onnxruntime", "torch", "numpy")},
-        "slim": args.slim.name,
-        "original": args.original.name,
         "runs": [],
     }
     if args.output.exists():
         record = json.loads(args.output.read_text())
     for seed in map(int, args.seeds.split(",")):
         for variant in args.variants.split(","):
-            if any(
-                (r["variant"], r["seed"], r["finetune"]["epochs"]) == (variant, seed, args.epochs)
-                for r in record["runs"]
-            ):
+            key = (args.original.name, args.slim.name, variant, seed, args.epochs)
+            if key in {_key(run) for run in record["runs"]}:
                 continue
             run = train_once(args, variant, seed)
             record["runs"].append(run)

@@ -169,6 +169,7 @@ def _train(
     options: FinetuneOptions, settings: FinetuneSettings, folder: RunDir, progress: Progress, engine: Fabric
 ) -> Finetuned:
     from bocr_onnx.api.train import check_trainable, finetune_slim
+    from bocr_onnx.training import check_interfaces
 
     engine.barrier()  # the checkpoint of another training is gone
 
@@ -177,6 +178,7 @@ def _train(
     inputs = (Path(options.model), Path(options.teacher))
     check_outputs(teacher, output, folder.files, inputs=inputs)
     check_trainable(student)
+    check_interfaces(student, teacher)
     pools = open_data(options.data)
     parts = split(pools, seed=settings.seed, n_score=options.n_score)
     data = fit_images(teacher, pools, parts.score, options.preprocessing)

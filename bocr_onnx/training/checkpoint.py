@@ -29,10 +29,8 @@ def write_checkpoint(path: Path, identity: str, state: dict[str, Any]) -> None:
         with replacing(path) as made:
             torch.save({"schema": SCHEMA, "identity": identity, **state}, made)
     except (OSError, RuntimeError) as error:
-        raise OutputError(
-            f"checkpoint {path} must be writable, got: {str(error).splitlines()[0]}",
-            hint="Make room or name another folder; the best model so far is kept.",
-        ) from error
+        reason = error.strerror if isinstance(error, OSError) else "no room on the disk, or no permission"
+        raise OutputError(f"checkpoint {path} must be writable, got: {reason}") from error
 
 
 def read_checkpoint(path: Path, identity: str) -> dict[str, Any] | None:

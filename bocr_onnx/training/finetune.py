@@ -157,8 +157,10 @@ class _Training:
                 self._add(student)
             while self.done < self.n_steps and not self._is_idle():
                 self._step(images, labels)
-        except (DivergedError, OutputError) as error:
+        except DivergedError as error:
             stopped = f"step {self.done + 1}: {error}"
+        except OutputError as error:
+            stopped = f"step {self.done}: {error.message}"
         except KeyboardInterrupt:
             stopped = f"interrupted after step {self.done}"
             if self.candidates.validate is None and self.learner.is_finite():
@@ -247,7 +249,7 @@ def learning_rate(step: int, n_steps: int, settings: FinetuneSettings) -> float:
 
 def _check(student: ModelGraph, teacher: ModelGraph, images: Images, labels: Array | None) -> Array | None:
     """Returns the labels as int64."""
-    _check_interfaces(student, teacher)
+    check_interfaces(student, teacher)
     if len(student.inputs) != 1:
         raise DataError(f"{student.label} must have one input to be finetuned, got {list(student.inputs)}")
     if not len(images):
@@ -271,7 +273,12 @@ def _batch_size(student: ModelGraph, teacher: ModelGraph, n_images: int, setting
     return min(settings.batch_size, n_images)
 
 
-def _check_interfaces(student: ModelGraph, teacher: ModelGraph) -> None:
+def check_interfaces(student: ModelGraph, teacher: ModelGraph) -> None:
+    """Checks that a teacher takes and gives what its student does.
+
+    Raises:
+        TrainingError: Inputs or outputs differ in name, number or shape.
+    """
     for kind, ours, theirs in (
         ("inputs", student.inputs, teacher.inputs),
         ("outputs", student.outputs, teacher.outputs),
