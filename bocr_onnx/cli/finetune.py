@@ -29,28 +29,52 @@ def finetune(
     tensorboard: Annotated[Path | None, typer.Option(help="Folder for TensorBoard curves.")] = None,
     normalize: Annotated[
         bool | None,
-        typer.Option(help="Put BatchNormalization back, where it was folded away, for the time of training."),
+        typer.Option(
+            help="Put BatchNormalization back, where it was folded away, for the time of training.", show_default="True"
+        ),
     ] = None,
     label_weight: Annotated[
-        float | None, typer.Option(help="Share of the labels; the teacher has the rest.", rich_help_panel=LOSS)
+        float | None,
+        typer.Option(help="Share of the labels; the teacher has the rest.", show_default="0.3", rich_help_panel=LOSS),
     ] = None,
-    label_smoothing: Annotated[float | None, typer.Option(help="In [0, 1).", rich_help_panel=LOSS)] = None,
-    temperature: Annotated[float | None, typer.Option(help="Of the teacher's term.", rich_help_panel=LOSS)] = None,
+    label_smoothing: Annotated[
+        float | None, typer.Option(help="In [0, 1).", show_default="0.0", rich_help_panel=LOSS)
+    ] = None,
+    temperature: Annotated[
+        float | None, typer.Option(help="Of the teacher's term.", show_default="4.0", rich_help_panel=LOSS)
+    ] = None,
     feature_weight: Annotated[
-        float | None, typer.Option(help="Of feature maps that are whole in both models.", rich_help_panel=LOSS)
+        float | None,
+        typer.Option(help="Of feature maps that are whole in both models.", show_default="0.0", rich_help_panel=LOSS),
     ] = None,
-    optimizer: Annotated[str | None, typer.Option(help="sgd or adamw.", rich_help_panel=OPTIMIZER)] = None,
-    learning_rate: Annotated[float | None, typer.Option(help="At the peak.", rich_help_panel=OPTIMIZER)] = None,
-    weight_decay: Annotated[float | None, typer.Option(help="On weights.", rich_help_panel=OPTIMIZER)] = None,
-    warmup: Annotated[float | None, typer.Option(help="Share of the steps.", rich_help_panel=OPTIMIZER)] = None,
+    optimizer: Annotated[
+        str | None, typer.Option(help="sgd or adamw.", show_default="sgd", rich_help_panel=OPTIMIZER)
+    ] = None,
+    learning_rate: Annotated[
+        float | None, typer.Option(help="At the peak.", show_default="0.05", rich_help_panel=OPTIMIZER)
+    ] = None,
+    weight_decay: Annotated[
+        float | None, typer.Option(help="On weights.", show_default="0.0001", rich_help_panel=OPTIMIZER)
+    ] = None,
+    warmup: Annotated[
+        float | None, typer.Option(help="Share of the steps.", show_default="0.1", rich_help_panel=OPTIMIZER)
+    ] = None,
     average: Annotated[
-        float | None, typer.Option(help="Decay of a moving average of the weights.", rich_help_panel=OPTIMIZER)
+        float | None,
+        typer.Option(help="Decay of a moving average of the weights.", show_default="0.0", rich_help_panel=OPTIMIZER),
     ] = None,
-    batch_size: Annotated[int | None, typer.Option(help="Images per step.", rich_help_panel=OPTIMIZER)] = None,
-    device: Annotated[str | None, typer.Option(help="auto, cpu, cuda or mps.", rich_help_panel=MACHINES)] = None,
-    devices: Annotated[int | None, typer.Option(help="How many of them.", rich_help_panel=MACHINES)] = None,
+    batch_size: Annotated[
+        int | None, typer.Option(help="Images per step.", show_default="128", rich_help_panel=OPTIMIZER)
+    ] = None,
+    device: Annotated[
+        str | None, typer.Option(help="auto, cpu, cuda or mps.", show_default="auto", rich_help_panel=MACHINES)
+    ] = None,
+    devices: Annotated[
+        int | None, typer.Option(help="How many of them.", show_default="1", rich_help_panel=MACHINES)
+    ] = None,
     precision: Annotated[
-        str | None, typer.Option(help="auto, 32-true, bf16-mixed or 16-mixed.", rich_help_panel=MACHINES)
+        str | None,
+        typer.Option(help="auto, 32-true, bf16-mixed or 16-mixed.", show_default="auto", rich_help_panel=MACHINES),
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print report.json.")] = False,
 ) -> None:
