@@ -29,6 +29,7 @@ WEIGHTS: Mapping[str, tuple[int, ...]] = {
     "ConvTranspose": (1,),
     "Gemm": (0, 1),
     "MatMul": (0, 1),
+    "Einsum": (0, 1),
 }
 """Operands that train and decay."""
 
@@ -38,6 +39,8 @@ OFFSETS: Mapping[str, tuple[int, ...]] = {
     "Gemm": (2,),
     "BatchNormalization": (1, 2),
     "InstanceNormalization": (1, 2),
+    "GroupNormalization": (1, 2),
+    "LayerNormalization": (1, 2),
     "PRelu": (1,),
     "Add": (0, 1),
     "Mul": (0, 1),

@@ -34,11 +34,20 @@ class Case:
     n_outputs: int = 1
     low: float = -3.0
     high: float = 3.0
+    like_input: bool = False
+    """Whether the outputs are declared as the first input is, where onnx infers nothing."""
 
     def __str__(self) -> str:
         parts = [f"{k}={v}" for k, v in self.attributes.items() if not isinstance(v, onnx.TensorProto)]
         constants = [np.asarray(c).tolist() if c is not None and np.size(c) < 9 else "w" for c in self.constants]
         return f"{self.op}-{self.opset}-{self.shapes}-{constants}-{','.join(parts)}".replace(" ", "")
+
+    def _output(self, name: str) -> onnx.ValueInfoProto:
+        if not self.like_input:
+            return onnx.ValueInfoProto(name=name)
+        return helper.make_tensor_value_info(
+            name, helper.np_dtype_to_tensor_dtype(np.dtype(self.dtype)), self.shapes[0]
+        )
 
     def arrays(self) -> list[np.ndarray[Any, Any]]:
         rng = np.random.default_rng(0)
@@ -55,7 +64,7 @@ class Case:
             [node],
             "one",
             computed,
-            [onnx.ValueInfoProto(name=o) for o in outputs],
+            [self._output(o) for o in outputs],
             [numpy_helper.from_array(a, n) for n, a in named.items()],
         )
         model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", self.opset)], ir_version=8)
@@ -114,9 +123,13 @@ LINEAR = [
     Case("MatMul", ((3, 4),), (w(4, 5),)),
     Case("MatMul", ((2, 3, 4), (2, 4, 5)), ()),
     Case("MatMul", ((2, 3, 4),), (w(4),)),
+    Case("Einsum", ((2, 3, 4),), (w(5, 4),), {"equation": "bij,kj->bik"}),
+    Case("Einsum", ((2, 3, 4), (2, 5, 4)), attributes={"equation": "... i d, ... j d -> ... i j"}),
+    Case("Einsum", ((3, 4), (4, 5)), attributes={"equation": "ij,jk"}),
 ]
 
 UNARY = ("Abs", "Ceil", "Erf", "Exp", "Floor", "HardSwish", "Neg", "Relu", "Sigmoid", "Softplus", "Softsign")
+COMPARISONS = ("Greater", "GreaterOrEqual", "Less", "LessOrEqual")
 UNARY += ("Tanh", "Identity", "Dropout", "Selu", "Elu")
 ELEMENTWISE = [
     *[Case(op, (X2,)) for op in UNARY],
@@ -130,6 +143,10 @@ ELEMENTWISE = [
     Case("Pow", (X2,), (i64(3),)),
     Case("Pow", (X2, (9,)), low=0.5, high=2.0),
     Case("Equal", ((3, 4),), (np.zeros((4,), np.float32),)),
+    *[Case(op, ((3, 4), (4,))) for op in COMPARISONS],
+    *[Case(op, ((3, 4), (4,)), dtype=np.int64, low=0, high=3) for op in COMPARISONS],
+    *[Case(op, ((3, 4), (4,)), dtype=np.bool_, low=0, high=1.5) for op in ("And", "Or")],
+    Case("Not", ((3, 4),), dtype=np.bool_, low=0, high=1.5),
     Case("Where", ((3, 4),), ()),
     Case("PRelu", (X2,), (w(4, 1, 1),)),
     Case("PRelu", (X2,), (w(1),)),
@@ -147,6 +164,8 @@ ELEMENTWISE = [
     Case("Gelu", (X2,), opset=20),
     Case("Gelu", (X2,), attributes={"approximate": "tanh"}, opset=20),
     Case("Dropout", (X2,), attributes={"ratio": 0.5}, opset=10),
+    Case("CastLike", (X2,), (f32(0.0),)),
+    Case("CastLike", ((3, 4),), (f32(0.0),), dtype=np.int64, low=-9, high=9),
     Case("Cast", (X2,), attributes={"to": TensorProto.INT64}),
     Case("Cast", (X2,), attributes={"to": TensorProto.DOUBLE}),
     Case("Cast", (X2,), attributes={"to": TensorProto.BOOL}),
@@ -160,6 +179,17 @@ NORMALIZATION = [
     Case("BatchNormalization", (X2,), (w(4), w(4), w(4), w(4, low=0.0, high=0.1)), {"epsilon": 1e-2}, opset=14),
     Case("InstanceNormalization", (X2,), (w(4), w(4))),
     Case("InstanceNormalization", (X1,), (w(4), w(4)), {"epsilon": 1e-2}),
+    *[
+        Case("GroupNormalization", (x,), (w(4), w(4)), {"num_groups": 2}, opset=21, like_input=True)
+        for x in (X1, X2, X3)
+    ],
+    Case("LayerNormalization", (X2,), (w(9), w(9))),
+    Case("LayerNormalization", (X2,), (w(9),), {"epsilon": 1e-2}),
+    Case("LayerNormalization", (X2,), (w(7, 9), w(7, 9)), {"axis": 2}),
+    Case("LayerNormalization", (X2,), (w(4, 7, 9), w(4, 7, 9)), {"axis": -3}),
+    Case("LayerNormalization", (X2,), (w(9), w(7, 9)), {"axis": 2}),
+    *[Case("LRN", (X2,), attributes={"size": size}) for size in (1, 3, 5)],
+    Case("LRN", (X2,), attributes={"size": 3, "alpha": 0.9, "beta": 0.5, "bias": 2.0}),
     *[
         Case(op, (X2,), attributes=attributes, opset=opset)
         for op in ("Softmax", "LogSoftmax")
@@ -209,12 +239,12 @@ POOLING = [
 REDUCTION = [
     *[
         Case(op, (X2,), attributes=attributes, opset=11)
-        for op in ("ReduceMean", "ReduceSum", "ReduceMax", "ReduceMin")
+        for op in ("ReduceMean", "ReduceSum", "ReduceMax", "ReduceMin", "ReduceL1", "ReduceL2")
         for attributes in ({}, {"axes": [2, 3]}, {"axes": [-1], "keepdims": 0}, {"keepdims": 0})
     ],
     *[
         Case(op, (X2,), constants, attributes, opset=18)
-        for op in ("ReduceMean", "ReduceSum", "ReduceMax", "ReduceMin")
+        for op in ("ReduceMean", "ReduceSum", "ReduceMax", "ReduceMin", "ReduceL1", "ReduceL2")
         for constants, attributes in (
             ((i64(2, 3),), {}),
             ((i64(1),), {"keepdims": 0}),
@@ -262,6 +292,8 @@ LAYOUT = [
     Case("Expand", ((3, 1),), (i64(2, 1, 6),)),
     Case("Expand", ((2, 3, 4),), (i64(3, 1),)),
     Case("Tile", ((2, 3),), (i64(2, 3),)),
+    *[Case("Trilu", ((2, 4, 5),), constants) for constants in ((), (np.int64(1),), (np.int64(-2),))],
+    Case("Trilu", ((2, 4, 5),), (np.int64(1),), {"upper": 0}),
     Case("DepthToSpace", ((2, 12, 3, 4),), attributes={"blocksize": 2}),
     Case("DepthToSpace", ((2, 12, 3, 4),), attributes={"blocksize": 2, "mode": "CRD"}),
     Case("SpaceToDepth", ((2, 3, 4, 6),), attributes={"blocksize": 2}),
@@ -279,6 +311,9 @@ SHAPE = [
         low=1,
         high=4,
     ),
+    Case("Range", ((),), (np.int64(9), np.int64(2)), dtype=np.int64, low=0, high=4),
+    Case("Range", ((),), (np.int64(-9), np.int64(-2)), dtype=np.int64, low=0, high=4),
+    Case("Range", ((),), (np.float32(2.5), np.float32(0.25))),
 ]
 
 RESIZE = [
@@ -364,7 +399,7 @@ def test_gradients_are_finite(case: Case) -> None:
     inputs = [torch.from_numpy(a).requires_grad_() for a in case.arrays()]
     outputs = [y for y in module(*inputs) if y.is_floating_point() and y.requires_grad]
     if not outputs:
-        assert case.op in ("Shape", "Equal", "Cast")
+        assert case.op in ("Shape", "Equal", "Cast", "Range", *COMPARISONS)
         return
     sum(y.sum() for y in outputs).backward()
     trained = [*inputs, *module.parameters()]
@@ -398,9 +433,10 @@ def test_opsets_without_a_right_function_have_none() -> None:
             opset=13,
         ),
         Case("Resize", (X2,), (None, f32(1, 1, 0.5, 0.5)), {"mode": "linear", "antialias": 1}, opset=18),
+        Case("LRN", (X2,), attributes={"size": 2}),
     ],
     ids=str,
 )
 def test_what_is_not_computed_is_refused_by_name(case: Case) -> None:
-    with pytest.raises(TrainingError, match=r"node 'it' \(Resize\) must"):
+    with pytest.raises(TrainingError, match=r"node 'it' \((Resize|LRN)\) must"):
         compute(OnnxModule(from_proto(case.model())), case.arrays())

@@ -30,6 +30,7 @@ UNARY: dict[str, Callable[[Tensor], Tensor]] = {
     "HardSwish": functional.hardswish,
     "Log": torch.log,
     "Neg": torch.neg,
+    "Not": torch.logical_not,
     "Reciprocal": torch.reciprocal,
     "Relu": torch.relu,
     "Sigmoid": torch.sigmoid,
@@ -46,6 +47,12 @@ FOLDS: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
     "Max": torch.maximum,
     "Sum": torch.add,
     "Equal": torch.eq,
+    "Greater": torch.gt,
+    "GreaterOrEqual": torch.ge,
+    "Less": torch.lt,
+    "LessOrEqual": torch.le,
+    "And": torch.logical_and,
+    "Or": torch.logical_or,
 }
 
 
@@ -158,3 +165,9 @@ def dropout(node: Node, inputs: Inputs, ctx: Context) -> Tensor:
 def cast(node: Node, inputs: Inputs, ctx: Context) -> Tensor:
     """Returns the input in another type; half types stay float32."""
     return need(inputs, 0).to(torch_dtype(node.attributes["to"]))
+
+
+@operator("CastLike", since=15)
+def cast_like(node: Node, inputs: Inputs, ctx: Context) -> Tensor:
+    """Returns the first input in the type of the second."""
+    return need(inputs, 0).to(need(inputs, 1).dtype)

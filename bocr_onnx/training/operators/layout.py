@@ -157,3 +157,11 @@ def space_to_depth(node: Node, inputs: Inputs, ctx: Context) -> Tensor:
     x, b = need(inputs, 0), node.attributes["blocksize"]
     n, c, h, w = x.shape
     return x.reshape(n, c, h // b, b, w // b, b).permute(0, 3, 5, 1, 2, 4).reshape(n, c * b**2, h // b, w // b)
+
+
+@operator("Trilu")
+def trilu(node: Node, inputs: Inputs, ctx: Context) -> Tensor:
+    """Returns the upper (or lower) triangle of the last two axes, zero elsewhere."""
+    diagonal = given(inputs, 1)
+    k = 0 if diagonal is None else int(diagonal.item())
+    return torch.triu(need(inputs, 0), k) if node.attributes.get("upper", 1) else torch.tril(need(inputs, 0), k)

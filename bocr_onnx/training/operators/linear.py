@@ -2,6 +2,7 @@
 
 Gemm:   y = alpha op(A) op(B) + beta C, op(.) the transpose where asked for
 MatMul: numpy's matmul
+Einsum: the sum over the letters that the output leaves out
 """
 
 from __future__ import annotations
@@ -31,3 +32,9 @@ def matmul(node: Node, inputs: Inputs, ctx: Context) -> Tensor:
     """Returns the product of the last two axes, broadcast over the others."""
     a, b = together(inputs)
     return a @ b
+
+
+@operator("Einsum")
+def einsum(node: Node, inputs: Inputs, ctx: Context) -> Tensor:
+    """Returns the products of the inputs' elements, summed as the equation says."""
+    return torch.einsum(node.attributes["equation"], *together(inputs))

@@ -27,3 +27,10 @@ def constant_of_shape(node: Node, inputs: Inputs, ctx: Context) -> Tensor:
         return torch.zeros(sizes)
     fill = to_tensor(value)
     return torch.full(sizes, fill.item(), dtype=fill.dtype)
+
+
+@operator("Range")
+def arange(node: Node, inputs: Inputs, ctx: Context) -> Tensor:
+    """Returns `start, start + delta, ...` up to, and without, the limit."""
+    start, limit, delta = (need(inputs, i) for i in range(3))
+    return torch.arange(start.item(), limit.item(), delta.item(), dtype=start.dtype)
