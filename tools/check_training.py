@@ -235,7 +235,8 @@ def table(record: Row) -> str:
             "(empty: the file has a fixed batch and cannot); *gradients* how many parameters a backward pass under",
             "training reaches with a finite gradient; *written* the difference after all weights were changed, written",
             "back and run in ONNX Runtime. Weights exported untouched are the same bytes, changed ones the same",
-            "numbers, or the file counts as failed.",
+            "numbers, or the file counts as failed. All weights of the `light_` files are constants and their answers",
+            "uniform, so that *forward* says nothing: for *written*, such weights are drawn anew.",
             "",
             "Made by `python tools/zoo.py export zoo && python tools/check_training.py export zoo`, then",
             "`python tools/check_training.py check zoo other.onnx -o docs/benchmarks/training_zoo.json`,",
@@ -245,7 +246,7 @@ def table(record: Row) -> str:
             f"{len(rows)} files: " + ", ".join(f"{n} {status}" for status, n in sorted(counts.items())) + ". "
             f"Of those that are ok, {n_open} have an open batch, {len(good) - len(full)} hold half types",
             "(compared within 0.01: torch computes them in float32). Largest differences of the others: "
-            f"forward {_worst(full, 'forward')}, two {max(together, default=0.0):.0e} "
+            f"forward {_worst(full, 'forward')}, two {max(together, default=0.0):.1e} "
             f"(over {len(together)} files), written {_worst(full, 'written_back')}.",
             "",
             *_not_good(rows),
@@ -261,7 +262,7 @@ def table(record: Row) -> str:
 
 
 def _worst(rows: list[Row], key: str) -> str:
-    return f"{max((row[key] for row in rows), default=0.0):.0e}"
+    return f"{max((row[key] for row in rows), default=0.0):.1e}"
 
 
 def _not_good(rows: list[Row]) -> list[str]:
