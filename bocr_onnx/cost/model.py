@@ -19,8 +19,9 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 import numpy.typing as npt
 
-from bocr_onnx.graph import ModelGraph, Node, Operand, serialized_size
-from bocr_onnx.groups import WEIGHTED, Channels, GroupIndex
+from bocr_onnx.cost.full import full_macs
+from bocr_onnx.graph import ModelGraph, Node, Operand, serialized_size, weight_positions
+from bocr_onnx.groups import Channels, GroupIndex, Work
 
 Widths = npt.NDArray[np.int64]
 """Kept channels per group, shape `(n_policies, n_groups)`, int64."""
@@ -33,7 +34,7 @@ class Cost:
     """What a model costs.
 
     Attributes:
-        macs: Multiply-accumulates at batch 1 of Conv, ConvTranspose, Gemm and MatMul.
+        macs: Multiply-accumulates at batch 1 of all operators with weights, and of products of activations.
         params: Elements of floating-point constants.
         size_bytes: Size as one file.
     """
@@ -139,7 +140,7 @@ def build_cost_model(graph: ModelGraph, index: GroupIndex) -> CostModel:
     n_groups = len(index.groups)
     full = np.array([g.n_channels for g in index.groups], dtype=np.int64)
     form = _FormOf(np.repeat(np.arange(n_groups), full), full)
-    weighted = {node.index: t for node in graph.nodes if (t := _macs_term(graph, index, node, form)) is not None}
+    weighted = {node.index: terms for node in graph.nodes if (terms := _macs_terms(graph, index, node, form))}
     stored = _stored(graph)
     sizes = _terms(
         [form.term(1.0, graph.shapes[_read(graph, at)], index.slices.get(at, {})) for at in stored.values()],
@@ -149,11 +150,11 @@ def build_cost_model(graph: ModelGraph, index: GroupIndex) -> CostModel:
     itemsize = np.array([graph.constants[name].dtype.itemsize for name in stored], dtype=np.float64)
     model = CostModel(
         full=full,
-        macs_terms=_terms(list(weighted.values()), n_groups),
+        macs_terms=_terms([term for terms in weighted.values() for term in terms], n_groups),
         params_terms=Terms(sizes.scale * floating, sizes.forms),
         bytes_terms=Terms(sizes.scale * itemsize, sizes.forms),
         overhead_bytes=0,
-        node_macs={i: float(_terms([t], n_groups).total(full[None])[0]) for i, t in weighted.items()},
+        node_macs={i: float(_terms(terms, n_groups).total(full[None])[0]) for i, terms in weighted.items()},
     )
     return replace(model, overhead_bytes=serialized_size(graph.proto) - int(model.size_bytes(full)[0]))
 
@@ -188,33 +189,17 @@ def _terms(terms: list[_Term], n_groups: int) -> Terms:
     return Terms(np.array([scale for scale, _ in terms], dtype=np.float64), made)
 
 
-def _macs_term(graph: ModelGraph, index: GroupIndex, node: Node, form: _FormOf) -> _Term | None:
-    work = index.work.get(node.index)
-    if work is None:
-        return _uncut_work(graph, node) if node.op in WEIGHTED and not node.domain and node.inputs[0] else None
-    name, n_inner, inner = work
-    if name not in graph.shapes:
-        return None
-    scale, forms = form.term(1 / _batch(graph), graph.shapes[name], index.axes.get(name, {}))
-    return scale * n_inner / math.prod(map(len, inner)), [*forms, *map(form.form, inner)]
+def _macs_terms(graph: ModelGraph, index: GroupIndex, node: Node, form: _FormOf) -> list[_Term]:
+    works = index.work.get(node.index)
+    if works is None:
+        macs = full_macs(graph, node)
+        return [(macs / _batch(graph), [])] if macs else []
+    return [_work_term(graph, index, work, form) for work in works if work.tensor in graph.shapes]
 
 
-def _uncut_work(graph: ModelGraph, node: Node) -> _Term | None:
-    """Returns the MACs of an operator whose weight is computed."""
-    out, w = graph.shapes.get(node.outputs[0]), graph.shapes.get(node.input(1))
-    if out is None or not w or node.inputs[0] not in graph.shapes:
-        return None
-    return positions(graph, node) * math.prod(w) / _batch(graph), []
-
-
-def positions(graph: ModelGraph, node: Node) -> int:
-    """Returns how often a weighted node applies its weight in one run at the concrete shapes."""
-    out, x = graph.shapes[node.outputs[0]], graph.shapes[node.inputs[0]]
-    if node.op == "Conv":
-        return math.prod((out[0], *out[2:]))
-    if node.op == "ConvTranspose":
-        return math.prod((x[0], *x[2:]))
-    return math.prod(out[:-1])
+def _work_term(graph: ModelGraph, index: GroupIndex, work: Work, form: _FormOf) -> _Term:
+    scale, forms = form.term(1 / _batch(graph), graph.shapes[work.tensor], index.axes.get(work.tensor, {}))
+    return scale * work.times / math.prod(map(len, work.inner)), [*forms, *map(form.form, work.inner)]
 
 
 def _batch(graph: ModelGraph) -> int:
@@ -230,9 +215,11 @@ def _stored(graph: ModelGraph) -> dict[str, Operand]:
 
 
 def _is_parameter(graph: ModelGraph, name: str) -> bool:
-    """Returns whether a constant counts as parameters: floating-point ones, and integers that are dequantized."""
-    quantized = any(graph.nodes[i].op == "DequantizeLinear" and at == 0 for i, at in graph.readers[name])
-    return graph.constants[name].dtype.kind == "f" or quantized
+    """Returns whether a constant counts as parameters: floating-point ones, and quantized weights."""
+    return graph.constants[name].dtype.kind == "f" or any(
+        (graph.nodes[i].op == "DequantizeLinear" and at == 0) or at in weight_positions(graph.nodes[i])
+        for i, at in graph.readers[name]
+    )
 
 
 def _read(graph: ModelGraph, at: Operand) -> str:

@@ -4,11 +4,14 @@ from bocr_onnx.graph.edit import Edit, apply_edit, set_attribute
 from bocr_onnx.graph.instrument import HALF, widened, with_masks, with_outputs, without_rounding
 from bocr_onnx.graph.load import from_proto, load
 from bocr_onnx.graph.model import ROUNDING, Array, ModelGraph, Node, Operand
+from bocr_onnx.graph.operators import INTEGER, RECURRENT, is_weighted, weight_positions
 from bocr_onnx.graph.save import check_writable, replacing, save, serialized_size, write_text
 from bocr_onnx.graph.sizes import random_feeds
 
 __all__ = [
     "HALF",
+    "INTEGER",
+    "RECURRENT",
     "ROUNDING",
     "Array",
     "Edit",
@@ -18,12 +21,14 @@ __all__ = [
     "apply_edit",
     "check_writable",
     "from_proto",
+    "is_weighted",
     "load",
     "random_feeds",
     "replacing",
     "save",
     "serialized_size",
     "set_attribute",
+    "weight_positions",
     "widened",
     "with_masks",
     "with_outputs",

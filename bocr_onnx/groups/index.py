@@ -4,25 +4,19 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import numpy.typing as npt
 
-from bocr_onnx.graph import ModelGraph, Node, Operand
+from bocr_onnx.graph import ModelGraph, Node, Operand, is_weighted
 from bocr_onnx.groups.labels import Labeller
-from bocr_onnx.groups.records import Default, Labels, Slot
+from bocr_onnx.groups.records import Default, Labels, Slot, Work
 from bocr_onnx.groups.settle import FIXED, Settled, settle
-from bocr_onnx.groups.walk import WEIGHTED, carry_labels
+from bocr_onnx.groups.walk import carry_labels
 
 Channels = npt.NDArray[np.int64]
 """Along one axis, shape `(n,)`, int64: number of the channel in `0 .. GroupIndex.n_channels`, -1 where it is fixed."""
-
-
-HEAVY = WEIGHTED | frozenset(
-    "Attention ConvInteger DeformConv GRU LSTM MatMulInteger QLinearConv QLinearMatMul RNN".split()
-)
-"""Operators whose refusal is told even where no channels reach them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,8 +93,9 @@ class GroupIndex:
         pins: Operands that say what they said, although the model computes them from widths.
         defaults: What an omitted operand or attribute would have to say before it is cut.
         reads: Read of a computed operand that is summed over -> axis and channels along it.
-        work: Node that costs multiply-accumulates -> the tensor it costs them for, how many for each entry, and the
-            channels that these are summed over.
+        sources: Weight of an operator that makes channels -> axis of its outputs.
+        sinks: Weight of an operator that sums over channels -> axes that are summed over.
+        work: Node -> its multiply-accumulates.
     """
 
     groups: tuple[ChannelGroup, ...]
@@ -112,7 +107,9 @@ class GroupIndex:
     pins: frozenset[Operand] = frozenset()
     defaults: Mapping[tuple[int, int | str], Default] = field(default_factory=dict)
     reads: Mapping[Operand, tuple[int, Channels]] = field(default_factory=dict)
-    work: Mapping[int, tuple[str, int, tuple[Channels, ...]]] = field(default_factory=dict)
+    sources: Mapping[Operand, int] = field(default_factory=dict)
+    sinks: Mapping[Operand, tuple[int, ...]] = field(default_factory=dict)
+    work: Mapping[int, tuple[Work, ...]] = field(default_factory=dict)
 
     def group(self, name: str) -> ChannelGroup:
         """Returns a group by name."""
@@ -156,7 +153,12 @@ def build_index(graph: ModelGraph) -> GroupIndex:
         slots={slot: channels[rows] for slot, rows in at.slots.items()},
         defaults=at.defaults,
         reads={operand: (axis, channels[labels]) for operand, (axis, labels) in at.reads.items()},
-        work={i: (name, n, tuple(channels[a] for a in inner)) for i, (name, n, inner) in at.work.items()},
+        sources=at.sources,
+        sinks=at.sinks,
+        work={
+            i: tuple(replace(w, inner=tuple(channels[labels] for labels in w.inner)) for w in works)
+            for i, works in at.work.items()
+        },
         axes={name: {a: channels[labels] for a, labels in axes.items()} for name, axes in settled.axes.items()},
         n_channels=sum(len(group) for group in order),
     )
@@ -201,7 +203,7 @@ def _describe(
 
 def _name(made: set[tuple[str, int]], members: list[Member], taken: set[str]) -> str:
     """Returns the first node that makes the channels, numbered where an earlier group has its name."""
-    makers = [m.node for m in members if (m.node, m.axis) in made and m.op in WEIGHTED]
+    makers = [m.node for m in members if (m.node, m.axis) in made]
     name = next((m for m in makers if m not in taken), (makers or [m.node for m in members])[0])
     number = 2
     while name in taken:
@@ -224,10 +226,16 @@ def _refusals(at: Labeller, classed: Labels, alone: list[int]) -> Iterator[Refus
     for (index, reason), found in sorted(merged.items()):
         node: Node = at.graph.nodes[index]
         nodes = {i for cls in found for i in touched.get(cls, ())}
-        if node.op in WEIGHTED and index not in at.work:
+        if is_weighted(node) and index not in at.work:
             nodes.add(index)
-        if found or nodes or node.op in HEAVY:
+        if found or nodes or is_weighted(node) or _is_foreign(at, node):
             yield Refusal(node.name, node.op, reason, len(found), tuple(sorted(nodes)))
+
+
+def _is_foreign(at: Labeller, node: Node) -> bool:
+    """Returns whether a node of another domain holds a matrix: whatever it computes, it costs something."""
+    arrays = (at.constant(name) for name in node.inputs if name)
+    return bool(node.domain) and any(array is not None and array.ndim > 1 for array in arrays)
 
 
 def _touched(at: Labeller, classed: Labels) -> dict[int, set[int]]:
@@ -236,7 +244,7 @@ def _touched(at: Labeller, classed: Labels) -> dict[int, set[int]]:
     carriers = [(i, labels) for (i, _), axes in at.slices.items() for labels in axes.values()]
     carriers += [(i, labels) for (i, _), (_, labels) in at.reads.items()]
     for index, labels in carriers:
-        if at.graph.nodes[index].op in WEIGHTED:
+        if is_weighted(at.graph.nodes[index]):
             for cls in np.unique(classed[labels]).tolist():
                 found[cls].add(index)
     return found

@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from bocr_onnx.graph import Array, ModelGraph, Node, Operand
-from bocr_onnx.groups.records import Block, Default, Entry, Equality, Freeze, Labels, RuleError, Slot
+from bocr_onnx.groups.records import Block, Default, Entry, Equality, Freeze, Labels, RuleError, Slot, Work
 
 MAX_LABELS = 1 << 20
 
@@ -42,9 +42,9 @@ class Labeller:
         pins: Operands that must say the same whatever is cut, although the model computes them from shapes.
         slices: Constant operand -> labels along the axes it is cut along.
         sources: Weight of an operator that makes channels -> axis of its outputs.
+        sinks: Weight of an operator that sums over channels -> axes that are summed over.
         reads: Read of a computed operand that sums over its channels -> axis and labels.
-        work: Node that costs multiply-accumulates -> the tensor it costs them for, how many for each entry, and the
-            labels that these are summed over.
+        work: Node -> its multiply-accumulates.
         slots: Integers that follow what is kept, with rows.
         defaults: What an omitted operand or attribute would have to say before it is cut.
         joins: Pairs of label arrays of one shape that are one channel position by position.
@@ -59,8 +59,9 @@ class Labeller:
     pins: set[Operand] = field(default_factory=set)
     slices: dict[Operand, dict[int, Labels]] = field(default_factory=dict)
     sources: dict[Operand, int] = field(default_factory=dict)
+    sinks: dict[Operand, tuple[int, ...]] = field(default_factory=dict)
     reads: dict[Operand, tuple[int, Labels]] = field(default_factory=dict)
-    work: dict[int, tuple[str, int, tuple[Labels, ...]]] = field(default_factory=dict)
+    work: dict[int, tuple[Work, ...]] = field(default_factory=dict)
     slots: dict[Slot, Labels] = field(default_factory=dict)
     defaults: dict[tuple[int, int | str], Default] = field(default_factory=dict)
     joins: list[tuple[Labels, Labels]] = field(default_factory=list)

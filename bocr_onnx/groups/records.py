@@ -87,6 +87,22 @@ class Default:
 
 
 @dataclass(frozen=True, slots=True)
+class Work:
+    """Multiply-accumulates of a node: so many for every entry of a tensor.
+
+    Attributes:
+        tensor: Whose entries they are spent on.
+        times: How many for each entry.
+        inner: Labels (channels, in a `GroupIndex`) along the axes that these are summed over; `times` is
+            proportional to how many of each stay.
+    """
+
+    tensor: str
+    times: int
+    inner: tuple[Labels, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Entry:
     """What one element of an integer tensor counts.
 

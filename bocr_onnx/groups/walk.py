@@ -6,13 +6,10 @@ from collections import defaultdict
 
 import numpy as np
 
-from bocr_onnx.graph import ModelGraph, Node, Operand
+from bocr_onnx.graph import ModelGraph, Node, Operand, weight_positions
 from bocr_onnx.groups import rules
 from bocr_onnx.groups.labels import Labeller
 from bocr_onnx.groups.records import RuleError
-
-WEIGHTED = frozenset({"Conv", "ConvTranspose", "Gemm", "MatMul", "Einsum"})
-"""Operators that read channels into a sum: they cost MACs, and the proof masks what they read."""
 
 MAX_ENTRIES = 64
 """Longer integer tensors are no shapes."""
@@ -91,7 +88,7 @@ def _tie_shared_weights(graph: ModelGraph, at: Labeller) -> None:
     by_name: dict[str, list[Operand]] = defaultdict(list)
     for operand in at.slices:
         node = graph.nodes[operand[0]]
-        if node.op in WEIGHTED and operand[1] < 2 and graph.constants[node.inputs[operand[1]]].ndim > 1:
+        if operand[1] in weight_positions(node) and graph.constants[node.inputs[operand[1]]].ndim > 1:
             by_name[node.inputs[operand[1]]].append(operand)
     for name, operands in by_name.items():
         for other in operands[1:]:

@@ -18,6 +18,7 @@ from onnx import ModelProto
 from bocr_onnx.errors import ModelError, ProofError
 from bocr_onnx.graph import (
     HALF,
+    INTEGER,
     ROUNDING,
     Array,
     Edit,
@@ -25,13 +26,15 @@ from bocr_onnx.graph import (
     Operand,
     apply_edit,
     from_proto,
+    is_weighted,
     random_feeds,
+    weight_positions,
     widened,
     with_masks,
     with_outputs,
     without_rounding,
 )
-from bocr_onnx.groups import WEIGHTED, GroupIndex
+from bocr_onnx.groups import GroupIndex
 from bocr_onnx.slimming.cut import changed_operands, widen
 from bocr_onnx.slimming.plan import Mask, masked_reads
 
@@ -42,8 +45,6 @@ SATURATED_SCALE = 1e-2
 """The same behind an operator that saturates: a sigmoid rounds in units of one, not of itself."""
 SATURATING = frozenset({"Sigmoid", "HardSigmoid", "Softmax", "Tanh", "Erf", "Hardmax", "Exp"})
 MAX_STEPS_BACK = 64
-INTEGER = frozenset({"QLinearConv", "QLinearMatMul", "ConvInteger", "MatMulInteger"})
-"""Operators that need the integers of quantized activations; their channels are never cut."""
 NUDGE = 1e-6
 
 MAX_WITNESSES = 8
@@ -201,7 +202,7 @@ def _smallest_scale(graph: ModelGraph, name: str) -> float:
     while waiting and len(seen) < MAX_STEPS_BACK:
         name = waiting.pop()
         index = graph.producer.get(name)
-        if index is None or name in seen or graph.nodes[index].op in WEIGHTED:
+        if index is None or name in seen or is_weighted(graph.nodes[index]):
             continue
         seen.add(name)
         if graph.nodes[index].op in SATURATING:
@@ -233,7 +234,7 @@ def check_runs(graph: ModelGraph, feeds: Mapping[str, Array], run: Run) -> None:
         ModelError: It does not run, a weight is not finite, or an output holds no finite number.
     """
     for node in graph.nodes:
-        for name in node.inputs[:2] if node.op in WEIGHTED else ():
+        for name in (node.inputs[position] for position in weight_positions(node)):
             weight = graph.constant(name)
             if weight is not None and weight.dtype.kind == "f" and not np.isfinite(weight).all():
                 raise ModelError(f"{graph.label}: weight {name!r} must be finite, got NaN or infinity")
@@ -284,7 +285,7 @@ def _witnesses(graph: ModelGraph, index: GroupIndex, mask: Mask) -> list[str]:
     found = [
         node.outputs[0]
         for node in graph.nodes
-        if node.op in WEIGHTED
+        if is_weighted(node)
         and node.outputs[0] in index.axes
         and all(mask[c[c >= 0]].all() for c in index.axes[node.outputs[0]].values())
         and node.outputs[0] not in graph.outputs

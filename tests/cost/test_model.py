@@ -9,7 +9,7 @@ import onnx
 import pytest
 from onnx import ModelProto, numpy_helper
 
-from bocr_onnx.cost import build_cost_model, positions
+from bocr_onnx.cost import build_cost_model
 from bocr_onnx.graph import ModelGraph, from_proto, load, random_feeds
 from bocr_onnx.groups import build_index
 from bocr_onnx.slimming import cut
@@ -237,13 +237,6 @@ def test_a_prediction_for_products_of_other_axes_than_the_last(name: str) -> Non
         slim = cut(graph, index, mask)
         assert predicted.macs == pytest.approx(counted_macs(slim) / batch, abs=0.5)
         assert predicted.params == n_elements(slim)
-
-
-def test_positions_count_how_often_a_weight_is_applied() -> None:
-    graph = model("transposed")
-    weighted = [graph.nodes[i] for i in build_cost_model(graph, build_index(graph)).node_macs]
-    found = {n.name: positions(graph, n) for n in weighted}
-    assert found == {"Conv_0": 36, "ConvTranspose_1": 36, "Gemm_5": 1}
 
 
 @pytest.mark.parametrize("name", MODELS)

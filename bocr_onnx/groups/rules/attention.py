@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from bocr_onnx.graph import Node
 from bocr_onnx.groups.labels import Labeller
-from bocr_onnx.groups.records import Block, Labels, RuleError, on
+from bocr_onnx.groups.records import Block, Labels, RuleError, Work, on
 from bocr_onnx.groups.rules.registry import rule
 
 
@@ -51,4 +51,4 @@ def _note_work(node: Node, at: Labeller) -> None:
     """Notes the multiply-accumulates: one row of scores and one sum over the values for every entry of the output."""
     key, value = (at.shape(node.inputs[i]) for i in (1, 2))
     n_keys = key[-2]
-    at.work[node.index] = (node.outputs[0], n_keys * (key[-1] + value[-1]) // value[-1], ())
+    at.work[node.index] = (Work(node.outputs[0], n_keys * (key[-1] + value[-1]) // value[-1]),)

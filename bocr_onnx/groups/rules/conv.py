@@ -15,7 +15,7 @@ import numpy as np
 
 from bocr_onnx.graph import Array, Node
 from bocr_onnx.groups.labels import Labeller
-from bocr_onnx.groups.records import Labels, RuleError, on
+from bocr_onnx.groups.records import Labels, RuleError, Work, on
 from bocr_onnx.groups.rules.registry import rule
 
 SLIDES = "the channels lie on an axis that the convolution slides over"
@@ -39,10 +39,11 @@ def conv(node: Node, at: Labeller) -> None:
         if labels is not None:
             inner = (_tied_blocks(at, labels, n_groups),)
             at.cut((node.index, 1), 1, inner[0])
+            at.sinks[(node.index, 1)] = (1,)
         out = np.tile(at.fresh(weight.shape[0] // n_groups), n_groups)
         at.sources[(node.index, 1)] = 0
     at.cut((node.index, 1), 0, out)
-    at.work[node.index] = (node.outputs[0], math.prod(weight.shape[1:]), inner)
+    at.work[node.index] = (Work(node.outputs[0], math.prod(weight.shape[1:]), inner),)
     _finish(node, at, out)
 
 
@@ -65,11 +66,12 @@ def conv_transpose(node: Node, at: Labeller) -> None:
         if labels is not None:
             _tied_blocks(at, labels, n_groups)
             at.cut((node.index, 1), 0, labels)
+            at.sinks[(node.index, 1)] = (0,)
         made = (at.fresh(weight.shape[1]),)
         at.cut((node.index, 1), 1, made[0])
         at.sources[(node.index, 1)] = 1
         out = np.tile(made[0], n_groups)
-    at.work[node.index] = (node.inputs[0], math.prod(weight.shape[1:]), made)
+    at.work[node.index] = (Work(node.inputs[0], math.prod(weight.shape[1:]), made),)
     _finish(node, at, out)
 
 

@@ -15,7 +15,7 @@ from collections.abc import Collection, Sequence
 
 from bocr_onnx.graph import Node
 from bocr_onnx.groups.labels import Labeller
-from bocr_onnx.groups.records import Block, RuleError, on
+from bocr_onnx.groups.records import Block, RuleError, Work, on
 from bocr_onnx.groups.rules.meeting import Letters, Term, labels_on, meet
 from bocr_onnx.groups.rules.registry import rule
 
@@ -114,9 +114,10 @@ def product(
 
 
 def _consume(node: Node, at: Labeller, term: Term, blocks: Sequence[Block], summed: set[int]) -> None:
-    if at.constant(node.inputs[term.position]) is not None:
-        return
     inside = [(axis, letter) for axis, letter in enumerate(term.letters) if letter in summed]
+    if at.constant(node.inputs[term.position]) is not None:
+        at.sinks[(node.index, term.position)] = tuple(axis for axis, _ in inside)
+        return
     labelled = [(axis, labels) for axis, i in inside if i is not None and (labels := labels_on(blocks, i)) is not None]
     for axis, labels in labelled[:1]:
         at.consume(node, term.position, axis, labels)
@@ -133,7 +134,7 @@ def _note_work(
         inside = [(i, size) for i, size in zip(term.letters, shape, strict=False) if i is not None and i in summed]
         sizes.update(inside)
     inner = tuple(labels for letter in sizes if (labels := labels_on(blocks, letter)) is not None)
-    at.work[node.index] = (node.outputs[0], math.prod(sizes.values()), inner)
+    at.work[node.index] = (Work(node.outputs[0], math.prod(sizes.values()), inner),)
 
 
 def _fresh(node: Node, at: Labeller, factors: Sequence[Term], out: tuple[int, ...]) -> list[Block]:

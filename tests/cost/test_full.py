@@ -1,0 +1,87 @@
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from bocr_onnx.cost import build_cost_model
+from bocr_onnx.cost.full import full_macs
+from bocr_onnx.groups import build_index
+from tests.oracle import build
+
+RECURRENT = "m (float[7, 2, 5] x) => (y) {{ y, h{c} = {op} <hidden_size = 6{more}> (x, W, R) }}"
+SCALES = {
+    "s": np.float32(0.1), "z": np.uint8(3), "ws": np.float32(0.1), "wz": np.int8(0), "os": np.float32(0.2),
+    "oz": np.uint8(5),
+}  # fmt: skip
+
+
+def int8(*shape: int) -> np.ndarray[Any, Any]:
+    return np.random.default_rng(0).integers(-9, 9, shape).astype(np.int8)
+
+
+BY_HAND: dict[str, tuple[str, dict[str, Any], int]] = {
+    "lstm": (RECURRENT.format(op="LSTM", c=", c", more=""), {"W": (1, 24, 5), "R": (1, 24, 6)}, 7 * 2 * 24 * (5 + 6)),
+    "gru": (RECURRENT.format(op="GRU", c="", more=""), {"W": (1, 18, 5), "R": (1, 18, 6)}, 7 * 2 * 18 * (5 + 6)),
+    "rnn of both directions": (
+        RECURRENT.format(op="RNN", c="", more=', direction = "bidirectional"'),
+        {"W": (2, 6, 5), "R": (2, 6, 6)},
+        7 * 2 * 2 * 6 * (5 + 6),
+    ),
+    "qlinearconv": (
+        """m (float[1, 4, 8, 8] x) => (y) {
+            q = QuantizeLinear(x, s, z)
+            y = QLinearConv <pads = [1, 1, 1, 1]> (q, s, z, W, ws, wz, os, oz)
+        }""",
+        {"W": int8(6, 4, 3, 3), **SCALES},
+        6 * 64 * 4 * 9,
+    ),
+    "convinteger": (
+        """m (float[1, 4, 8, 8] x) => (y) { q = QuantizeLinear(x, s, z) y = ConvInteger <group = 2> (q, W, z) }""",
+        {"W": int8(6, 2, 3, 3), **SCALES},
+        6 * 36 * 2 * 9,
+    ),
+    "matmulinteger": (
+        "m (float[1, 3, 4] x) => (y) { q = QuantizeLinear(x, s, z) y = MatMulInteger(q, W, z) }",
+        {"W": int8(4, 6), **SCALES},
+        3 * 4 * 6,
+    ),
+    "qlinearmatmul": (
+        "m (float[1, 3, 4] x) => (y) { q = QuantizeLinear(x, s, z) y = QLinearMatMul(q, s, z, W, ws, wz, os, oz) }",
+        {"W": int8(4, 6), **SCALES},
+        3 * 4 * 6,
+    ),
+    "convtranspose": (
+        "m (float[1, 4, 8, 8] x) => (y) { y = ConvTranspose <strides = [2, 2]> (x, W) }",
+        {"W": (4, 6, 2, 2)},
+        4 * 64 * 6 * 4,
+    ),
+    "gemm": ("m (float[1, 4] x) => (y) { y = Gemm <transB = 1> (x, W) }", {"W": (6, 4)}, 24),
+    "einsum": ('m (float[1, 3, 4] x) => (y) { y = Einsum <equation = "btc,cd->btd"> (x, W) }', {"W": (4, 6)}, 72),
+}
+
+
+@pytest.mark.parametrize("name", BY_HAND)
+def test_macs_by_hand(name: str) -> None:
+    text, constants, expected = BY_HAND[name]
+    graph = build(text.replace("=> (y)", f"=> ({_kind(text)} y)"), **constants)
+    node = max(graph.nodes, key=lambda n: full_macs(graph, n))
+    assert full_macs(graph, node) == expected
+
+
+def _kind(text: str) -> str:
+    if "QLinear" in text:
+        return "uint8[A, B, C, D]" if "Conv" in text else "uint8[A, B, C]"
+    if "Integer" in text:
+        return "int32[A, B, C, D]" if "Conv" in text else "int32[A, B, C]"
+    return "float[A, B]" if "Gemm" in text else "float[A, B, C]" if "Einsum" in text else "float[A, B, C, D]"
+
+
+@pytest.mark.parametrize("name", BY_HAND)
+def test_whatever_follows_channels_counts_as_many(name: str) -> None:
+    text, constants, expected = BY_HAND[name]
+    graph = build(text.replace("=> (y)", f"=> ({_kind(text)} y)"), **constants)
+    cost = build_cost_model(graph, build_index(graph))
+    batch = 7 if "x, W, R" in text else 1  # the first axis of a sequence
+    assert cost.cost(cost.full).macs * batch == expected
