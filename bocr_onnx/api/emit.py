@@ -102,20 +102,39 @@ def measured_cost(slim: ModelProto) -> Cost:
 
 
 def measure_latency(graph: ModelGraph, slim: ModelProto, threads: int) -> dict[str, Any]:
-    """Returns raw latency samples of original and slim model at batch 1, interleaved."""
+    """Returns the latency of original and slim model, interleaved, as a report holds it.
+
+    Args:
+        graph: The original.
+        slim: The slim model.
+        threads: Intra-op threads, 0 for one per core.
+
+    Returns:
+        ``clock`` (``cpu`` or ``wall``), median, IQR and samples in ms by that clock, raw samples in ms by both clocks,
+        ``threads`` and ``batch`` (1, or what the model fixes).
+    """
     feeds = random_feeds(graph)
     sessions = [open_session(proto, threads=threads) for proto in (graph.proto, slim)]
     before, after = compare_latency(sessions, feeds, threads=threads)
     return {
         "threads": threads,
         "batch": before.batch,
+        "clock": before.clock,
         "baseline_median_ms": before.median_ms,
         "result_median_ms": after.median_ms,
         "baseline_iqr_ms": before.iqr_ms,
         "result_iqr_ms": after.iqr_ms,
-        "baseline_samples_ms": [round(s, 5) for s in before.samples_ms],
-        "result_samples_ms": [round(s, 5) for s in after.samples_ms],
+        "baseline_samples_ms": _rounded(before.samples_ms),
+        "result_samples_ms": _rounded(after.samples_ms),
+        "baseline_wall_ms": _rounded(before.wall_ms),
+        "baseline_cpu_ms": _rounded(before.cpu_ms),
+        "result_wall_ms": _rounded(after.wall_ms),
+        "result_cpu_ms": _rounded(after.cpu_ms),
     }
+
+
+def _rounded(samples_ms: tuple[float, ...]) -> list[float]:
+    return [round(sample, 5) for sample in samples_ms]
 
 
 def _report(emission: Emission, proof: Proof, before: Cost, after: Cost, latency: dict[str, Any]) -> Report:

@@ -47,7 +47,7 @@ def prune(
     resume: Annotated[Path | None, typer.Option(help="Run directory to continue.")] = None,
     score_images: Annotated[int, typer.Option(help="Images a trial is scored on.")] = 2_000,
     recovery_images: Annotated[int, typer.Option(help="Images the recovery is fitted on.")] = 1_000,
-    threads: Annotated[int, typer.Option(help="Threads of the latency measurement.")] = 1,
+    threads: Annotated[int, typer.Option(help="Threads used when measuring latency (does not limit the search).")] = 1,
     similarity: Annotated[
         str, typer.Option(help="bocr-paper: euclidean, jensen-shannon or structural.", rich_help_panel=STRATEGY)
     ] = "euclidean",
@@ -140,12 +140,12 @@ def _show(reports: tuple[Report, ...], as_json: bool) -> None:
 
 
 def _show_one(report: Report) -> None:
-    from bocr_onnx.report import figure_rows
+    from bocr_onnx.report import figure_rows, is_slower
 
     print_table(report.output, ("", "original", "slim", "change"), figure_rows(report))
     print(f"proof: equal to the masked original within {report.proof['max_rel_diff']:.1e} relative")
     for missed in report.missed:
         print(f"missed: {missed}")
     baseline, result = report.baseline.latency_ms, report.result.latency_ms
-    if baseline and result and result > baseline:
+    if baseline and result and is_slower(baseline, result):
         print("slower than the original on this host: try a coarser grid, --round-to 8 or 16")

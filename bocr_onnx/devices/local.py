@@ -1,20 +1,33 @@
-"""Latency on this host: ONNX Runtime, interleaved, raw samples kept."""
+"""Latency on this host: ONNX Runtime, interleaved, raw samples of two clocks kept.
+
+On a busy host the wall time of a run includes the time given to other processes; the CPU time of the calling thread
+does not. That clock leaves out all other threads, so it measures a model only if the model runs on one thread.
+"""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
 from bocr_onnx.graph import Array
 
+Clock = Literal["cpu", "wall"]
+"""CPU time of the calling thread, or wall time."""
+
 BUDGET_S = 4.0
 """Time spent on measuring all models together."""
 
-MIN_RUNS, MAX_RUNS = 15, 200
+MIN_RUNS, MAX_RUNS = 16, 200
+"""Runs of each model; even, so that every model is as often early as late in a round."""
+
+WARM_UP_RUNS = 3
+
+BUSY = 1.1
+"""Median wall time over median CPU time above which a host is too busy for its wall time to be quoted."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,49 +35,110 @@ class Latency:
     """Time of one run.
 
     Attributes:
-        samples_ms: Raw samples, in the order they were taken.
+        wall_ms: Raw samples of wall time in ms, in the order they were taken.
+        cpu_ms: CPU time of the calling thread in ms during the same runs.
+        clock: Which of them is quoted: the same for all models that were compared.
         threads: Intra-op threads.
         batch: Images per run.
     """
 
-    samples_ms: tuple[float, ...]
+    wall_ms: tuple[float, ...]
+    cpu_ms: tuple[float, ...]
+    clock: Clock
     threads: int
     batch: int
 
     @property
+    def samples_ms(self) -> tuple[float, ...]:
+        """Returns the raw samples of the quoted clock in ms."""
+        return self._samples(self.clock)
+
+    @property
     def median_ms(self) -> float:
-        """Returns the median."""
-        return float(np.median(self.samples_ms))
+        """Returns the median of the quoted clock in ms."""
+        return self.median_of(self.clock)
 
     @property
     def iqr_ms(self) -> float:
-        """Returns the interquartile range."""
-        low, high = np.percentile(self.samples_ms, [25, 75])
+        """Returns the interquartile range of the quoted clock in ms."""
+        return self.iqr_of(self.clock)
+
+    def median_of(self, clock: Clock) -> float:
+        """Returns the median of either clock in ms."""
+        return _median(self._samples(clock))
+
+    def iqr_of(self, clock: Clock) -> float:
+        """Returns the interquartile range of either clock in ms."""
+        low, high = np.percentile(self._samples(clock), [25, 75])
         return float(high - low)
+
+    def _samples(self, clock: Clock) -> tuple[float, ...]:
+        return self.cpu_ms if clock == "cpu" else self.wall_ms
 
 
 def compare_latency(
     sessions: Sequence[Any], feeds: Mapping[str, Array], *, threads: int, budget_s: float = BUDGET_S
 ) -> tuple[Latency, ...]:
-    """Returns the latency of several models on the same inputs, measured in turn: A B A B.
+    """Returns the latency of several models on the same inputs, measured in turn: A B B A A B B A.
+
+    Three runs of each model come first and are not recorded. All models are quoted by one clock, see `choose_clock`.
 
     Args:
-        sessions: Of ONNX Runtime, opened with the same options.
-        feeds: Inputs by name.
-        threads: What the sessions were opened with; recorded.
-        budget_s: Time to spend; at least 15 runs of each are made, at most 200.
+        sessions: ONNX Runtime sessions, opened with the same options.
+        feeds: Inputs by name. The first axis of the first that is not a scalar is recorded as the batch.
+        threads: Intra-op threads the sessions were opened with, 0 for one per core; recorded.
+        budget_s: Time to spend in s. Each model is run at least 16 and at most 200 times.
     """
+    inputs = dict(feeds)
     for session in sessions:
-        for _ in range(3):
-            session.run(None, dict(feeds))
-    samples: list[list[float]] = [[] for _ in sessions]
+        for _ in range(WARM_UP_RUNS):
+            session.run(None, inputs)
+    wall: list[list[float]] = [[] for _ in sessions]
+    cpu: list[list[float]] = [[] for _ in sessions]
+    there = range(len(sessions))
     start = time.perf_counter()
-    for run in range(MAX_RUNS):
-        if run >= MIN_RUNS and time.perf_counter() - start > budget_s:
+    for n_runs in range(0, MAX_RUNS, 2):
+        if n_runs >= MIN_RUNS and time.perf_counter() - start > budget_s:
             break
-        for session, own in zip(sessions, samples, strict=True):
-            begin = time.perf_counter()
-            session.run(None, dict(feeds))
-            own.append((time.perf_counter() - begin) * 1e3)
-    batch = len(next(iter(feeds.values())))
-    return tuple(Latency(tuple(own), threads, batch) for own in samples)
+        for i in (*there, *reversed(there)):
+            wall_ms, cpu_ms = _timed(sessions[i], inputs)
+            wall[i].append(wall_ms)
+            cpu[i].append(cpu_ms)
+    clock, batch = choose_clock(wall, cpu, threads=threads), _batch(inputs)
+    return tuple(Latency(tuple(w), tuple(c), clock, threads, batch) for w, c in zip(wall, cpu, strict=True))
+
+
+def choose_clock(wall_ms: Sequence[Sequence[float]], cpu_ms: Sequence[Sequence[float]], *, threads: int) -> Clock:
+    """Returns the clock by which compared models are quoted.
+
+    That is CPU time where the models run on one thread and the median wall time of any of them exceeds 1.1 times its
+    median CPU time, and wall time otherwise: the calling thread's CPU time leaves the other threads out. A CPU clock
+    too coarse for the runs (a median of zero) is not quoted either.
+
+    Args:
+        wall_ms: Samples of wall time in ms, one sequence for each model.
+        cpu_ms: Samples of CPU time in ms, likewise.
+        threads: Intra-op threads, 0 for one per core.
+    """
+    if threads != 1:
+        return "wall"
+    medians = [(_median(wall), _median(cpu)) for wall, cpu in zip(wall_ms, cpu_ms, strict=True)]
+    readable = all(cpu > 0 for _, cpu in medians)
+    return "cpu" if readable and any(wall > BUSY * cpu for wall, cpu in medians) else "wall"
+
+
+def _timed(session: Any, inputs: dict[str, Array]) -> tuple[float, float]:
+    """Returns wall time and CPU time of one run in ms."""
+    wall, cpu = time.perf_counter(), time.thread_time()
+    session.run(None, inputs)
+    cpu_s, wall_s = time.thread_time() - cpu, time.perf_counter() - wall
+    return wall_s * 1e3, cpu_s * 1e3
+
+
+def _median(samples: Sequence[float]) -> float:
+    return float(np.median(samples))
+
+
+def _batch(inputs: Mapping[str, Array]) -> int:
+    """Returns the first axis of the first input that is not a scalar; 1 where all are."""
+    return next((len(value) for value in inputs.values() if np.ndim(value)), 1)

@@ -2,6 +2,19 @@
 
 from bocr_onnx.report.front import front_record, front_rows, front_text
 from bocr_onnx.report.record import Figures, GroupFigures, Report
+from bocr_onnx.report.speed import clock_text, is_slower, speed_text
 from bocr_onnx.report.text import figure_rows, markdown
 
-__all__ = ["Figures", "GroupFigures", "Report", "figure_rows", "front_record", "front_rows", "front_text", "markdown"]
+__all__ = [
+    "Figures",
+    "GroupFigures",
+    "Report",
+    "clock_text",
+    "figure_rows",
+    "front_record",
+    "front_rows",
+    "front_text",
+    "is_slower",
+    "markdown",
+    "speed_text",
+]

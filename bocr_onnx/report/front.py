@@ -6,23 +6,25 @@ import json
 from typing import Any
 
 from bocr_onnx.report.record import SCHEMA, Report
+from bocr_onnx.report.speed import clock_text, speed_text
 
-HEAD = ("target", "MACs", "parameters", "file size", "accuracy", "latency", "file")
+HEAD = ("target", "MACs", "parameters", "file size", "accuracy", "latency", "speed", "clock", "file")
 
 
 def front_record(reports: tuple[Report, ...]) -> dict[str, Any]:
-    """Returns the content of front.json: the original and one point for each budget."""
+    """Returns the content of front.json: the original and one point for each budget.
+
+    Latency is measured once for each point, interleaved with the original, so a point holds its clock and the
+    original's latency beside it; latencies of two points compare by their ratio to that.
+    """
     first = reports[0].as_json()
-    points = [
-        {"target": r.target, "output": r.output, **r.as_json()["result"], "missed": list(r.missed)} for r in reports
-    ]
     return {
         "schema": SCHEMA,
         "tool": first["tool"],
         "model": first["model"],
         "metric": first["metric"],
         "baseline": first["baseline"],
-        "front": points,
+        "front": [_point(report) for report in reports],
     }
 
 
@@ -32,7 +34,7 @@ def front_text(reports: tuple[Report, ...]) -> str:
 
 
 def front_rows(reports: tuple[Report, ...]) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
-    """Returns head and rows of the table: shares of the original, accuracy and latency."""
+    """Returns head and rows of the table: shares of the original, accuracy, latency, speed and clock."""
     rows: list[tuple[str, ...]] = [
         ("original", "1.000", "1.000", "1.000", *_measured(reports[0], original=True), reports[0].model["path"])
     ]
@@ -51,7 +53,22 @@ def front_rows(reports: tuple[Report, ...]) -> tuple[tuple[str, ...], list[tuple
     return HEAD, rows
 
 
-def _measured(report: Report, *, original: bool) -> tuple[str, str]:
+def _point(report: Report) -> dict[str, Any]:
+    return {
+        "target": report.target,
+        "output": report.output,
+        **report.as_json()["result"],
+        "baseline_latency_ms": report.baseline.latency_ms,
+        "clock": report.latency.get("clock"),
+        "missed": list(report.missed),
+    }
+
+
+def _measured(report: Report, *, original: bool) -> tuple[str, str, str, str]:
     figures = report.baseline if original else report.result
     accuracy = "" if figures.accuracy is None else f"{figures.accuracy:.2%}"
-    return accuracy, "" if figures.latency_ms is None else f"{figures.latency_ms:.3f} ms"
+    before, after = report.baseline.latency_ms, figures.latency_ms
+    if not before or not after:
+        return accuracy, "", "", ""
+    speed = "" if original else speed_text(before, after)
+    return accuracy, f"{after:.3f} ms", speed, clock_text(report.latency)

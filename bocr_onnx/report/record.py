@@ -18,7 +18,8 @@ class Figures:
         params: Elements of floating-point constants.
         size_bytes: Size of the file, external data included.
         accuracy: Share of unseen images, in [0, 1]; None without data.
-        latency_ms: Median of one run at batch 1 on this host; None where it was not measured.
+        latency_ms: Median time of one run in ms on this host, by the clock and at the batch that the report's latency
+            names; None where it was not measured.
     """
 
     macs: int
@@ -62,7 +63,8 @@ class Report:
         data: Which images served for what.
         refusals: What was left alone, and why.
         groups: Kept channels of every group.
-        latency: Raw samples in ms, by ``baseline`` and ``result``, with threads and batch.
+        latency: Median, IQR and samples of ``baseline`` and ``result`` in ms by the quoted ``clock`` (``cpu`` or
+            ``wall``), raw samples by both clocks, threads and batch.
         finetune: What finetuning did; empty without it.
         missed: Targets and checks that were missed, in words.
         versions: Of the packages that matter.

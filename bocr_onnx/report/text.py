@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from bocr_onnx.report.record import Figures, Report
+from bocr_onnx.report.speed import clock_text, speed_text
 
 Row = tuple[str, str, str, str]
 
@@ -19,13 +20,12 @@ def figure_rows(report: Report) -> tuple[Row, ...]:
         points = 100 * (after.accuracy - before.accuracy)
         rows.append((report.metric, f"{before.accuracy:.2%}", f"{after.accuracy:.2%}", f"{points:+.2f} points"))
     if before.latency_ms and after.latency_ms:
-        faster = before.latency_ms / after.latency_ms
         rows.append(
             (
-                "latency, batch 1",
+                f"latency, batch {report.latency.get('batch', 1)}, {clock_text(report.latency)}",
                 f"{before.latency_ms:.3f} ms",
                 f"{after.latency_ms:.3f} ms",
-                f"{faster:.2f}x faster",
+                speed_text(before.latency_ms, after.latency_ms),
             )
         )
     return tuple(rows)

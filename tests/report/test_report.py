@@ -29,7 +29,7 @@ def test_the_table_says_what_changed():
     assert rows["parameters"] == ["40.00 k", "25.00 k", "62.5% kept"]
     assert rows["file size"] == ["160.50 kB", "100.20 kB", "62.4% kept"]
     assert rows["top-1"] == ["90.00%", "88.00%", "-2.00 points"]
-    assert rows["latency, batch 1"] == ["2.000 ms", "1.000 ms", "2.00x faster"]
+    assert rows["latency, batch 1, wall time"] == ["2.000 ms", "1.000 ms", "2.00 times faster"]
 
 
 def test_without_data_there_is_no_accuracy():
