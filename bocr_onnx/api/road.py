@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from onnx import ModelProto
@@ -18,7 +18,7 @@ from bocr_onnx.api.options import Options
 from bocr_onnx.api.run import Run
 from bocr_onnx.api.rundir import RunDir
 from bocr_onnx.api.seek import one_policy, pose, seek
-from bocr_onnx.evaluation import Recovery, Weights, calibrate, predict, score_outputs
+from bocr_onnx.evaluation import Calibration, Recovery, Weights, calibrate, predict, score_outputs
 from bocr_onnx.graph import write_text
 from bocr_onnx.report import Report, front_text
 from bocr_onnx.search import Past, SearchResult, Trial, TrialState
@@ -39,6 +39,7 @@ class Slim:
         accuracies: Of the original, before finetuning and at the end; None without data.
         finetune: Record of the finetuning, of the last round where there were several.
         rounds: Records of the searches, where there were several rounds.
+        undecided: Groups that lost channels although nothing tells theirs apart.
     """
 
     mask: Mask
@@ -50,6 +51,7 @@ class Slim:
     accuracies: tuple[float, float, float] | None = None
     finetune: dict[str, Any] = field(default_factory=dict)
     rounds: tuple[dict[str, Any], ...] = ()
+    undecided: tuple[str, ...] = ()
 
 
 def travel(runs: tuple[Run, ...], asked: Options) -> tuple[Report, ...]:
@@ -94,7 +96,14 @@ def _without_data(run: Run) -> Report:
     calibration = calibrate(run.graph, run.index, None, seed=run.options.seed)
     widths = one_policy(pose(run, calibration, Past()), run.options.strategy)
     mask = calibration.mask(widths)
-    return finish(run, Slim(mask, cut(run.graph, run.index, mask), {}, SearchResult((), (widths,))))
+    proto = cut(run.graph, run.index, mask)
+    undecided = _undecided(run, calibration, mask)
+    return finish(run, Slim(mask, proto, {}, SearchResult((), (widths,)), undecided=undecided))
+
+
+def _undecided(run: Run, calibration: Calibration, mask: Mask) -> tuple[str, ...]:
+    blind = [run.index.groups[i] for i in calibration.sensitivity.blind]
+    return tuple(group.name for group in blind if not mask[group.span].all())
 
 
 def _recover(run: Run, ground: Ground, result: SearchResult) -> Slim:
@@ -104,11 +113,21 @@ def _recover(run: Run, ground: Ground, result: SearchResult) -> Slim:
     mask, weights = ground.calibration.mask(choice.widths), choice.weights
     proto = cut(run.graph, run.index, mask, weights)
     before = unseen(run, images, proto, "Scoring the slim model on unseen images")
+    slim = Slim(
+        mask,
+        proto,
+        weights,
+        result,
+        choice.recovery,
+        images,
+        (images.baseline, before, before),
+        undecided=_undecided(run, ground.calibration, mask),
+    )
     if not run.options.finetune:
-        return Slim(mask, proto, weights, result, choice.recovery, images, (images.baseline, before, before))
+        return slim
     trained, record = _finetune(run, images, proto)
     after = unseen(run, images, trained, "Scoring the result on unseen images")
-    return Slim(mask, trained, None, result, choice.recovery, images, (images.baseline, before, after), record)
+    return replace(slim, proto=trained, weights=None, accuracies=(images.baseline, before, after), finetune=record)
 
 
 def unseen(run: Run, images: Images, slim: ModelProto, text: str) -> float:
@@ -177,5 +196,6 @@ def _search_record(run: Run, slim: Slim) -> dict[str, Any]:
         "proposal_s": round(sum(t.proposal_s for t in trials), 3),
         "grid": options.grid,
         "recover": slim.recovery,
+        "undecided": list(slim.undecided),
         **({"trials": sum(r["trials"] for r in slim.rounds), "rounds": list(slim.rounds)} if slim.rounds else {}),
     }

@@ -10,9 +10,10 @@ import numpy as np
 import numpy.typing as npt
 
 from bocr_onnx.evaluation.blas import one_thread
+from bocr_onnx.evaluation.importance import collect_energies
 from bocr_onnx.evaluation.moments import Moments, Progress, collect_moments
 from bocr_onnx.evaluation.oneshot import fit_targets, recover_oneshot
-from bocr_onnx.evaluation.patches import Affine, Floats, find_affines
+from bocr_onnx.evaluation.patches import Affine, Floats, find_affines, is_refitted
 from bocr_onnx.evaluation.score import distortion, predict
 from bocr_onnx.evaluation.sensitivity import Sensitivity, scan_sensitivity
 from bocr_onnx.evaluation.sequential import recover_sequential
@@ -126,8 +127,10 @@ def calibrate(
     affines = find_affines(graph, index)
     found = {} if images is None else collect_moments(graph, affines, images, seed=seed, progress=progress)
     moments = {index: known.shrunk() for index, known in found.items()}
+    refitted = {a.node.index for a in affines if is_refitted(a) and a.node.index in moments}
+    energies = {} if images is None else collect_energies(graph, index, images[:N_SCAN], without=refitted)
     with one_thread():
-        sensitivity = scan_sensitivity(graph, index, affines, moments)
+        sensitivity = scan_sensitivity(graph, index, affines, moments, energies)
     return Calibration(
         graph=graph,
         index=index,

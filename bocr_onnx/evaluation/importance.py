@@ -1,53 +1,154 @@
-"""How much a channel matters: the energy it puts into its consumers.
+"""How much a channel matters: the energy that its readers draw from it.
 
-    importance(c) = sum over consumers, outputs o and taps t of E[p_ct^2] W_oct^2
+    importance(c) = sum over readers of   E[x_c^2] * sum W[..., c, ...]^2   /   the same over all that the reader reads
 
-With images the energies come from the moments of the original; without, every energy counts as one, which leaves
-the squared norm of the consumers' weights. Ties go to the lower channel number.
+A reader is an operator that sums over channels, whatever its weight is and however it is stored. Without images every
+energy E counts as one. Where no weight reads the channels, because two activations are multiplied (queries and keys
+of attention), their energies are multiplied, or, without images, the squared norms of the weights that make both.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 import numpy as np
+import numpy.typing as npt
 
-from bocr_onnx.evaluation.moments import Moments
-from bocr_onnx.evaluation.patches import Affine, Floats, to_matrix
-from bocr_onnx.graph import ModelGraph
-from bocr_onnx.groups import GroupIndex
-from bocr_onnx.slimming import output_axis
+from bocr_onnx.evaluation.moments import batch_size, whole_runs
+from bocr_onnx.evaluation.patches import Floats
+from bocr_onnx.evaluation.session import open_session, run_session
+from bocr_onnx.graph import Array, ModelGraph, Operand, weight_positions, with_outputs
+from bocr_onnx.groups import Channels, GroupIndex
+
+Energies = Mapping[Operand, Floats]
+"""Read of a computed operand -> mean square of each entry along the axis that is summed over, shape `(n,)`."""
 
 
-def channel_importance(
-    graph: ModelGraph, index: GroupIndex, affines: tuple[Affine, ...], moments: Mapping[int, Moments]
-) -> Floats:
-    """Returns the importance of every channel of every group, shape `(n_channels,)`, larger is kept first.
+def energy_drawn(graph: ModelGraph, index: GroupIndex, energies: Energies) -> dict[int, Floats]:
+    """Returns what every reader draws from each channel of every group.
 
     Args:
         graph: The original.
         index: Its groups.
-        affines: Its weighted operators.
-        moments: By node index; may lack operators, or be empty.
+        energies: Of what is read; may lack reads, or be empty.
+
+    Returns:
+        Node index -> shares of all the energy that the node reads, shape `(n_channels,)`, in [0, 1].
     """
-    total = np.zeros(index.n_channels)
-    for affine in affines:
-        axes = index.slices[affine.weight]
-        inner = 1 - output_axis(graph, affine.node.index)
-        if affine.depthwise or inner not in axes:
+    weighted = _weighted(graph, index)
+    found: dict[int, Floats] = {}
+    for node in sorted({*weighted, *_products(graph, index)}):
+        drawn = weighted.get(node, np.ones(index.n_channels + 1))
+        for read in (read for read in index.reads if read[0] == node):
+            known = energies.get(read)
+            if known is not None:
+                drawn = drawn * _per_channel(index, index.reads[read][1], known, mean=True)
+            elif node not in weighted:
+                drawn = drawn * _made(graph, index, read)
+        drawn = np.where(_read_by(index, node, weighted), drawn, 0.0)
+        found[node] = drawn[:-1] / max(float(drawn.sum()), 1e-30)
+    return found
+
+
+def _products(graph: ModelGraph, index: GroupIndex) -> set[int]:
+    """Returns the nodes that multiply activations; a depthwise convolution has a weight, and sums over no channels."""
+    readers = [graph.nodes[node] for node, _ in index.reads]
+    return {n.index for n in readers if all(graph.operand((n.index, p)) is None for p in weight_positions(n))}
+
+
+def _weighted(graph: ModelGraph, index: GroupIndex) -> dict[int, Floats]:
+    """Returns squared norms of the weights that read each channel, fixed ones last, shape `(n_channels + 1,)`."""
+    found: dict[int, Floats] = {}
+    for operand, axes in index.sinks.items():
+        for axis in axes:
+            channels = index.slices.get(operand, {}).get(axis)
+            if channels is not None:
+                norms = _per_channel(index, channels, _norms(graph, operand, axis))
+                found[operand[0]] = found.get(operand[0], 0.0) + norms
+    return found
+
+
+def _read_by(index: GroupIndex, node: int, weighted: Mapping[int, Floats]) -> npt.NDArray[np.bool_]:
+    if node in weighted:
+        return np.ones(index.n_channels + 1, dtype=bool)
+    reads = np.zeros(index.n_channels + 1, dtype=bool)
+    for (reader, _), (_, channels) in index.reads.items():
+        if reader == node:
+            reads[channels] = True  # -1 is the last entry
+    return reads
+
+
+def _norms(graph: ModelGraph, operand: Operand, axis: int) -> Floats:
+    """Returns the squared norm of a weight for each entry of an axis, shape `(n,)`."""
+    weight = graph.operand(operand)
+    assert weight is not None
+    apart = np.moveaxis(weight.astype(np.float64), axis, 0).reshape(weight.shape[axis], -1)
+    return np.asarray((apart**2).sum(axis=1))
+
+
+def _per_channel(index: GroupIndex, channels: Channels, values: Floats, *, mean: bool = False) -> Floats:
+    """Returns sums of what lies along an axis for each channel, fixed ones last; of means, one where nothing lies."""
+    n = index.n_channels
+    where = np.where(channels < 0, n, channels)
+    sums = np.bincount(where, values, minlength=n + 1)
+    if not mean:
+        return np.asarray(sums)
+    times = np.bincount(where, minlength=n + 1)
+    return np.asarray(np.where(times > 0, sums / np.maximum(times, 1), 1.0))
+
+
+def _made(graph: ModelGraph, index: GroupIndex, read: Operand) -> Floats:
+    """Returns squared norms of the weights that make what is read, one where none is found."""
+    total = np.zeros(index.n_channels + 1)
+    waiting, seen = [graph.nodes[read[0]].input(read[1])], set[str]()
+    while waiting:
+        name = waiting.pop()
+        maker = graph.producer.get(name)
+        if maker is None or name in seen:
             continue
-        weight = graph.operand(affine.weight)
-        assert weight is not None
-        matrix = to_matrix(affine, graph, weight)
-        known = moments.get(affine.node.index)
-        energy = known.energy if known is not None else np.ones(matrix.shape[1])
-        per_input = ((matrix**2).sum(axis=0) * energy).reshape(-1, affine.taps).sum(axis=1)
-        channels = axes[inner]
-        cut = channels >= 0
-        np.add.at(total, channels[cut], per_input[cut] / _scale(per_input))
-    return total
+        seen.add(name)
+        sources = [(operand, axis) for operand, axis in index.sources.items() if operand[0] == maker]
+        for operand, axis in sources:
+            channels = index.slices.get(operand, {}).get(axis)
+            if channels is not None:
+                total += _per_channel(index, channels, _norms(graph, operand, axis))
+        if not sources:
+            waiting.extend(n for n in graph.nodes[maker].inputs if n)
+    return np.where(total > 0, total, 1.0) if total.any() else np.ones(index.n_channels + 1)
 
 
-def _scale(per_input: Floats) -> float:
-    """Returns what makes consumers comparable: the whole energy of one of them."""
-    return max(float(per_input.sum()), 1e-30)
+def collect_energies(
+    graph: ModelGraph, index: GroupIndex, images: Array, *, without: Collection[int] = ()
+) -> dict[Operand, Floats]:
+    """Returns the energies of what operators read.
+
+    Args:
+        graph: The original.
+        index: Its groups.
+        images: Preprocessed, first axis the images.
+        without: Nodes of which nothing is asked.
+    """
+    wanted = {
+        read: axis
+        for read, (axis, _) in index.reads.items()
+        if read[0] not in without and graph.operand(read) is None and graph.nodes[read[0]].inputs[read[1]] != ""
+    }
+    if not wanted:
+        return {}
+    names = {read: graph.nodes[read[0]].inputs[read[1]] for read in wanted}
+    inside = [name for name in dict.fromkeys(names.values()) if name not in graph.inputs]
+    session = open_session(with_outputs(graph.proto, inside))
+    batch = batch_size(graph)
+    n_images = whole_runs(graph, len(images), batch)
+    sums: dict[Operand, Floats] = {}
+    n_runs = 0
+    for start in range(0, n_images, batch):
+        feed = images[start : min(start + batch, n_images)]
+        found = dict(zip(inside, run_session(session, {graph.inputs[0]: feed}, inside), strict=True))
+        found[graph.inputs[0]] = feed
+        for read, axis in wanted.items():
+            x = found[names[read]]
+            square = np.square(np.moveaxis(x, axis, 0).reshape(x.shape[axis], -1), dtype=np.float64)
+            sums[read] = sums.get(read, 0.0) + square.mean(axis=1) * len(feed)
+        n_runs += len(feed)
+    return {read: total / n_runs for read, total in sums.items()}

@@ -26,6 +26,7 @@ from bocr_onnx.evaluation.patches import (
     Floats,
     bias_of,
     from_matrix,
+    is_refitted,
     kept_columns,
     kept_outputs,
     to_matrix,
@@ -71,12 +72,13 @@ def recover_oneshot(
     weights: dict[Operand, Array] = {}
     for affine in affines:
         number = affine.node.index
-        if affine.depthwise or number not in moments:
+        if not is_refitted(affine) or number not in moments:
             continue
         columns = kept_columns(affine, graph, index, mask)
         known = moments[number]
-        if len(columns) == len(known.mean) or affine.bias is None:
+        if len(columns) == len(known.mean):
             continue
+        assert affine.bias is not None
         outputs = kept_outputs(affine, graph, index, mask)
         original = graph.operand(affine.weight)
         assert original is not None

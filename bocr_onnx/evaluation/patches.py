@@ -76,6 +76,11 @@ def find_affines(graph: ModelGraph, index: GroupIndex) -> tuple[Affine, ...]:
     return tuple(found)
 
 
+def is_refitted(affine: Affine) -> bool:
+    """Returns whether a closed form refits an operator on the inputs that it keeps."""
+    return not affine.depthwise and affine.bias is not None
+
+
 def _plain_bias(graph: ModelGraph, node: Node) -> bool:
     if node.op != "Gemm":
         return False

@@ -15,25 +15,32 @@ With H = C^-1 over the inputs still kept and W the weight refitted on them, losi
 
 Removing the cheapest channel again and again gives a nested ranking and the whole error curve of a group at once,
 with no data pass. Errors of a consumer are shares of the variance of its output, so consumers add up.
+
+A reader that is not refitted (a transposed or grouped convolution, a quantized or shared weight, a recurrent operator,
+a product of two activations) loses the share of its energy that it draws from the channel (`importance`). Where
+nothing tells the channels of a group apart, the first ones stay, and the group is named in `Sensitivity.blind`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
-from bocr_onnx.evaluation.importance import channel_importance
+from bocr_onnx.evaluation.importance import Energies, energy_drawn
 from bocr_onnx.evaluation.moments import Moments
 from bocr_onnx.evaluation.oneshot import RIDGE
-from bocr_onnx.evaluation.patches import Affine, Floats, to_matrix
+from bocr_onnx.evaluation.patches import Affine, Floats, is_refitted, to_matrix
 from bocr_onnx.graph import ModelGraph
 from bocr_onnx.groups import ChannelGroup, GroupIndex
 from bocr_onnx.slimming import output_axis
 
 Ranking = npt.NDArray[np.int64]
+
+SAME = 1e-9
+"""Channels whose energies differ by a smaller share are alike."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,42 +51,42 @@ class Sensitivity:
         ranked: For every group its channel numbers, the last one lost first.
         curves: For every group the error at width w, shape `(n_channels + 1,)`; zero at full width, not
             increasing in w. The value at width 0 repeats that at width 1.
+        blind: Numbers of the groups whose channels nothing tells apart.
     """
 
     ranked: tuple[Ranking, ...]
     curves: tuple[Floats, ...]
-
-    def proxy(self, widths: npt.NDArray[np.int64]) -> Floats:
-        """Returns the sum of the groups' errors, shape `(n_policies,)`, for widths `(n_policies, n_groups)`."""
-        widths = np.atleast_2d(widths)
-        return np.asarray(np.sum([curve[widths[:, i]] for i, curve in enumerate(self.curves)], axis=0))
+    blind: tuple[int, ...] = ()
 
 
 def scan_sensitivity(
-    graph: ModelGraph, index: GroupIndex, affines: tuple[Affine, ...], moments: Mapping[int, Moments]
+    graph: ModelGraph,
+    index: GroupIndex,
+    affines: tuple[Affine, ...],
+    moments: Mapping[int, Moments],
+    energies: Energies,
 ) -> Sensitivity:
     """Returns ranking and error curve of every group.
-
-    Groups whose consumers have no moments (no images, or none that can be refitted) are ranked by importance, and
-    their curve is the share of importance lost.
 
     Args:
         graph: The original.
         index: Its groups.
         affines: Its weighted operators.
         moments: By node index; may be empty.
+        energies: Of what the operators read that are not refitted; may be empty.
     """
-    importance = channel_importance(graph, index, affines, moments)
-    ranked, curves = [], []
-    for group in index.groups:
-        consumers = _consumers(graph, index, affines, moments, group)
-        if consumers:
-            order, curve = _eliminate(consumers, group.n_channels)
-        else:
-            order, curve = _by_importance(importance[group.span])
+    refitted = {a.node.index: a for a in affines if is_refitted(a) and a.node.index in moments}
+    drawn = {node: shares for node, shares in energy_drawn(graph, index, energies).items() if node not in refitted}
+    ranked, curves, blind = [], [], []
+    for number, group in enumerate(index.groups):
+        lost = np.sum([shares[group.span] for shares in drawn.values()], axis=0) + np.zeros(group.n_channels)
+        consumers = _consumers(graph, index, refitted.values(), moments, group)
+        if not consumers and np.ptp(lost) <= SAME * lost.max(initial=0):
+            blind.append(number)
+        order, curve = _eliminate(consumers, lost)
         ranked.append(order)
         curves.append(curve)
-    return Sensitivity(tuple(ranked), tuple(curves))
+    return Sensitivity(tuple(ranked), tuple(curves), tuple(blind))
 
 
 @dataclass(slots=True)
@@ -116,7 +123,7 @@ class _Consumer:
 def _consumers(
     graph: ModelGraph,
     index: GroupIndex,
-    affines: tuple[Affine, ...],
+    affines: Iterable[Affine],
     moments: Mapping[int, Moments],
     group: ChannelGroup,
 ) -> list[_Consumer]:
@@ -124,8 +131,8 @@ def _consumers(
     for affine in affines:
         inner = 1 - output_axis(graph, affine.node.index)
         channels = index.slices[affine.weight].get(inner)
-        known = moments.get(affine.node.index)
-        if affine.depthwise or channels is None or known is None:
+        known = moments[affine.node.index]
+        if channels is None:
             continue
         local = channels - group.start
         inside = np.flatnonzero((local >= 0) & (local < group.n_channels))
@@ -147,25 +154,27 @@ def _consumers(
     return found
 
 
-def _eliminate(consumers: list[_Consumer], n_channels: int) -> tuple[Ranking, Floats]:
+def _eliminate(consumers: list[_Consumer], lost: Floats) -> tuple[Ranking, Floats]:
+    """Returns the ranking and the error curve of a group.
+
+    Args:
+        consumers: Its readers that are refitted.
+        lost: What the others lose with each channel, shape `(n_channels,)`.
+    """
+    n_channels = len(lost)
     alive = np.arange(n_channels)
     curve = np.zeros(n_channels + 1)
-    lost: list[int] = []
+    gone: list[int] = []
     while len(alive) > 1:
-        deltas = np.sum([consumer.deltas(alive) for consumer in consumers], axis=0)
-        worst = int(np.argmin(deltas))
+        deltas = lost[alive] + np.sum([consumer.deltas(alive) for consumer in consumers], axis=0)
+        worst = len(alive) - 1 - int(np.argmin(deltas[::-1]))  # of equals the last one
         channel = int(alive[worst])
         for consumer in consumers:
             consumer.lose(channel)
         alive = np.delete(alive, worst)
-        lost.append(channel)
+        gone.append(channel)
         curve[len(alive)] = curve[len(alive) + 1] + max(float(deltas[worst]), 0.0)
+    if not curve.any():
+        curve = 1 - np.arange(n_channels + 1) / n_channels  # a shape for measured cuts to scale
     curve[0] = curve[1]
-    return np.array([*alive.tolist(), *lost[::-1]], dtype=np.int64), curve
-
-
-def _by_importance(importance: Floats) -> tuple[Ranking, Floats]:
-    order = np.argsort(-importance, kind="stable").astype(np.int64)
-    lost = np.cumsum(importance[order][::-1])[::-1]
-    total = max(float(importance.sum()), 1e-30)
-    return order, np.append(lost, 0.0) / total
+    return np.array([*alive.tolist(), *gone[::-1]], dtype=np.int64), curve

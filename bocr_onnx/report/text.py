@@ -49,6 +49,7 @@ def markdown(report: Report) -> str:
         "",
         *_missed(report),
         *_data(report),
+        *([text, ""] if (text := undecided_text(report)) else []),
         "## Kept channels",
         "",
         "| group | kept | of | share of MACs |",
@@ -68,6 +69,12 @@ def markdown(report: Report) -> str:
 
 def _missed(report: Report) -> list[str]:
     return ["**Missed:**", "", *(f"- {m}" for m in report.missed), ""] if report.missed else []
+
+
+def undecided_text(report: Report) -> str:
+    """Returns which groups kept their first channels for want of anything better; empty where there are none."""
+    names = report.search.get("undecided", [])
+    return f"Nothing tells the channels of {', '.join(names)} apart: the first ones stay." if names else ""
 
 
 def _data(report: Report) -> list[str]:

@@ -204,7 +204,7 @@ def test_sensitivity_curve_is_the_refit_error(graph, images):
     index = build_index(graph)
     affines = find_affines(graph, index)
     moments = collect_moments(graph, affines, images)
-    found = scan_sensitivity(graph, index, affines, moments)
+    found = scan_sensitivity(graph, index, affines, moments, {})
     number = next(i for i, g in enumerate(index.groups) if g.n_channels == 12)
     order, curve = found.ranked[number], found.curves[number]
     matrix = to_matrix(next(a for a in affines if a.node.index == 4), graph, graph.operand((4, 1)))
@@ -226,8 +226,8 @@ def test_elimination_beats_the_weights_norm(graph, images):
     affines = find_affines(graph, index)
     moments = collect_moments(graph, affines, images)
     number = next(i for i, g in enumerate(index.groups) if g.n_channels == 12)
-    by_data = scan_sensitivity(graph, index, affines, moments)
-    by_norm = scan_sensitivity(graph, index, affines, {})
+    by_data = scan_sensitivity(graph, index, affines, moments, {})
+    by_norm = scan_sensitivity(graph, index, affines, {}, {})
     targets = fit_targets(graph, affines, moments)
 
     def error(order):

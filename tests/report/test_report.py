@@ -46,6 +46,12 @@ def test_json_is_complete_and_round():
     assert record["groups"] == [{"name": "g", "n_channels": 16, "n_kept": 9, "share": 0.25}]
 
 
+def test_markdown_names_groups_whose_channels_nothing_tells_apart():
+    search = {"strategy": "uniform", "trials": 0, "seed": 0, "seconds": 0.0, "undecided": ["a", "b"]}
+    assert "Nothing tells the channels of a, b apart: the first ones stay." in markdown(report(search=search))
+    assert "Nothing tells" not in markdown(report())
+
+
 def test_markdown_names_groups_refusals_and_misses():
     text = markdown(report(missed=("--flops 0.5: kept 0.51",)))
     assert "| `g` | 9 | 16 | 25.0% |" in text
