@@ -29,18 +29,21 @@ class Applied:
         baseline: Cost of the original.
         result: Cost of the slim model.
         proof: Differences against the masked original.
+        same_model: Whether the plan was made for this very file, not for another one of the same structure.
     """
 
     output: str
     baseline: Cost
     result: Cost
     proof: Proof
+    same_model: bool = True
 
     def as_json(self) -> dict[str, Any]:
         """Returns what ``bocr-onnx apply --json`` prints."""
         return {
             "schema": 1,
             "output": self.output,
+            "same_model": self.same_model,
             "baseline": asdict(self.baseline),
             "result": asdict(self.result),
             "proof": asdict(self.proof) | {"passed": self.proof.passed},
@@ -75,13 +78,22 @@ class Evaluated:
         }
 
 
-def apply(model: str | Path, plan: str | Path, output: str | Path) -> Applied:
-    """Cuts a model by a plan, with the original's weights, and proves it.
+def apply(
+    model: str | Path,
+    plan: str | Path,
+    output: str | Path,
+    *,
+    strict: bool = False,
+    progress: Progress | None = None,
+) -> Applied:
+    """Cuts a model by a plan, with the model's own weights, and proves it.
 
     Args:
-        model: The .onnx file the plan was made for.
+        model: The .onnx file the plan was made for, or one of the same structure: retrained, or with other metadata.
         plan: A plan.json.
         output: The slim file.
+        strict: Whether the plan must have been made for this very file.
+        progress: Shown a warning where the plan was made for another file.
 
     Raises:
         BocrError: The plan is of another model, the output cannot be written, or the proof fails.
@@ -90,12 +102,20 @@ def apply(model: str | Path, plan: str | Path, output: str | Path) -> Applied:
     path = check_writable(output)
     check_outputs(graph, path, (), inputs=(Path(plan),))
     index = build_index(graph)
-    mask = read_plan(plan, graph, index).mask(index)
+    found = read_plan(plan, graph, index, strict=strict)
+    same = found.model_sha256 == graph.sha256
+    if not same:
+        (progress or Silent()).note(
+            "warning: the plan was made for another file of the same network, with other weights or metadata (sha256 "
+            f"{found.model_sha256[:12]}..., this file {graph.sha256[:12]}...); the cut is the same, its accuracy is "
+            "not known"
+        )
+    mask = found.mask(index)
     slim = cut(graph, index, mask)
     proof = prove(graph, index, mask, slim, run_once, weights={})
     save(slim, path, external=bool(graph.external))
     cost = build_cost_model(graph, index)
-    return Applied(str(path), cost.cost(cost.full), measured_cost(slim), proof)
+    return Applied(str(path), cost.cost(cost.full), measured_cost(slim), proof, same)
 
 
 def evaluate(

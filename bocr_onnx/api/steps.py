@@ -100,7 +100,7 @@ def _composed(index: GroupIndex, model: str, folders: list[RunDir]) -> Mask:
     for folder in folders:
         graph = load(model)
         inner = build_index(graph)
-        mask = read_plan(folder.plan, graph, inner).mask(inner)
+        mask = read_plan(folder.plan, graph, inner, strict=True).mask(inner)
         kept |= {g.name: kept[g.name][mask[g.span]] for g in inner.groups if g.name in kept}
         model = str(folder.path / "slim.onnx")
     whole = np.zeros(index.n_channels, dtype=bool)

@@ -7,19 +7,20 @@ from typing import Annotated
 
 import typer
 
-from bocr_onnx.cli.output import print_json
+from bocr_onnx.cli.output import TerminalProgress, print_json
 
 
 def apply(
-    model: Annotated[Path, typer.Argument(help="The .onnx file the plan was made for.")],
+    model: Annotated[Path, typer.Argument(help="The .onnx file the plan was made for, or one of the same structure.")],
     plan: Annotated[Path, typer.Argument(help="A plan.json.")],
     output: Annotated[Path, typer.Option("--output", "-o", help="The slim file.")],
+    strict: Annotated[bool, typer.Option("--strict", help="Refuse another file than the plan was made for.")] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """Cut a model by a plan again, without a search; the weights are the original's."""
+    """Cut a model by a plan again, without a search; the weights are the model's own."""
     from bocr_onnx import api
 
-    applied = api.apply(model, plan, output)
+    applied = api.apply(model, plan, output, strict=strict, progress=TerminalProgress())
     if as_json:
         print_json(applied.as_json())
         return

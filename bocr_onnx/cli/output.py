@@ -99,4 +99,4 @@ class TerminalProgress:
 
     def note(self, text: str) -> None:
         """Prints a line."""
-        self._console.print(f"  {text}", highlight=False, markup=False)
+        self._console.print(f"  {text}", highlight=False, markup=False, soft_wrap=True)

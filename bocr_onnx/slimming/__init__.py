@@ -11,6 +11,7 @@ from bocr_onnx.slimming.plan import (
     write_plan,
 )
 from bocr_onnx.slimming.proof import Proof, Run, check_runs, compare, masked_original, prove
+from bocr_onnx.slimming.structure import structure_digest
 
 __all__ = [
     "Mask",
@@ -30,6 +31,7 @@ __all__ = [
     "plan_of_mask",
     "prove",
     "read_plan",
+    "structure_digest",
     "widen",
     "write_plan",
 ]

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from itertools import zip_longest
 from pathlib import Path
 from typing import Literal
 
@@ -15,9 +16,13 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from bocr_onnx.errors import PlanError
 from bocr_onnx.graph import ModelGraph, write_text
 from bocr_onnx.groups import Channels, GroupIndex
+from bocr_onnx.slimming.structure import structure_digest
 
 Mask = npt.NDArray[np.bool_]
 """Over all channels of all groups, shape `(n_channels,)`, True where the channel stays."""
+
+ANOTHER = "Apply it to the file it was made for, or make a new one with: bocr-onnx prune"
+"""What to do with a plan that does not fit."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,9 +31,12 @@ class Plan:
 
     Attributes:
         kept: For every group, in the order of the index, the kept channel numbers within the group, ascending.
+        model_sha256: Digest of the model that its file names, which may have other weights than the one it was read
+            for; empty where it comes from no file.
     """
 
     kept: tuple[tuple[int, ...], ...]
+    model_sha256: str = field(default="", compare=False)
 
     def mask(self, index: GroupIndex) -> Mask:
         """Returns the mask over all channels."""
@@ -72,10 +80,11 @@ class _AxisEntry(_Strict):
 
 
 class PlanFile(_Strict):
-    """The schema of plan.json, version 1."""
+    """The schema of plan.json, version 1; the first files had no structure."""
 
     schema_: Literal[1]
     model_sha256: str
+    structure: str | None = None
     groups: list[_GroupEntry]
     activations: dict[str, _AxisEntry]
 
@@ -111,6 +120,7 @@ def write_plan(path: Path, graph: ModelGraph, index: GroupIndex, plan: Plan) -> 
     record = {
         "schema": 1,
         "model_sha256": graph.sha256,
+        "structure": structure_digest(graph, index),
         "groups": [
             {"name": g.name, "n_channels": g.n_channels, "kept": list(kept)}
             for g, kept in zip(index.groups, plan.kept, strict=True)
@@ -120,8 +130,18 @@ def write_plan(path: Path, graph: ModelGraph, index: GroupIndex, plan: Plan) -> 
     write_text(path, json.dumps(record, indent=1) + "\n")
 
 
-def read_plan(path: str | Path, graph: ModelGraph, index: GroupIndex) -> Plan:
+def read_plan(path: str | Path, graph: ModelGraph, index: GroupIndex, *, strict: bool = False) -> Plan:
     """Returns the plan of a file, if it belongs to the model.
+
+    A plan belongs to every model of the same structure, whatever its weights and the names of its nodes;
+    `Plan.model_sha256` tells which file it was made for. Where its file names no structure, the names and widths of the
+    groups decide.
+
+    Args:
+        path: A plan.json.
+        graph: The model.
+        index: Its groups.
+        strict: Whether it must have been made for this very file.
 
     Raises:
         PlanError: The file is missing or malformed, or was made for another model.
@@ -140,21 +160,37 @@ def read_plan(path: str | Path, graph: ModelGraph, index: GroupIndex) -> Plan:
         raise PlanError(f"plan {path}: {where or 'the file'} is wrong: {first['msg']}") from error
     except (ValueError, RecursionError) as error:  # not JSON, or an integer of thousands of digits
         raise PlanError(f"plan {path} must be JSON, got: {error}") from error
-    if file.model_sha256 != graph.sha256:
+    if strict and file.model_sha256 != graph.sha256:
         raise PlanError(
             f"plan {path} must belong to {graph.label} (sha256 {graph.sha256[:12]}...), "
             f"got one of a model with sha256 {file.model_sha256[:12]}...",
-            hint="Apply it to the file it was made for, or make a new one with: bocr-onnx prune",
+            hint=ANOTHER,
         )
-    return _check_groups(path, file, index)
+    same_file = file.model_sha256 == graph.sha256
+    same_structure = not same_file and file.structure == structure_digest(graph, index)
+    _check_groups(path, file, index, by_name=not same_structure)
+    if not (same_file or same_structure or file.structure is None):
+        raise PlanError(
+            f"plan {path} must be for the structure of {graph.label}, got one for a model with equal groups and "
+            "other operators or attributes (or shapes of constants, inputs or outputs)",
+            hint=ANOTHER,
+        )
+    _check_kept(path, file)
+    return Plan(tuple(tuple(g.kept) for g in file.groups), file.model_sha256)
 
 
-def _check_groups(path: str | Path, file: PlanFile, index: GroupIndex) -> Plan:
-    given = [(g.name, g.n_channels) for g in file.groups]
-    expected = [(g.name, g.n_channels) for g in index.groups]
-    if given != expected:
-        wrong = next((a for a, b in zip(given, expected, strict=False) if a != b), given[-1:] or "none")
-        raise PlanError(f"plan {path}: groups must be those of the model, got {wrong}")
+def _check_groups(path: str | Path, file: PlanFile, index: GroupIndex, *, by_name: bool) -> None:
+    for given, expected in zip_longest(file.groups, index.groups):
+        ours, theirs = (f"{g.name!r} of {g.n_channels} channels" if g else "none" for g in (given, expected))
+        alike = given and expected and given.n_channels == expected.n_channels
+        if not alike or (by_name and ours != theirs):
+            raise PlanError(
+                f"plan {path}: groups must be those of the model, got {ours} where the model has {theirs}",
+                hint=ANOTHER,
+            )
+
+
+def _check_kept(path: str | Path, file: PlanFile) -> None:
     for group in file.groups:
         ascending = all(a < b for a, b in zip(group.kept, group.kept[1:], strict=False))
         if not group.kept or not ascending or group.kept[0] < 0 or group.kept[-1] >= group.n_channels:
@@ -162,4 +198,3 @@ def _check_groups(path: str | Path, file: PlanFile, index: GroupIndex) -> Plan:
                 f"plan {path}: kept of group {group.name!r} must be ascending channel numbers in "
                 f"0..{group.n_channels - 1}, at least one of them"
             )
-    return Plan(tuple(tuple(g.kept) for g in file.groups))

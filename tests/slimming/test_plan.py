@@ -23,9 +23,10 @@ from bocr_onnx.slimming import (
     masked_reads,
     plan_of_mask,
     read_plan,
+    structure_digest,
     write_plan,
 )
-from tests.oracle import build, random_mask, run
+from tests.oracle import build, proto, random_mask, run
 
 TEXT = """m (float[N, 3, 8, 8] x) => (float[N, 5] y) {
     c = Conv <pads = [1, 1, 1, 1]> (x, W, wb)
@@ -81,6 +82,7 @@ def test_the_file_names_model_groups_and_activations(path: Path, graph: ModelGra
     record = json.loads(path.read_text())
     assert record["schema"] == 1
     assert record["model_sha256"] == graph.sha256
+    assert record["structure"] == structure_digest(graph, index)
     assert record["groups"] == [
         {"name": "Conv_0", "n_channels": 8, "kept": [0, 3, 7]},
         {"name": "Gemm_7", "n_channels": 6, "kept": [1, 5]},
@@ -171,7 +173,12 @@ MALFORMED: dict[str, tuple[Change, str]] = {
     "schema as text": (lambda p: p.update(schema="1"), "schema is wrong"),
     "no sha": (lambda p: p.pop("model_sha256"), "model_sha256 is wrong"),
     "sha of another type": (lambda p: p.update(model_sha256=3), "model_sha256 is wrong"),
-    "another model": (lambda p: p.update(model_sha256="0" * 64), "must belong to"),
+    "structure of another type": (lambda p: p.update(structure=3), "structure is wrong"),
+    "structure as a list": (lambda p: p.update(structure=["a"]), "structure is wrong"),
+    "another structure": (
+        lambda p: p.update(structure="0" * 64, model_sha256="0" * 64),
+        "equal groups and other operators or attributes",
+    ),
     "no groups": (lambda p: p.pop("groups"), "groups is wrong"),
     "groups of another type": (lambda p: p.update(groups={}), "groups is wrong"),
     "no activations": (lambda p: p.pop("activations"), "activations is wrong"),
@@ -236,9 +243,103 @@ def test_a_missing_plan(tmp_path: Path, graph: ModelGraph, index: GroupIndex) ->
 def test_a_plan_of_another_model_says_what_to_do(path: Path) -> None:
     other = build(TEXT, seed=1, **CONSTANTS)
     with pytest.raises(PlanError, match="must belong to") as caught:
-        read_plan(path, other, build_index(other))
+        read_plan(path, other, build_index(other), strict=True)
     assert other.sha256[:12] in caught.value.message
     assert "bocr-onnx prune" in caught.value.hint
+
+
+def test_a_strict_plan_is_read_for_its_own_file(path: Path, graph: ModelGraph, index: GroupIndex) -> None:
+    assert read_plan(path, graph, index, strict=True).widths == (3, 2)
+
+
+def test_a_plan_is_read_for_other_weights_and_tells(path: Path, graph: ModelGraph, index: GroupIndex) -> None:
+    other = build(TEXT, seed=1, **CONSTANTS)
+    plan = read_plan(path, other, build_index(other))
+    assert plan == read_plan(path, graph, index) == Plan(((0, 3, 7), (1, 5)))
+    assert plan.model_sha256 == graph.sha256 != other.sha256
+
+
+@pytest.fixture
+def renamed() -> ModelGraph:
+    """Returns the model as another export: its nodes have other names."""
+    made = proto(TEXT, **CONSTANTS)
+    for number, node in enumerate(made.graph.node):
+        node.name = f"node_{number + 40}"
+    return from_proto(made)
+
+
+def test_a_plan_is_read_where_nodes_have_other_names(path: Path, renamed: ModelGraph) -> None:
+    index = build_index(renamed)
+    assert [g.name for g in index.groups] == ["node_40", "node_47"]
+    assert read_plan(path, renamed, index) == Plan(((0, 3, 7), (1, 5)))
+
+
+RENAMED: dict[str, tuple[Change, str]] = {
+    "without structure": (lambda p: p.pop("structure"), "where the model has 'node_40' of 8 channels"),
+    "another width": (lambda p: p["groups"][0].update(n_channels=9), "got 'Conv_0' of 9 channels where"),
+    "a group too few": (lambda p: p["groups"].pop(), "got none where the model has 'node_47' of 6 channels"),
+    "a group too many": (
+        lambda p: p["groups"].append(p["groups"][1]),
+        "'Gemm_7' of 6 channels where the model has none",
+    ),
+    "kept too large": (lambda p: p["groups"][1].update(kept=[0, 6]), r"numbers in 0\.\.5"),
+}
+
+
+@pytest.mark.parametrize("case", RENAMED)
+def test_where_nodes_have_other_names_the_rest_must_fit(case: str, path: Path, renamed: ModelGraph) -> None:
+    change, message = RENAMED[case]
+    record = json.loads(path.read_text())
+    change(record)
+    path.write_text(json.dumps(record))
+    with pytest.raises(PlanError, match=message):
+        read_plan(path, renamed, build_index(renamed))
+
+
+WIDER = {"W": (9, 3, 3, 3), "wb": (9,), "D": (9, 1, 3, 3), "U": (9, 9, 3, 3), "ub": (9,), "G": (36, 6)}
+OTHERS: dict[str, tuple[str, dict[str, tuple[int, ...]], str]] = {
+    "width": (
+        TEXT.replace("group = 8", "group = 9"),
+        CONSTANTS | WIDER,
+        "got 'Conv_0' of 8 channels where the model has 'Conv_0' of 9 channels",
+    ),
+    "name": (
+        TEXT.replace("c = Conv", "z = Neg(x) c = Conv").replace("(x, W", "(z, W"),
+        CONSTANTS,
+        "got 'Conv_0' of 8 channels where the model has 'Conv_1' of 8 channels",
+    ),
+    "attribute": (TEXT.replace("AveragePool <", "AveragePool <ceil_mode = 1, "), CONSTANTS, "other operators or attr"),
+    "operator": (TEXT.replace("AveragePool", "MaxPool"), CONSTANTS, "other operators or attributes"),
+}
+
+
+@pytest.mark.parametrize("case", OTHERS)
+def test_a_plan_of_another_structure_says_what_differs(case: str, path: Path) -> None:
+    text, constants, message = OTHERS[case]
+    other = build(text, **constants)
+    with pytest.raises(PlanError, match=message) as caught:
+        read_plan(path, other, build_index(other))
+    assert "bocr-onnx prune" in caught.value.hint
+
+
+def test_a_plan_without_structure_is_read_by_its_groups(path: Path) -> None:
+    record = json.loads(path.read_text())
+    del record["structure"]
+    path.write_text(json.dumps(record))
+    other = build(TEXT, seed=1, **CONSTANTS)
+    assert read_plan(path, other, build_index(other)).widths == (3, 2)
+    text, constants, message = OTHERS["width"]
+    wider = build(text, **constants)
+    with pytest.raises(PlanError, match=message):
+        read_plan(path, wider, build_index(wider))
+
+
+def test_the_digest_of_a_later_version_does_not_matter_to_the_same_file(
+    path: Path, graph: ModelGraph, index: GroupIndex
+) -> None:
+    record = json.loads(path.read_text())
+    path.write_text(json.dumps(record | {"structure": "0" * 64}))
+    assert read_plan(path, graph, index, strict=True).widths == (3, 2)
 
 
 def test_unknown_entries_are_ignored(path: Path, graph: ModelGraph, index: GroupIndex) -> None:
