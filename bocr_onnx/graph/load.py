@@ -16,11 +16,11 @@ from onnx import AttributeProto, GraphProto, ModelProto, NodeProto, TensorProto,
 from onnx.inliner import inline_local_functions
 
 from bocr_onnx.errors import ModelError
+from bocr_onnx.graph.canonical import canonical
 from bocr_onnx.graph.infer import Knowledge, walk
 from bocr_onnx.graph.model import ModelGraph, Node, Operand
 from bocr_onnx.graph.shuffle import gather_shuffles, has_shuffles
 from bocr_onnx.graph.sizes import EVEN_SIZES, ODD_SIZES, OTHER_SIZES, Resized, keep_values, open_axes, start
-from bocr_onnx.graph.unshare import unshare_dequantized
 
 MAX_INLINED_NODES = 200_000
 MAX_ELEMENTS = 1 << 28
@@ -104,7 +104,7 @@ def from_proto(
             hint="Convert it: onnx.version_converter.convert_version(model, 13)",
         )
     sha256 = sha256 or hashlib.sha256(proto.SerializeToString(deterministic=True)).hexdigest()
-    graph = _read(unshare_dequantized(proto), opsets, label, path, sha256, external, strict=strict)
+    graph = _read(canonical(proto), opsets, label, path, sha256, external, strict=strict)
     return graph if graph.proto is proto else replace(graph, written=proto)
 
 

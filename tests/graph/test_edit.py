@@ -113,7 +113,7 @@ def test_a_constant_that_is_an_output_is_not_changed_under_its_name() -> None:
 def test_what_the_edit_left_unread_goes_and_what_was_dead_before_stays() -> None:
     graph = build(
         """m (float[N, 3] x) => (float[N, 6] y) {
-            i = Identity(A)
+            i = Neg(A)
             t = Transpose(i)
             dead = Relu(Z)
             y = MatMul(x, t)

@@ -170,7 +170,7 @@ def test_an_alias_of_an_initializer_is_cut_and_leaves_no_dead_node() -> None:
         b=(6,),
     )
     index = check(graph)
-    assert widths(index) == {"Conv_1": 6, "Conv_2": 6}
+    assert widths(index) == {"Conv_0": 6, "Conv_1": 6}
     slim = cut(graph, index, random_mask(index, 0))
     assert [n.op_type for n in slim.graph.node] == ["Conv", "Conv", "Conv"]
 

@@ -1,0 +1,99 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import onnxruntime as ort
+import pytest
+
+from bocr_onnx.evaluation import run_once
+from bocr_onnx.graph import from_proto, load, random_feeds
+from bocr_onnx.graph.canonical import ACTIVATIONS, canonical
+from bocr_onnx.groups import build_index
+from bocr_onnx.slimming import compare, cut
+from tests.oracle import build, check, proto, widths
+
+HEADER = '<ir_version: 8, opset_import: ["" : {opset}, "com.microsoft" : 1]>'
+FUSED = """m (float[N, 3, 8, 8] x) => (float[N, 4, 8, 8] y) {{
+    a = com.microsoft.FusedConv <pads = [1, 1, 1, 1]{activation}> (x, w, b)
+    s = Conv(x, k)
+    c = com.microsoft.FusedConv <pads = [1, 1, 1, 1], activation = "Relu"> (a, v, d, s)
+    y = Conv(c, u)
+}}"""
+CONSTANTS = {"w": (8, 3, 3, 3), "b": (8,), "k": (6, 3, 1, 1), "v": (6, 8, 3, 3), "d": (6,), "u": (4, 6, 1, 1)}
+PARAMETERS = {"LeakyRelu": "[0.3]", "HardSigmoid": "[0.3, 0.4]", "Clip": "[-0.1, 0.4]"}
+
+
+@pytest.mark.parametrize("opset", [9, 13])
+@pytest.mark.parametrize("op", ["", *ACTIVATIONS])
+def test_a_fused_convolution_is_read_as_its_parts_and_cut(op: str, opset: int) -> None:
+    activation = f', activation = "{op}"' if op else ""
+    if op in PARAMETERS:
+        activation += f", activation_params = {PARAMETERS[op]}"
+    graph = build(HEADER.format(opset=opset) + FUSED.format(activation=activation), **CONSTANTS)
+    assert {node.domain for node in graph.nodes} == {""}
+    assert [o.domain for o in graph.proto.opset_import] == [""]
+    assert graph.written is not None
+    feeds = random_feeds(graph, batch=2)
+    assert compare(run_once(graph.written, feeds), run_once(graph.proto, feeds)).max_rel_diff < 1e-6
+    assert sorted(widths(check(graph)).values()) == [6, 8]
+
+
+def test_an_unknown_fused_activation_is_left_and_listed() -> None:
+    text = FUSED.format(activation=', activation = "Swirl"')
+    graph = build(HEADER.format(opset=13) + text, **CONSTANTS)
+    refused = {r.op: r.reason for r in build_index(graph).refusals}
+    assert refused["FusedConv"] == "operator com.microsoft.FusedConv has no rule"
+
+
+def test_what_onnxruntime_saves_is_cut_as_the_model_itself(tmp_path: Path) -> None:
+    plain = proto(
+        """m (float[1, 3, 16, 16] x) => (float[1, 4] y) {
+            a = Conv <pads = [1, 1, 1, 1]> (x, w, b) r = Relu(a)
+            c = Conv <pads = [1, 1, 1, 1]> (r, v, d) t = Add(c, r) s = Relu(t)
+            p = GlobalAveragePool(s) f = Flatten(p)
+            g = Gemm <transB = 1> (f, u, e) h = Relu(g) y = Gemm <transB = 1> (h, q)
+        }""",
+        w=(8, 3, 3, 3), b=(8,), v=(8, 8, 3, 3), d=(8,), u=(6, 8), e=(6,), q=(4, 6),
+    )  # fmt: skip
+    options = ort.SessionOptions()
+    options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_EXTENDED
+    options.optimized_model_filepath = str(tmp_path / "optimized.onnx")
+    ort.InferenceSession(plain.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    graph = load(tmp_path / "optimized.onnx")
+    assert {n.op_type for n in graph.written.graph.node} & {"FusedConv", "FusedGemm"}
+    assert sorted(widths(check(graph)).values()) == sorted(widths(build_index(from_proto(plain))).values())
+
+
+TWINS = """m (float[N, 3, 8, 8] p, float[N, 3, 8, 8] q) => (float[N, 5, 8, 8] y) {
+    wi = Identity(w) bi = Identity(b) wii = Identity(wi)
+    a = Conv <pads = [1, 1, 1, 1]> (p, w, b) ar = Relu(a)
+    c = Conv <pads = [1, 1, 1, 1]> (q, wii, bi) cr = Relu(c)
+    vi = Identity(v)
+    d = Conv(ar, v) dr = Relu(d)
+    e = Conv(cr, vi) er = Relu(e)
+    m = Sub(dr, er)
+    y = Conv(m, u)
+}"""
+
+
+def test_a_weight_handed_on_stays_one() -> None:
+    graph = build(TWINS, w=(8, 3, 3, 3), b=(8,), v=(6, 8, 1, 1), u=(5, 6, 1, 1))
+    index = check(graph)
+    assert sorted(widths(index).values()) == [6, 8]
+    slim = cut(graph, index, np.arange(14) % 2 == 0)
+    assert sorted(t.name for t in slim.graph.initializer) == ["b", "u", "v", "w"]
+    assert not [n for n in slim.graph.node if n.op_type == "Identity"]
+
+
+def test_a_constant_that_is_an_output_or_read_by_a_subgraph_stays() -> None:
+    model = proto(
+        """m (float[N, 3] x, bool t) => (float[3] k, float[A, B] y) {
+            k = Identity(w) g = Identity(v)
+            y = If (t) <then_branch = a () => (float[A, B] s) { s = Add(x, g) },
+                        else_branch = b () => (float[A, B] z) { z = Add(x, k) }>
+        }""",
+        w=(3,),
+        v=(3,),
+    )
+    assert canonical(model) is model
