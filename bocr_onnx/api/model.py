@@ -6,7 +6,7 @@ from pathlib import Path
 
 from bocr_onnx.evaluation import close_batch, run_once
 from bocr_onnx.graph import ModelGraph, load, random_feeds
-from bocr_onnx.slimming import check_runs
+from bocr_onnx.slimming import check_runs, filled
 
 
 def read_model(path: str | Path) -> ModelGraph:
@@ -15,6 +15,6 @@ def read_model(path: str | Path) -> ModelGraph:
     Raises:
         ModelError: The file cannot be used, or does not run on random inputs.
     """
-    graph = load(path)
+    graph = filled(load(path), run_once)
     check_runs(graph, random_feeds(graph), run_once)
     return close_batch(graph)

@@ -1,7 +1,8 @@
 """An ONNX file becomes a `ModelGraph`, and a changed copy of it becomes a file."""
 
 from bocr_onnx.graph.edit import Edit, apply_edit, set_attribute
-from bocr_onnx.graph.instrument import HALF, widened, with_masks, with_outputs, without_rounding
+from bocr_onnx.graph.fills import FILLS
+from bocr_onnx.graph.instrument import HALF, widened, with_given, with_masks, with_outputs, without_rounding
 from bocr_onnx.graph.load import from_proto, load
 from bocr_onnx.graph.model import ROUNDING, Array, ModelGraph, Node, Operand
 from bocr_onnx.graph.operators import INTEGER, RECURRENT, is_weighted, weight_positions
@@ -9,6 +10,7 @@ from bocr_onnx.graph.save import check_writable, replacing, save, serialized_siz
 from bocr_onnx.graph.sizes import random_feeds
 
 __all__ = [
+    "FILLS",
     "HALF",
     "INTEGER",
     "RECURRENT",
@@ -30,6 +32,7 @@ __all__ = [
     "set_attribute",
     "weight_positions",
     "widened",
+    "with_given",
     "with_masks",
     "with_outputs",
     "without_rounding",

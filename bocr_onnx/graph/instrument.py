@@ -10,6 +10,7 @@ import onnx_graphsurgeon as gs
 from onnx import GraphProto, ModelProto, TensorProto, numpy_helper
 
 from bocr_onnx.errors import ModelError
+from bocr_onnx.graph.infer import FIRST_ROUNDING, evaluate
 from bocr_onnx.graph.model import ROUNDING, Array, Operand
 
 HALF = frozenset({TensorProto.FLOAT16, TensorProto.BFLOAT16})
@@ -24,14 +25,43 @@ def with_outputs(proto: ModelProto, names: Iterable[str]) -> ModelProto:
     return made
 
 
-def without_rounding(proto: ModelProto) -> ModelProto:
-    """Returns a copy whose activations stay in floating point: their QuantizeLinear and DequantizeLinear pass through.
+def with_given(proto: ModelProto, values: Mapping[str, Array]) -> ModelProto:
+    """Returns a copy that is given the values of inner tensors, as further inputs, instead of computing them.
 
-    Two sums of the same numbers in another order may fall on two sides of a rounding step, so that models which are
-    equal by construction differ by whole steps. Constants stay quantized.
+    Args:
+        proto: The model.
+        values: Tensor name -> the value that it will be fed, of which the element type and rank are declared here.
     """
     made = ModelProto()
     made.CopyFrom(proto)
+    nodes: list[onnx.NodeProto] = []
+    for node in made.graph.node:
+        if all(name in values for name in node.output if name):
+            continue
+        node.output[:] = [f"{name}.computed" if name in values else name for name in node.output]
+        nodes.append(onnx.NodeProto.FromString(node.SerializeToString()))
+    outputs = [o for o in made.graph.output if o.name not in values]
+    for name, value in values.items():
+        kind = onnx.helper.np_dtype_to_tensor_dtype(np.asarray(value).dtype)
+        made.graph.input.append(onnx.helper.make_tensor_value_info(name, kind, [None] * np.ndim(value)))
+    for field, kept in ((made.graph.node, nodes), (made.graph.output, outputs)):
+        copies = [type(item).FromString(item.SerializeToString()) for item in kept]
+        del field[:]
+        field.extend(copies)
+    del made.graph.value_info[:]
+    return made
+
+
+def without_rounding(proto: ModelProto) -> ModelProto:
+    """Returns a copy that computes in floating point: activations are not rounded, and weights are what they stand for.
+
+    Two sums of the same numbers in another order may fall on two sides of a rounding step, so that models which are
+    equal by construction differ by whole steps; and ONNX Runtime multiplies quantized weights by kernels that round
+    the activations in blocks of their own.
+    """
+    made = ModelProto()
+    made.CopyFrom(proto)
+    _dequantize(made)
     stored = {t.name for t in made.graph.initializer}
     outputs = {o.name for o in made.graph.output}
     loose: set[str] = set()
@@ -48,6 +78,27 @@ def without_rounding(proto: ModelProto) -> ModelProto:
             loose.update(node.output)
     del made.graph.value_info[:]
     return made
+
+
+def _dequantize(made: ModelProto) -> None:
+    """Replaces what is dequantized from stored constants by its value, in place."""
+    stored = {t.name: t for t in made.graph.initializer}
+    opsets = {("" if o.domain == "ai.onnx" else o.domain): o.version for o in made.opset_import}
+    opsets.setdefault("", FIRST_ROUNDING)
+    nodes = []
+    for node in made.graph.node:
+        value = next((a.t for a in node.attribute if a.name == "value"), None)
+        if node.op_type == "Constant" and value is not None:
+            stored[node.output[0]] = value
+        if node.op_type == "DequantizeLinear" and all(name in stored for name in node.input if name):
+            feeds = {name: numpy_helper.to_array(stored[name]) for name in node.input if name}
+            found = evaluate(node, feeds, opsets)
+            if found is not None:
+                made.graph.initializer.append(numpy_helper.from_array(np.asarray(found[0]), node.output[0]))
+                continue
+        nodes.append(onnx.NodeProto.FromString(node.SerializeToString()))
+    del made.graph.node[:]
+    made.graph.node.extend(nodes)
 
 
 def widened(proto: ModelProto) -> ModelProto:

@@ -74,6 +74,7 @@ class ModelGraph:
             where `proto` is what was read.
         other_shapes: As `shapes`, where the open axes of the inputs have other sizes.
         strict: Whether the model passes the full check of onnx.checker as read.
+        fills: Input name -> what it holds instead of random numbers when the model is tried (`bocr_onnx.graph.fills`).
     """
 
     proto: onnx.ModelProto
@@ -94,6 +95,7 @@ class ModelGraph:
     strict: bool = True
     written: onnx.ModelProto | None = None
     other_shapes: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+    fills: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def label(self) -> str:

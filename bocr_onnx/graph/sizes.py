@@ -13,6 +13,7 @@ import onnx
 from onnx import ModelProto, NodeProto, numpy_helper
 
 from bocr_onnx.errors import ModelError
+from bocr_onnx.graph.fills import fill
 from bocr_onnx.graph.infer import Knowledge, walk
 from bocr_onnx.graph.model import ModelGraph, Node
 
@@ -127,7 +128,7 @@ def random_feeds(
         other_sizes: Whether the other open axes get sizes that the graph was not analysed with.
 
     Returns:
-        Standard normal arrays for floating inputs, zeros for the others, keyed by input name.
+        Arrays keyed by input name, of values as `fill` chooses them.
 
     Raises:
         ModelError: An input's shape is unknown, or it is larger than any image.
@@ -146,6 +147,5 @@ def random_feeds(
         if math.prod(shape) > MAX_FEED_ELEMENTS:
             raise ModelError(f"{graph.label}: input {name!r} must be of a size that can be fed, got {tuple(shape)}")
         dtype = onnx.helper.tensor_dtype_to_np_dtype(graph.dtypes[name])
-        floating = np.issubdtype(dtype, np.floating)
-        feeds[name] = rng.standard_normal(shape).astype(dtype) if floating else np.zeros(shape, dtype=dtype)
+        feeds[name] = fill(graph, name, tuple(shape), dtype, rng)
     return feeds

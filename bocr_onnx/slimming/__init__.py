@@ -1,6 +1,7 @@
 """Plan, cut and proof."""
 
 from bocr_onnx.slimming.cut import changed_operands, cut, cut_edit, cut_operand, output_axis, widen
+from bocr_onnx.slimming.decisions import Run
 from bocr_onnx.slimming.plan import (
     Mask,
     Plan,
@@ -10,8 +11,9 @@ from bocr_onnx.slimming.plan import (
     read_plan,
     write_plan,
 )
-from bocr_onnx.slimming.proof import Proof, Run, check_runs, compare, masked_original, prove
+from bocr_onnx.slimming.proof import Proof, check_runs, compare, masked_original, prove
 from bocr_onnx.slimming.structure import structure_digest
+from bocr_onnx.slimming.trying import filled
 
 __all__ = [
     "Mask",
@@ -24,6 +26,7 @@ __all__ = [
     "cut",
     "cut_edit",
     "cut_operand",
+    "filled",
     "kept_positions",
     "masked_original",
     "masked_reads",

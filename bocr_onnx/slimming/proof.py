@@ -1,14 +1,15 @@
 """The proof of a cut: slim model == original with the removed channels zeroed where they are consumed.
 
 Both are run on the same inputs. The masked original takes the slim model's weights where these were changed by
-recovery or training, spread to the original shape, so that the identity holds for every emitted model. Quantized
-activations are compared without their rounding, which would turn a difference of the last bit into a whole step, and
-half precision in single precision; that the file itself runs is checked beside.
+recovery or training, spread to the original shape, so that the identity holds for every emitted model. What is compared
+are functions, not kernels: quantized weights as the numbers they stand for, activations without their rounding, which
+would turn a difference of the last bit into a whole step, half precision in single precision, and what follows a
+decision behind the same decision (`decisions`); that the file itself runs is checked beside.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -36,7 +37,9 @@ from bocr_onnx.graph import (
 )
 from bocr_onnx.groups import GroupIndex
 from bocr_onnx.slimming.cut import changed_operands, widen
+from bocr_onnx.slimming.decisions import Run, hand_over, keep
 from bocr_onnx.slimming.plan import Mask, masked_reads
+from bocr_onnx.slimming.trying import filled, is_finite
 
 TOLERANCE = 1e-4
 SMALLEST_SCALE = 1e-6
@@ -49,9 +52,6 @@ NUDGE = 1e-6
 
 MAX_WITNESSES = 8
 """Inner tensors that are compared beside the outputs."""
-
-Run = Callable[[ModelProto, Mapping[str, Array]], list[Array]]
-"""Runs a model on inputs by name and returns its outputs; evaluation.session.run_once is one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,6 +124,7 @@ def prove(
         ModelError: The original itself does not run.
         ProofError: The slim model is invalid, does not run, or differs from the masked original.
     """
+    graph = filled(graph, run)
     changed = changed_operands(graph, index, mask, _check_valid(graph, slim))
     if weights is not None:
         _check_declared(graph, changed, weights)
@@ -143,10 +144,9 @@ def prove(
         _run_slim(graph, slim, feeds, run)
         masked, observed = widened(masked), widened(observed)
         feeds, other = _single(feeds), _single(other)
-    scales = [_smallest_scale(graph, name) for name in (*graph.outputs, *inside)]
-    proof = _compare_on(graph, masked, observed, feeds, run, scales)
+    proof = _prove_on(graph, index, mask, (masked, observed), feeds, run)
     if resized:
-        second = _compare_on(graph, masked, observed, other, run, scales)
+        second = _prove_on(graph, index, mask, (masked, observed), other, run)
         proof = max(proof, second, key=lambda p: p.max_rel_diff)
     if not proof.passed:
         raise ProofError(
@@ -157,20 +157,41 @@ def prove(
     return proof
 
 
-def _compare_on(
+def _prove_on(
     graph: ModelGraph,
-    masked: ModelProto,
-    slim: ModelProto,
+    index: GroupIndex,
+    mask: Mask,
+    models: tuple[ModelProto, ModelProto],
     feeds: Mapping[str, Array],
     run: Run,
-    scales: Sequence[float],
 ) -> Proof:
-    found = _run_slim(graph, slim, feeds, run)
-    expected = run(masked, feeds)
+    """Compares the masked original with the slim model, behind the same decisions where they differ otherwise."""
+    proof = _compare_on(graph, index, mask, models, (feeds, feeds), run)
+    handed = None if proof.passed else hand_over(graph, index, mask, models, feeds, run)
+    return proof if handed is None else _compare_on(graph, index, mask, *handed, run)
+
+
+def _compare_on(
+    graph: ModelGraph,
+    index: GroupIndex,
+    mask: Mask,
+    models: tuple[ModelProto, ModelProto],
+    feeds: tuple[Mapping[str, Array], Mapping[str, Array]],
+    run: Run,
+) -> Proof:
+    masked, slim = models
+    names = [output.name for output in masked.graph.output]
+    scales = [_smallest_scale(graph, name) for name in names]
+
+    def original(given: Mapping[str, Array]) -> list[Array]:
+        return [keep(index, mask, name, value) for name, value in zip(names, run(masked, given), strict=True)]
+
+    found = _run_slim(graph, slim, feeds[1], run)
+    expected = original(feeds[0])
     proof = compare(expected, found, scales)
     if proof.passed:
         return proof
-    return compare(expected, found, _above_noise(expected, run(masked, _nudged(feeds)), scales))
+    return compare(expected, found, _above_noise(expected, original(_nudged(feeds[0])), scales))
 
 
 def _single(feeds: Mapping[str, Array]) -> dict[str, Array]:
@@ -250,9 +271,10 @@ def check_runs(graph: ModelGraph, feeds: Mapping[str, Array], run: Run) -> None:
     for name, output in zip(graph.outputs, outputs, strict=True):
         if not isinstance(output, np.ndarray):
             raise ModelError(f"{graph.label}: output {name!r} must be a tensor, got a {type(output).__name__}")
-        if output.dtype.kind == "f" and output.size and not np.isfinite(output).any():
+        if not is_finite(output):
             raise ModelError(
-                f"{graph.label}: output {name!r} must be finite on random inputs, got none that is",
+                f"{graph.label}: output {name!r} must hold a finite number, got none with random numbers, zeros, ones "
+                f"or numbers in [0, 1] as inputs {', '.join(map(repr, graph.inputs))}",
                 hint="Are there NaN or infinite weights in the file?",
             )
 

@@ -249,13 +249,24 @@ def test_open_axes_are_made_concrete() -> None:
 
 
 def test_feeds_are_seeded_and_fit_the_types() -> None:
-    graph = build("m (float16[N, 3] x, int64[2] i) => (float16[N, 3] y) { y = Relu(x) }")
+    graph = build(
+        """m (float16[N, 3] x, int64[2] i, uint8[500] p, int8[500] q, bool[500] t) =>
+            (float16[N, 3] y, float[2] g, float[500] f, float[500] h, float[500] u) {
+            y = Relu(x) j = Unsqueeze(i, zero) k = Squeeze(j, zero) g = Gather(table, k)
+            f = Cast <to = 1> (p) h = Cast <to = 1> (q) u = Cast <to = 1> (t)
+        }""",
+        table=(7,),
+        zero=[0],
+    )
     a, b, c = random_feeds(graph, batch=2), random_feeds(graph, batch=2), random_feeds(graph, batch=2, seed=1)
     assert a["x"].dtype == np.float16
     assert np.array_equal(a["x"], b["x"])
     assert not np.array_equal(a["x"], c["x"])
     assert a["i"].tolist() == [0, 0]
     assert a["i"].dtype == np.int64
+    for name, least, most in (("p", 0, 255), ("q", 0, 127), ("t", 0, 1)):
+        assert a[name].dtype == {"p": np.uint8, "q": np.int8, "t": np.bool_}[name]
+        assert (a[name].min(), a[name].max()) == (least, pytest.approx(most, abs=3))
 
 
 def test_initializers_that_old_files_repeat_among_the_inputs_are_no_inputs() -> None:

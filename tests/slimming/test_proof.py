@@ -11,7 +11,7 @@ from onnx import ModelProto, numpy_helper
 from bocr_onnx.errors import ModelError, ProofError
 from bocr_onnx.graph import Array, Edit, ModelGraph, apply_edit, from_proto, random_feeds
 from bocr_onnx.groups import GroupIndex, build_index
-from bocr_onnx.slimming import check_runs, compare, cut, masked_original, prove
+from bocr_onnx.slimming import check_runs, compare, cut, filled, masked_original, prove
 from bocr_onnx.slimming.proof import TOLERANCE
 from tests.oracle import build, drawn, random_mask, run
 
@@ -330,3 +330,136 @@ def test_a_shuffle_that_was_read_wrongly_is_noticed() -> None:
     wrong = from_proto(apply_edit(graph, Edit({(1, 1): np.roll(entries, 1)})))
     with pytest.raises(ProofError, match="must compute the same after it was read"):
         check_runs(replace(wrong, written=graph.written), feeds, run)
+
+
+# What guards the proof itself.
+
+OPEN = """m (float[N, 3, H, W] x) => (float[N, 4] y) {
+    c = Conv <pads = [1, 1, 1, 1]> (x, w)
+    r = Relu(c)
+    g = ReduceMean <keepdims = 0> (r, axes)
+    h = Relu(g)
+    y = MatMul(h, v)
+}"""
+
+
+def test_a_cut_that_is_wrong_at_other_sizes_only_fails() -> None:
+    """The wrong model multiplies by height / 224, the height that it was read with."""
+    graph = build(OPEN, opset=18, w=(8, 3, 3, 3), v=(8, 4), axes=[2, 3])
+    assert graph.shapes["x"][2] == 224
+    index = build_index(graph)
+    mask = np.arange(8) < 5
+    right = cut(graph, index, mask)
+    assert prove(graph, index, mask, right, run).passed
+    wrong = ModelProto()
+    wrong.CopyFrom(right)
+    node, constant = onnx.helper.make_node, numpy_helper.from_array
+    wrong.graph.initializer.append(constant(np.float32(224), "height"))
+    at = next(i for i, n in enumerate(wrong.graph.node) if n.output[0] == "h")
+    wrong.graph.node[at].output[0] = "hr"
+    for i, extra in enumerate((
+        node("Shape", ["r"], ["rs"], start=2, end=3), node("Cast", ["rs"], ["rf"], to=1),
+        node("Div", ["rf", "height"], ["share"]), node("Mul", ["hr", "share"], ["h"]),
+    )):  # fmt: skip
+        wrong.graph.node.insert(at + 1 + i, extra)
+    feeds = random_feeds(graph)
+    assert compare(run(right, feeds), run(wrong, feeds)).passed
+    with pytest.raises(ProofError, match="must equal the masked original"):
+        prove(graph, index, mask, wrong, run)
+
+
+def test_what_is_forgiven_as_rounding_has_a_cap() -> None:
+    """An output that jumps when the inputs move in their last bits must not hide a wrong cut beside it."""
+    graph = build(
+        """m (float[N, 3, 4, 4] x) => (float[N, 3, 4, 4] y) {
+            g = Mul(x, gain)  s = Sin(g)  n = Mul(s, small)
+            c = Conv(x, w)  r = Relu(c)  d = Conv(r, v)  e = Mul(d, tiny)
+            y = Add(n, e)
+        }""",
+        gain=np.float32(1e5), small=np.float32(1e-3), tiny=np.float32(1e-5), w=(8, 3, 1, 1), v=(3, 8, 1, 1),
+    )  # fmt: skip
+    index = build_index(graph)
+    mask = np.arange(8) < 5
+    slim = cut(graph, index, mask)
+    feeds = random_feeds(graph, batch=2)
+    moved = {"x": feeds["x"] * np.float32(1 + 1e-6)}
+    assert compare(run(slim, feeds), run(slim, moved)).max_abs_diff > 1e-4
+    assert prove(graph, index, mask, slim, run, weights={}).passed
+    next(n for n in slim.graph.node if n.op_type == "Relu").op_type = "Neg"
+    with pytest.raises(ProofError, match="must equal the masked original"):
+        prove(graph, index, mask, slim, run)
+
+
+MASKED = """m (float[N, 3, 4, 4] x, {kind}[N, 1, 4, 4] mask) => (float[N, 2, 4, 4] y) {{
+    f = Cast <to = 1> (mask)
+    g = Log(f) l = ReduceSum(g)
+    c = Conv(x, W) d = Conv(x, U) j = Concat <axis = 1> (c, d) r = Relu(j)
+    s = Add(r, l) t = Mul(s, f)
+    y = Conv(t, V)
+}}"""
+
+
+@pytest.mark.parametrize("kind", ["float", "double"])
+def test_a_mask_that_random_numbers_turn_into_nan_is_filled_otherwise(kind: str) -> None:
+    graph = build(MASKED.format(kind=kind), W=(6, 3, 1, 1), U=(6, 3, 1, 1), V=np.ones((2, 12, 1, 1), np.float32))
+    graph = replace(graph, fills={})
+    found = filled(graph, run)
+    assert found.fills == {"mask": "ones"}
+    index = build_index(graph)
+    mask = np.arange(12) % 3 > 0
+    slim = cut(graph, index, mask)
+    assert prove(graph, index, mask, slim, run, weights={}).passed
+    joined = next(n for n in slim.graph.node if n.op_type == "Concat")
+    joined.op_type, joined.input[:] = "Concat", [joined.input[0], joined.input[0]]
+    with pytest.raises(ProofError, match="must equal the masked original"):
+        prove(graph, index, mask, slim, run)
+
+
+def test_inputs_that_nothing_keeps_finite_are_named() -> None:
+    text = "m (float[N, 2] a, float[N, 2] b) => (float[N, 2] y) { c = Sub(a, a) d = Div(c, c) y = Add(d, b) }"
+    graph = build(text)
+    assert filled(graph, run).fills == {}
+    with pytest.raises(ModelError, match=r"must hold a finite number, got none with .* as inputs 'a', 'b'"):
+        check_runs(graph, random_feeds(graph), run)
+
+
+def test_integer_inputs_are_fed_what_shows_a_wrong_cut() -> None:
+    graph = build(
+        """m (uint8[1, 3, 8, 8] x) => (float[1, 4, 8, 8] y) {
+            f = Cast <to = 1> (x)
+            a = Conv(f, W) b = Conv(f, U) c = Concat <axis = 1> (a, b) d = Relu(c) y = Conv(d, V)
+        }""",
+        W=(8, 3, 1, 1), U=(8, 3, 1, 1), V=(4, 16, 1, 1),
+    )  # fmt: skip
+    index = build_index(graph)
+    mask = np.ones(16, dtype=bool)
+    mask[[1, 10]] = False
+    slim = cut(graph, index, mask)
+    assert prove(graph, index, mask, slim, run, weights={}).passed
+    joined = next(n for n in slim.graph.node if n.op_type == "Concat")
+    joined.input[:] = list(joined.input)[::-1]
+    with pytest.raises(ProofError, match="must equal the masked original"):
+        prove(graph, index, mask, slim, run)
+
+
+def test_quantized_weights_are_compared_as_the_numbers_they_stand_for() -> None:
+    """ONNX Runtime multiplies by quantized weights in blocks of the inner axis, which a cut shifts."""
+    rng = np.random.default_rng(0)
+    graph = build(
+        """m (float[1, 3, 16, 16] x) => (float[1, 256, 32] y) {
+            xq = QuantizeLinear(x, s, z) xd = DequantizeLinear(xq, s, z)
+            a = Conv <pads = [1, 1, 1, 1]> (xd, W) b = Conv <pads = [1, 1, 1, 1]> (xd, U)
+            r = Concat <axis = 1> (a, b)
+            rq = QuantizeLinear(r, s, z) rd = DequantizeLinear(rq, s, z)
+            f = Reshape(rd, shape) t = Transpose <perm = [0, 2, 1]> (f)
+            vd = DequantizeLinear(v, vs, z) y = MatMul(t, vd)
+        }""",
+        W=(32, 3, 3, 3), U=(32, 3, 3, 3), v=rng.integers(-99, 99, (64, 32)).astype(np.int8), vs=np.float32(0.01),
+        s=np.float32(0.03), z=np.int8(0), shape=[1, -1, 256], opset=13,
+    )  # fmt: skip
+    index = build_index(graph)
+    mask = np.ones(64, dtype=bool)
+    mask[19:32] = mask[51:] = False
+    slim = cut(graph, index, mask)
+    proof = prove(graph, index, mask, slim, run, weights={})
+    assert proof.max_rel_diff < 1e-5
