@@ -12,7 +12,7 @@ import math
 from bocr_onnx.graph import RECURRENT, ModelGraph, Node, weight_positions
 
 CONVOLUTIONS = frozenset({"Conv", "ConvInteger", "QLinearConv", "DeformConv"})
-FUSED = {"FusedMatMul": "MatMul", "FusedGemm": "Gemm", "NhwcConv": "Conv", "Conv": "Conv"}
+FUSED = {"FusedMatMul": "MatMul", "FusedGemm": "Gemm", "NhwcConv": "Conv", "Conv": "Conv", "QGemm": "Gemm"}
 """Operators of ONNX Runtime's own domains that compute as a standard one does."""
 
 

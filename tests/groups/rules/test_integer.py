@@ -1,0 +1,335 @@
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+
+from bocr_onnx.graph import Array
+from bocr_onnx.groups import Member, build_index
+from bocr_onnx.slimming import cut
+from tests.oracle import build, check, foreseen, random_mask, reasons, widths
+
+MICROSOFT = '<ir_version: 8, opset_import: ["" : 17, "com.microsoft" : 1]>'
+SCALES: dict[str, Array] = {
+    "s": np.array(0.03, np.float32), "z": np.array(97, np.uint8), "t": np.array(0.05, np.float32),
+    "u": np.array(131, np.uint8), "ws": np.array(0.01, np.float32), "wz": np.array(3, np.int8),
+}  # fmt: skip
+"""Scale and zero point of one tensor, of another, and of weights; no zero point is zero."""
+
+
+def whole(*shape: int, kind: Any = np.int8, seed: int = 0) -> Array:
+    """Returns seeded integers, between -40 and 40 or around 128."""
+    drawn = np.random.default_rng([seed, *shape]).integers(-40, 40, shape)
+    return np.asarray(drawn + (128 if kind is np.uint8 else 0)).astype(kind)
+
+
+def scales(n: int) -> Array:
+    return np.random.default_rng(n).uniform(0.005, 0.02, n).astype(np.float32)
+
+
+def zeros(n: int) -> Array:
+    return np.full(n, 3, np.int8)
+
+
+@pytest.mark.parametrize("kind", [np.uint8, np.int8])
+@pytest.mark.parametrize("per_channel", [False, True])
+def test_qlinearconv_cuts_its_outputs_with_the_inputs_of_the_next(per_channel: bool, kind: Any) -> None:
+    graph = build(
+        """m (float[N, 3, 5, 5] x) => (float[N, 4, 5, 5] y) {
+            q = QuantizeLinear(x, s, z)
+            c = QLinearConv <pads = [1, 1, 1, 1]> (q, s, z, W, Ws, Wz, t, u, b)
+            y8 = QLinearConv <pads = [1, 1, 1, 1]> (c, t, u, V, ws, wz, s, z)
+            y = DequantizeLinear(y8, s, z)
+        }""",
+        W=whole(8, 3, 3, 3),
+        V=whole(4, 8, 3, 3),
+        b=whole(8, kind=np.int32) * 20,
+        Ws=scales(8) if per_channel else SCALES["ws"],
+        Wz=zeros(8) if per_channel else SCALES["wz"],
+        **SCALES | {"z": np.array(7, kind), "u": np.array(13, kind)},
+    )
+    index = check(graph, tolerance=0)
+    assert widths(index) == {"QLinearConv_1": 8}
+    expected = [Member("QLinearConv_1", "QLinearConv", name, 0, 8) for name in ("W", "Ws", "Wz", "b")]
+    expected = expected if per_channel else [expected[0], expected[3]]
+    assert index.groups[0].members == (*expected, Member("QLinearConv_2", "QLinearConv", "V", 1, 8))
+    assert reasons(index) == {"DequantizeLinear_3": "they are the model's output 'y'"}
+
+
+@pytest.mark.parametrize("multiplier", [1, 2])
+def test_depthwise_qlinearconv_passes_the_channels_and_counts_its_groups(multiplier: int) -> None:
+    wide = 6 * multiplier
+    graph = build(
+        """m (float[N, 3, 5, 5] x) => (float[N, 4, 5, 5] y) {
+            q = QuantizeLinear(x, s, z)
+            c = QLinearConv(q, s, z, W, ws, wz, t, u)
+            d = QLinearConv <group = 6, pads = [1, 1, 1, 1]> (c, t, u, D, Ds, Dz, s, z, b)
+            y8 = QLinearConv(d, s, z, V, ws, wz, t, u)
+            y = DequantizeLinear(y8, t, u)
+        }""",
+        W=whole(6, 3, 1, 1),
+        D=whole(wide, 1, 3, 3),
+        Ds=scales(wide),
+        Dz=zeros(wide),
+        b=whole(wide, kind=np.int32),
+        V=whole(4, wide, 1, 1),
+        **SCALES,
+    )
+    index = check(graph, tolerance=0)
+    assert widths(index) == {"QLinearConv_1": 6}
+    mask = random_mask(index, 0)
+    depthwise = cut(graph, index, mask).graph.node[2]
+    assert [a.i for a in depthwise.attribute if a.name == "group"] == [mask.sum()]
+
+
+def test_grouped_qlinearconv_keeps_its_blocks_equal() -> None:
+    graph = build(
+        """m (float[N, 3, 4, 4] x) => (float[N, 2, 4, 4] y) {
+            q = QuantizeLinear(x, s, z)
+            c = QLinearConv(q, s, z, W, ws, wz, t, u)
+            g = QLinearConv <group = 2> (c, t, u, G, Gs, Gz, s, z)
+            y8 = QLinearConv(g, s, z, V, ws, wz, t, u)
+            y = DequantizeLinear(y8, t, u)
+        }""",
+        W=whole(6, 3, 1, 1),
+        G=whole(8, 3, 1, 1),
+        Gs=scales(8),
+        Gz=zeros(8),
+        V=whole(2, 8, 1, 1),
+        **SCALES,
+    )
+    assert widths(check(graph, tolerance=0)) == {"QLinearConv_1": 3, "QLinearConv_2": 4}
+
+
+@pytest.mark.parametrize("zeros_of_weight", ["", ", wz"])
+def test_convinteger_is_cut_behind_scales_that_are_computed(zeros_of_weight: str) -> None:
+    """As dynamic quantization writes it; what is quantized by its own range keeps its channels."""
+    graph = build(
+        f"""m (float[N, 3, 5, 5] x) => (float[N, 4, 5, 5] y) {{
+            q, p, o = DynamicQuantizeLinear(x)
+            i = ConvInteger <pads = [1, 1, 1, 1]> (q, W, o{zeros_of_weight})
+            f = Cast <to = 1> (i)
+            k = Mul(p, ws)
+            g = Mul(f, k)
+            a = Add(g, b)
+            r = Relu(a)
+            q8 = QuantizeLinear(r, s, z)
+            j = ConvInteger(q8, V, z{zeros_of_weight})
+            h = Cast <to = 1> (j)
+            e = Mul(h, ws)
+            v, w, n = DynamicQuantizeLinear(e)
+            l = ConvInteger(v, U, n)
+            y = Cast <to = 1> (l)
+        }}""",
+        W=whole(8, 3, 3, 3),
+        V=whole(5, 8, 1, 1),
+        U=whole(4, 5, 1, 1),
+        b=(8, 1, 1),
+        **SCALES,
+    )
+    index = check(graph, tolerance=0)
+    assert widths(index) == {"ConvInteger_1": 8}
+    assert reasons(index)["DynamicQuantizeLinear_11"] == "its scale is taken over all channels"
+
+
+def test_convinteger_without_zero_points_reads_zero() -> None:
+    graph = build(
+        """m (float[N, 3, 5, 5] x) => (float[N, 4, 5, 5] y) {
+            q = QuantizeLinear(x, s, z)
+            i = ConvInteger(q, W, z)
+            f = Cast <to = 1> (i)
+            m = QuantizeLinear(f, t, none)
+            j = ConvInteger(m, V)
+            y = Cast <to = 1> (j)
+        }""",
+        W=whole(8, 3, 1, 1),
+        V=whole(4, 8, 1, 1),
+        none=np.array(0, np.uint8),
+        **SCALES,
+    )
+    assert widths(check(graph, tolerance=0)) == {"ConvInteger_1": 8}
+
+
+@pytest.mark.parametrize("per_column", [False, True])
+def test_qlinearmatmul_cuts_its_columns_and_their_scales(per_column: bool) -> None:
+    graph = build(
+        """m (float[N, 3, 4] x) => (float[N, 3, 2] y) {
+            q = QuantizeLinear(x, s, z)
+            h = QLinearMatMul(q, s, z, A, As, Az, t, u)
+            y8 = QLinearMatMul(h, t, u, B, ws, wz, s, z)
+            y = DequantizeLinear(y8, s, z)
+        }""",
+        A=whole(4, 8),
+        B=whole(8, 2),
+        As=scales(8) if per_column else SCALES["ws"],
+        Az=zeros(8) if per_column else SCALES["wz"],
+        **SCALES,
+    )
+    index = check(graph, tolerance=0)
+    assert widths(index) == {"QLinearMatMul_1": 8}
+    cut_with = {(m.tensor, m.axis) for m in index.groups[0].members}
+    assert cut_with == {("A", 1), ("B", 0), *([("As", 0), ("Az", 0)] if per_column else [])}
+
+
+def test_qlinearmatmul_with_its_weight_on_the_left() -> None:
+    graph = build(
+        """m (float[N, 4, 3] x) => (float[N, 2, 3] y) {
+            q = QuantizeLinear(x, s, z)
+            h = QLinearMatMul(A, ws, az, q, s, z, t, u)
+            y8 = QLinearMatMul(B, ws, az, h, t, u, s, z)
+            y = DequantizeLinear(y8, s, z)
+        }""",
+        A=whole(8, 4, kind=np.uint8),
+        B=whole(2, 8, kind=np.uint8),
+        az=np.array(125, np.uint8),
+        **SCALES,
+    )
+    assert widths(check(graph, tolerance=0)) == {"QLinearMatMul_1": 8}
+
+
+@pytest.mark.parametrize("per_column", [False, True])
+def test_matmulinteger_cuts_its_columns_and_their_zero_points(per_column: bool) -> None:
+    graph = build(
+        """m (float[N, 3, 4] x) => (float[N, 3, 2] y) {
+            q, p, o = DynamicQuantizeLinear(x)
+            i = MatMulInteger(q, A, o, Az)
+            f = Cast <to = 1> (i)
+            g = Mul(f, ws)
+            m = QuantizeLinear(g, s, z)
+            j = MatMulInteger(m, B, z, wz)
+            y = Cast <to = 1> (j)
+        }""",
+        A=whole(4, 8),
+        B=whole(8, 2),
+        Az=np.arange(-4, 4).astype(np.int8) if per_column else SCALES["wz"],
+        **SCALES,
+    )
+    index = check(graph, tolerance=0)
+    assert widths(index) == {"MatMulInteger_1": 8}
+    assert {m.tensor for m in index.groups[0].members} == {"A", "B", *(["Az"] if per_column else [])}
+
+
+def test_matmulinteger_of_two_computed_factors_joins_what_it_sums_over() -> None:
+    graph = build(
+        """m (float[N, 5, 4] x) => (float[N, 5, 5] y) {
+            q = QuantizeLinear(x, s, z)
+            a = QLinearMatMul(q, s, z, A, ws, wz, t, u)
+            b = QLinearMatMul(q, s, z, B, ws, wz, s, z)
+            c = Transpose <perm = [0, 2, 1]> (b)
+            i = MatMulInteger(a, c, u, z)
+            y = Cast <to = 1> (i)
+        }""",
+        A=whole(4, 8),
+        B=whole(4, 8),
+        **SCALES,
+    )
+    assert widths(check(graph, tolerance=0)) == {"QLinearMatMul_1": 8}
+
+
+@pytest.mark.parametrize("scaled", ["", ", s, z"])
+def test_qgemm_cuts_its_columns_their_scales_and_its_bias(scaled: str) -> None:
+    graph = build(
+        f"""{MICROSOFT} m (float[N, 4] x) => (float[N, 2] y) {{
+            q = QuantizeLinear(x, s, z)
+            h = com.microsoft.QGemm <transB = 1> (q, s, z, A, As, Az, c, t, u)
+            k = com.microsoft.QGemm <alpha = 0.5> (h, t, u, B, ws, wz, "" {scaled})
+            y = {"DequantizeLinear(k, s, z)" if scaled else "Identity(k)"}
+        }}""",
+        A=whole(8, 4),
+        As=scales(8),
+        Az=zeros(8),
+        B=whole(8, 2),
+        c=whole(8, kind=np.int32) * 20,
+        **SCALES,
+    )
+    index = check(graph, tolerance=0)
+    assert widths(index) == {"QGemm_1": 8}
+    assert {(m.tensor, m.axis) for m in index.groups[0].members} == {
+        ("A", 0), ("As", 0), ("Az", 0), ("c", 0), ("B", 0),
+    }  # fmt: skip
+    assert foreseen(graph, index) == 4 * 8 + 8 * 2
+
+
+POOL = "<kernel_shape = [3, 3], pads = [1, 1, 1, 1]>"
+BETWEEN: dict[str, tuple[str, list[str]]] = {
+    "two that meet": ("m = com.microsoft.QLinearAdd(a, t, u, b, s, z, t, u)", []),
+    "their product": ("m = com.microsoft.QLinearMul(a, t, u, b, s, z, t, u)", []),
+    "a constant": ("m = com.microsoft.QLinearMul(a, t, u, K, s, z, t, u)", []),
+    "end to end": ("m = com.microsoft.QLinearConcat <axis = 1> (t, u, a, t, u, b, s, z)", ["QLinearConv_2"]),
+    "a constant at the end": (
+        "m = com.microsoft.QLinearConcat <axis = 1> (t, u, a, t, u, L, s, z)", ["QLinearConcat_2"],
+    ),
+    "leaky": ("m = com.microsoft.QLinearLeakyRelu <alpha = 0.2> (a, t, u, t, u)", []),
+    "sigmoid": ("m = com.microsoft.QLinearSigmoid(a, t, u, t, u)", []),
+    "pooled": (f"m = com.microsoft.QLinearAveragePool {POOL} (a, t, u, t, u)", []),
+    "pooled whole": ("m = com.microsoft.QLinearGlobalAveragePool <channels_last = 0> (a, t, u, t, u)", []),
+    "largest": ("m = MaxPool <kernel_shape = [3, 3]> (a)", []),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", BETWEEN)
+def test_what_stands_between_quantized_convolutions_passes_the_channels(name: str) -> None:
+    between, groups = BETWEEN[name]
+    makes_b = "b = QLinearConv(q, s, z, U, ws, wz, s, z)" if ", b," in between else ""
+    times = 2 if "Concat" in between else 1
+    graph = build(
+        f"""{MICROSOFT} m (float[1, 3, 5, 5] x) => (float[1, 2, A, B] y) {{
+            q = QuantizeLinear(x, s, z)
+            a = QLinearConv(q, s, z, W, ws, wz, t, u)
+            {makes_b}
+            {between}
+            y8 = QLinearConv(m, t, u, V, ws, wz, s, z)
+            y = DequantizeLinear(y8, s, z)
+        }}""",
+        W=whole(6, 3, 1, 1),
+        U=whole(6, 3, 1, 1, seed=1),
+        V=whole(2, 6 * times, 1, 1),
+        K=whole(6, 1, 1, kind=np.uint8),
+        L=whole(1, 6, 5, 5, kind=np.uint8),
+        **SCALES,
+    )
+    index = check(graph, tolerance=0)
+    assert widths(index) == dict.fromkeys(["QLinearConv_1", *groups], 6)
+    assert graph.shapes["m"][:2] == (1, 6 * times)
+    assert graph.dtypes["m"] == onnx.TensorProto.UINT8
+
+
+def test_pooling_of_channels_that_are_last_is_refused() -> None:
+    graph = build(
+        f"""{MICROSOFT} m (float[N, 3, 5, 5] x) => (float[N, 2, 1, 5] y) {{
+            q = QuantizeLinear(x, s, z)
+            a = QLinearConv(q, s, z, W, ws, wz, t, u)
+            g = com.microsoft.QLinearGlobalAveragePool <channels_last = 1> (a, t, u, t, u)
+            y8 = QLinearConv(g, t, u, V, ws, wz, s, z)
+            y = DequantizeLinear(y8, s, z)
+        }}""",
+        W=whole(6, 3, 1, 1),
+        V=whole(2, 6, 1, 1),
+        **SCALES,
+    )
+    index = build_index(graph)
+    assert index.groups == ()
+    assert reasons(index)["QLinearGlobalAveragePool_2"] == "the channels are taken to be the last axis"
+
+
+@pytest.mark.parametrize(("computed", "reason"), [
+    ("ws", "the scale or zero point of the weight is computed, not constant"),
+    ("V", "the weight or bias is computed, not constant"),
+])  # fmt: skip
+def test_a_computed_weight_or_scale_freezes_what_it_reads(computed: str, reason: str) -> None:
+    kind = "float" if computed == "ws" else "int8[2, 6, 1, 1]"
+    constants = {"W": whole(6, 3, 1, 1), "V": whole(2, 6, 1, 1), **SCALES, "as": SCALES["ws"]}
+    del constants[computed]
+    graph = build(
+        f"""m (float[N, 3, 5, 5] x, {kind} {computed}) => (uint8[N, 2, 5, 5] y) {{
+            q = QuantizeLinear(x, s, z)
+            a = QLinearConv(q, s, z, W, as, wz, t, u)
+            y = QLinearConv(a, t, u, V, ws, wz, s, z)
+        }}""",
+        **constants,
+    )
+    index = build_index(graph)
+    assert index.groups == ()
+    assert reasons(index) == {"QLinearConv_2": reason}
