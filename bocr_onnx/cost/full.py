@@ -49,7 +49,7 @@ def full_macs(graph: ModelGraph, node: Node) -> int:
 
 
 def _weight_shape(graph: ModelGraph, node: Node, op: str) -> tuple[int, ...]:
-    position = 1 if node.domain else next(iter(weight_positions(node)[-1:]), 1)
+    position = next(iter(weight_positions(node)[-1:]), 1)
     return graph.shapes.get(node.input(position), ())
 
 

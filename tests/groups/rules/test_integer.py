@@ -1,15 +1,21 @@
 from __future__ import annotations
 
+import json
+import subprocess
+import sys
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import onnx
 import pytest
+from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
 
-from bocr_onnx.graph import Array
-from bocr_onnx.groups import Member, build_index
-from bocr_onnx.slimming import cut
-from tests.oracle import build, check, foreseen, random_mask, reasons, widths
+from bocr_onnx.cost import build_cost_model
+from bocr_onnx.graph import Array, ModelGraph, from_proto, load, random_feeds
+from bocr_onnx.groups import GroupIndex, Member, build_index
+from bocr_onnx.slimming import Plan, cut, masked_original
+from tests.oracle import build, check, foreseen, proto, random_mask, reasons, run, widths
 
 MICROSOFT = '<ir_version: 8, opset_import: ["" : 17, "com.microsoft" : 1]>'
 SCALES: dict[str, Array] = {
@@ -33,6 +39,17 @@ def zeros(n: int) -> Array:
     return np.full(n, 3, np.int8)
 
 
+def keep(index: GroupIndex, **n_kept: int) -> Array:
+    """Returns the mask that keeps the first channels of every group, so many of those that are named."""
+    return Plan(tuple(tuple(range(n_kept.get(g.name, g.n_channels))) for g in index.groups)).mask(index)
+
+
+def macs_of_cut(graph: ModelGraph, index: GroupIndex, **n_kept: int) -> int:
+    """Returns the MACs of a slim model, read anew."""
+    slim = from_proto(cut(graph, index, keep(index, **n_kept)))
+    return foreseen(slim, build_index(slim))
+
+
 @pytest.mark.parametrize("kind", [np.uint8, np.int8])
 @pytest.mark.parametrize("per_channel", [False, True])
 def test_qlinearconv_cuts_its_outputs_with_the_inputs_of_the_next(per_channel: bool, kind: Any) -> None:
@@ -52,6 +69,8 @@ def test_qlinearconv_cuts_its_outputs_with_the_inputs_of_the_next(per_channel: b
     )
     index = check(graph, tolerance=0)
     assert widths(index) == {"QLinearConv_1": 8}
+    assert foreseen(graph, index) == 25 * 9 * (3 * 8 + 8 * 4)
+    assert macs_of_cut(graph, index, QLinearConv_1=5) == 25 * 9 * (3 * 5 + 5 * 4)
     expected = [Member("QLinearConv_1", "QLinearConv", name, 0, 8) for name in ("W", "Ws", "Wz", "b")]
     expected = expected if per_channel else [expected[0], expected[3]]
     assert index.groups[0].members == (*expected, Member("QLinearConv_2", "QLinearConv", "V", 1, 8))
@@ -79,9 +98,9 @@ def test_depthwise_qlinearconv_passes_the_channels_and_counts_its_groups(multipl
     )
     index = check(graph, tolerance=0)
     assert widths(index) == {"QLinearConv_1": 6}
-    mask = random_mask(index, 0)
-    depthwise = cut(graph, index, mask).graph.node[2]
-    assert [a.i for a in depthwise.attribute if a.name == "group"] == [mask.sum()]
+    assert macs_of_cut(graph, index, QLinearConv_1=4) == 25 * (3 * 4 + 4 * multiplier * (9 + 4))
+    depthwise = cut(graph, index, keep(index, QLinearConv_1=4)).graph.node[2]
+    assert [a.i for a in depthwise.attribute if a.name == "group"] == [4]
 
 
 def test_grouped_qlinearconv_keeps_its_blocks_equal() -> None:
@@ -131,6 +150,7 @@ def test_convinteger_is_cut_behind_scales_that_are_computed(zeros_of_weight: str
     )
     index = check(graph, tolerance=0)
     assert widths(index) == {"ConvInteger_1": 8}
+    assert macs_of_cut(graph, index, ConvInteger_1=3) == 25 * (3 * 9 * 3 + 3 * 5 + 5 * 4)
     assert reasons(index)["DynamicQuantizeLinear_11"] == "its scale is taken over all channels"
 
 
@@ -169,6 +189,7 @@ def test_qlinearmatmul_cuts_its_columns_and_their_scales(per_column: bool) -> No
     )
     index = check(graph, tolerance=0)
     assert widths(index) == {"QLinearMatMul_1": 8}
+    assert macs_of_cut(graph, index, QLinearMatMul_1=3) == 3 * (4 * 3 + 3 * 2)
     cut_with = {(m.tensor, m.axis) for m in index.groups[0].members}
     assert cut_with == {("A", 1), ("B", 0), *([("As", 0), ("Az", 0)] if per_column else [])}
 
@@ -208,6 +229,7 @@ def test_matmulinteger_cuts_its_columns_and_their_zero_points(per_column: bool) 
     )
     index = check(graph, tolerance=0)
     assert widths(index) == {"MatMulInteger_1": 8}
+    assert macs_of_cut(graph, index, MatMulInteger_1=3) == 3 * (4 * 3 + 3 * 2)
     assert {m.tensor for m in index.groups[0].members} == {"A", "B", *(["Az"] if per_column else [])}
 
 
@@ -249,7 +271,9 @@ def test_qgemm_cuts_its_columns_their_scales_and_its_bias(scaled: str) -> None:
     assert {(m.tensor, m.axis) for m in index.groups[0].members} == {
         ("A", 0), ("As", 0), ("Az", 0), ("c", 0), ("B", 0),
     }  # fmt: skip
+    assert graph.dtypes["k"] == (onnx.TensorProto.UINT8 if scaled else onnx.TensorProto.FLOAT)
     assert foreseen(graph, index) == 4 * 8 + 8 * 2
+    assert macs_of_cut(graph, index, QGemm_1=3) == 4 * 3 + 3 * 2
 
 
 POOL = "<kernel_shape = [3, 3], pads = [1, 1, 1, 1]>"
@@ -333,3 +357,128 @@ def test_a_computed_weight_or_scale_freezes_what_it_reads(computed: str, reason:
     index = build_index(graph)
     assert index.groups == ()
     assert reasons(index) == {"QLinearConv_2": reason}
+
+
+def test_a_removed_channel_is_its_zero_point_to_whoever_reads_it() -> None:
+    graph = build(
+        """m (float[1, 4] x) => (float[1, 2] y) {
+            q = QuantizeLinear(x, s, z)
+            h = QLinearMatMul(q, s, z, A, ws, wz, t, u)
+            y8 = QLinearMatMul(h, t, u, B, ws, wz, s, z)
+            y = DequantizeLinear(y8, s, z)
+        }""",
+        A=whole(4, 6),
+        B=whole(6, 2),
+        **SCALES,
+    )
+    index = build_index(graph)
+    masked = masked_original(graph, index, keep(index, QLinearMatMul_1=4), {})
+    masked.graph.output.extend(onnx.ValueInfoProto(name=n) for n in ("h", masked.graph.node[-2].input[0]))
+    _, before, read = run(masked, random_feeds(graph))
+    assert read.dtype == before.dtype == np.uint8
+    assert np.array_equal(read[:, :4], before[:, :4])
+    assert (read[:, 4:] == SCALES["u"]).all()
+    assert not (before[:, 4:] == SCALES["u"]).all()
+
+
+FLOAT = """m (float[N, 3, 16, 16] x) => (float[N, 10] y) {
+    a = Conv <pads = [1, 1, 1, 1], strides = [2, 2]> (x, W, wb)
+    r = Relu(a)
+    d = Conv <pads = [1, 1, 1, 1], group = 16> (r, D, db)
+    l = LeakyRelu <alpha = 0.1> (d)
+    p = Conv (l, P, pb)
+    s = Add(p, r)
+    e = Conv <pads = [1, 1, 1, 1]> (s, E, eb)
+    f = Sigmoid(e)
+    c = Concat <axis = 1> (s, f)
+    o = MaxPool <kernel_shape = [2, 2], strides = [2, 2]> (c)
+    v = AveragePool <kernel_shape = [3, 3], pads = [1, 1, 1, 1]> (o)
+    g = GlobalAveragePool(v)
+    h = Flatten(g)
+    i = Gemm <transB = 1> (h, A, ab)
+    j = Relu(i)
+    k = MatMul(j, B)
+    n = Relu(k)
+    y = Gemm(n, C, cb)
+}"""
+SHAPES: dict[str, tuple[int, ...]] = {
+    "W": (16, 3, 3, 3), "wb": (16,), "D": (16, 1, 3, 3), "db": (16,), "P": (16, 16, 1, 1), "pb": (16,),
+    "E": (8, 16, 3, 3), "eb": (8,), "A": (24, 24), "ab": (24,), "B": (24, 12), "C": (12, 10), "cb": (10,),
+}  # fmt: skip
+
+
+class _Reader(CalibrationDataReader):  # type: ignore[misc]
+    def __init__(self) -> None:
+        rng = np.random.default_rng(0)
+        self.batches = [{"x": rng.standard_normal((4, 3, 16, 16)).astype(np.float32)} for _ in range(3)]
+
+    def get_next(self) -> dict[str, Array] | None:
+        return self.batches.pop() if self.batches else None
+
+
+def quantized(path: Path, *, per_channel: bool, kind: QuantType = QuantType.QUInt8) -> Path:
+    """Writes the float model as ONNX Runtime's quantizer does, on operators of integers throughout."""
+    onnx.save(proto(FLOAT, **SHAPES), path / "float.onnx")
+    quantize_static(
+        path / "float.onnx",
+        path / "q.onnx",
+        _Reader(),
+        quant_format=QuantFormat.QOperator,
+        per_channel=per_channel,
+        activation_type=kind,
+        weight_type=QuantType.QInt8,
+    )
+    return path / "q.onnx"
+
+
+def macs_by_hand(stem: int, branch: int, hidden: int, last: int) -> int:
+    convolutions = 64 * stem * (3 * 9 + 9 + stem) + 64 * branch * stem * 9
+    return convolutions + (stem + branch) * hidden + hidden * last + last * 10
+
+
+@pytest.mark.parametrize("kind", [QuantType.QUInt8, QuantType.QInt8])
+@pytest.mark.parametrize("per_channel", [False, True])
+def test_what_the_quantizer_of_onnx_runtime_writes_is_cut_throughout(
+    tmp_path: Path, kind: QuantType, per_channel: bool
+) -> None:
+    graph = load(quantized(tmp_path, per_channel=per_channel, kind=kind))
+    index = check(graph, tolerance=0)
+    assert [g.n_channels for g in index.groups] == [16, 8, 24, 12]
+    assert set(reasons(index).values()) == {"they are the model's output 'y'"}
+    assert all(node.outputs[0] in graph.shapes for node in graph.nodes)
+    assert foreseen(graph, index) == macs_by_hand(16, 8, 24, 12)
+    names = [g.name for g in index.groups]
+    assert macs_of_cut(graph, index, **dict(zip(names, (5, 3, 7, 2), strict=True))) == macs_by_hand(5, 3, 7, 2)
+
+
+@pytest.mark.parametrize("per_channel", [False, True])
+def test_parameters_and_bytes_of_what_stays_are_foreseen(tmp_path: Path, per_channel: bool) -> None:
+    graph = load(quantized(tmp_path, per_channel=per_channel))
+    index = build_index(graph)
+    model = build_cost_model(graph, index)
+    n_weights = sum(int(np.prod(shape)) for shape in SHAPES.values())
+    n_scales = sum(array.size for array in graph.constants.values() if array.dtype.kind == "f")
+    assert model.cost(model.full).params == n_weights + n_scales
+    for seed in range(3):
+        mask = random_mask(index, seed)
+        predicted = model.cost(np.array([mask[g.span].sum() for g in index.groups]))
+        slim = from_proto(cut(graph, index, mask))
+        found = build_cost_model(slim, build_index(slim))
+        assert predicted.params == found.cost(found.full).params
+        assert predicted.size_bytes == pytest.approx(found.cost(found.full).size_bytes, abs=200)
+
+
+def test_a_quantized_model_goes_through_the_command_line(tmp_path: Path) -> None:
+    source = quantized(tmp_path, per_channel=True)
+    command = [sys.executable, "-c", "from bocr_onnx.cli.main import run; run()", "prune", str(source)]
+    command += "--flops 0.6 --search uniform --recover none --history none --round-to 1 --json -o slim.onnx".split()
+    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, check=False)
+    assert done.returncode == 0, done.stderr
+    report = json.loads(done.stdout)
+    assert report["proof"]["passed"]
+    assert report["proof"]["max_abs_diff"] == 0
+    kept = [group["n_kept"] for group in report["groups"]]
+    assert report["result"]["macs"] == macs_by_hand(*kept) <= 0.6 * macs_by_hand(16, 8, 24, 12)
+    slim = {t.name: tuple(t.dims) for t in onnx.load(tmp_path / "slim.onnx").graph.initializer}
+    assert slim["P_quantized"] == (kept[0], kept[0], 1, 1)
+    assert slim["P_scale"] == slim["pb_quantized"] == (kept[0],)
