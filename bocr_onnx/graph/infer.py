@@ -206,12 +206,14 @@ def _infer_quantized(
 ) -> dict[str, TypeProto]:
     """Returns the output types of an operator that computes as a standard one does on some of its inputs."""
     inputs = tuple(node.inputs[p] for p in operand_positions(node))
+    if not inputs or any(name not in known.types for name in inputs):
+        return {}
     like = replace(node, op=_QUANTIZED[node.op], domain="", inputs=inputs)
     made = onnx.helper.make_node(like.op, inputs, like.outputs)
     made.attribute.extend(a for a in proto.attribute if a.name != "channels_last")
-    types = {name: _typed(known.types[name], TensorProto.FLOAT) for name in inputs if name in known.types}
+    types = {name: _typed(known.types[name], TensorProto.FLOAT) for name in inputs}
     scaled = node.op != "QGemm" or node.input(_QGEMM_SCALE)
-    kind = known.types[inputs[0]].tensor_type.elem_type if scaled and types else TensorProto.FLOAT
+    kind = known.types[inputs[0]].tensor_type.elem_type if scaled else TensorProto.FLOAT
     found = _infer_types(like, made, opsets, Knowledge(types))
     return {name: _typed(inferred, kind) for name, inferred in found.items()}
 

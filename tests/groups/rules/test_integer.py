@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -69,6 +70,7 @@ def test_qlinearconv_cuts_its_outputs_with_the_inputs_of_the_next(per_channel: b
     )
     index = check(graph, tolerance=0)
     assert widths(index) == {"QLinearConv_1": 8}
+    assert (index.sources, index.sinks) == ({(1, 3): 0, (2, 3): 0}, {(2, 3): (1,)})
     assert foreseen(graph, index) == 25 * 9 * (3 * 8 + 8 * 4)
     assert macs_of_cut(graph, index, QLinearConv_1=5) == 25 * 9 * (3 * 5 + 5 * 4)
     expected = [Member("QLinearConv_1", "QLinearConv", name, 0, 8) for name in ("W", "Ws", "Wz", "b")]
@@ -192,6 +194,25 @@ def test_qlinearmatmul_cuts_its_columns_and_their_scales(per_column: bool) -> No
     assert macs_of_cut(graph, index, QLinearMatMul_1=3) == 3 * (4 * 3 + 3 * 2)
     cut_with = {(m.tensor, m.axis) for m in index.groups[0].members}
     assert cut_with == {("A", 1), ("B", 0), *([("As", 0), ("Az", 0)] if per_column else [])}
+
+
+def test_scales_of_a_batch_of_matrices_lie_on_the_axes_of_these() -> None:
+    graph = build(
+        """m (float[2, 3, 4] x) => (float[2, 3, 2] y) {
+            q = QuantizeLinear(x, s, z)
+            h = QLinearMatMul(q, s, z, A, As, Az, t, u)
+            y8 = QLinearMatMul(h, t, u, B, ws, wz, s, z)
+            y = DequantizeLinear(y8, s, z)
+        }""",
+        A=whole(2, 4, 8),
+        B=whole(8, 2),
+        As=scales(16).reshape(2, 1, 8),
+        Az=np.full((2, 1, 8), 3, np.int8),
+        **SCALES,
+    )
+    index = check(graph, tolerance=0)
+    assert widths(index) == {"QLinearMatMul_1": 8}
+    assert {(m.tensor, m.axis) for m in index.groups[0].members} == {("A", 2), ("As", 2), ("Az", 2), ("B", 0)}
 
 
 def test_qlinearmatmul_with_its_weight_on_the_left() -> None:
@@ -335,6 +356,7 @@ def test_pooling_of_channels_that_are_last_is_refused() -> None:
     )
     index = build_index(graph)
     assert index.groups == ()
+    assert "g" not in graph.shapes
     assert reasons(index)["QLinearGlobalAveragePool_2"] == "the channels are taken to be the last axis"
 
 
@@ -379,6 +401,30 @@ def test_a_removed_channel_is_its_zero_point_to_whoever_reads_it() -> None:
     assert np.array_equal(read[:, :4], before[:, :4])
     assert (read[:, 4:] == SCALES["u"]).all()
     assert not (before[:, 4:] == SCALES["u"]).all()
+
+
+def test_the_zero_point_tells_the_type_of_a_read_that_nothing_else_is_known_of() -> None:
+    graph = build(
+        """m (float[1, 3, 4, 4] x) => (float[1, 2, 4, 4] y) {
+            q = QuantizeLinear(x, s, z)
+            c = QLinearConv(q, s, z, W, ws, wz, t, u)
+            y8 = QLinearConv(c, t, u, V, ws, wz, s, z)
+            y = DequantizeLinear(y8, s, z)
+        }""",
+        W=whole(6, 3, 1, 1),
+        V=whole(2, 6, 1, 1),
+        **SCALES,
+    )
+    index = build_index(graph)
+    mask = keep(index, QLinearConv_1=4)
+    unknown = replace(
+        graph,
+        shapes={name: shape for name, shape in graph.shapes.items() if name != "c"},
+        dtypes={name: dtype for name, dtype in graph.dtypes.items() if name != "c"},
+    )
+    feeds = random_feeds(graph)
+    expected = run(masked_original(graph, index, mask, {}), feeds)
+    assert np.array_equal(run(masked_original(unknown, index, mask, {}), feeds), expected)
 
 
 FLOAT = """m (float[N, 3, 16, 16] x) => (float[N, 10] y) {
