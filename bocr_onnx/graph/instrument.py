@@ -116,7 +116,7 @@ def _masked(proto: ModelProto, nodes: Mapping[str, int], masks: Mapping[Operand,
             graph.nodes.extend(steps)
             node.inputs[position] = steps[-1].outputs[0]
     graph.toposort()
-    made: ModelProto = gs.export_onnx(graph, ir_version=proto.ir_version)
+    made: ModelProto = gs.export_onnx(graph, ir_version=proto.ir_version, opset_imports=proto.opset_import)
     return made
 
 

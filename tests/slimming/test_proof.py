@@ -330,3 +330,10 @@ def test_a_shuffle_that_was_read_wrongly_is_noticed() -> None:
     wrong = from_proto(apply_edit(graph, Edit({(1, 1): np.roll(entries, 1)})))
     with pytest.raises(ProofError, match="must compute the same after it was read"):
         check_runs(replace(wrong, written=graph.written), feeds, run)
+
+
+def test_the_standard_domain_may_be_spelled_out() -> None:
+    graph = build('<ir_version: 8, opset_import: ["ai.onnx" : 17]> ' + SHORTCUT, **CONSTANTS)
+    index = build_index(graph)
+    mask = random_mask(index, 0)
+    assert prove(graph, index, mask, cut(graph, index, mask), run).passed
