@@ -12,7 +12,7 @@ import math
 from bocr_onnx.graph import RECURRENT, ModelGraph, Node, weight_positions
 
 CONVOLUTIONS = frozenset({"Conv", "ConvInteger", "QLinearConv", "DeformConv"})
-FUSED = {"FusedMatMul": "MatMul", "FusedGemm": "Gemm", "NhwcConv": "Conv", "Conv": "Conv"}
+FUSED = {"FusedMatMul": "MatMul", "FusedGemm": "Gemm", "NhwcConv": "Conv", "Conv": "Conv", "QGemm": "Gemm"}
 """Operators of ONNX Runtime's own domains that compute as a standard one does."""
 
 
@@ -49,7 +49,7 @@ def full_macs(graph: ModelGraph, node: Node) -> int:
 
 
 def _weight_shape(graph: ModelGraph, node: Node, op: str) -> tuple[int, ...]:
-    position = 1 if node.domain else next(iter(weight_positions(node)[-1:]), 1)
+    position = next(iter(weight_positions(node)[-1:]), 1)
     return graph.shapes.get(node.input(position), ())
 
 

@@ -20,7 +20,7 @@ import numpy as np
 import numpy.typing as npt
 
 from bocr_onnx.cost.full import full_macs
-from bocr_onnx.graph import ModelGraph, Node, Operand, serialized_size, weight_positions
+from bocr_onnx.graph import INTEGER, ModelGraph, Node, Operand, operand_positions, serialized_size, weight_positions
 from bocr_onnx.groups import Channels, GroupIndex, Work
 
 Widths = npt.NDArray[np.int64]
@@ -35,7 +35,7 @@ class Cost:
 
     Attributes:
         macs: Multiply-accumulates at batch 1 of all operators with weights, and of products of activations.
-        params: Elements of floating-point constants.
+        params: Elements of floating-point constants, and of quantized weights and biases.
         size_bytes: Size as one file.
     """
 
@@ -215,9 +215,11 @@ def _stored(graph: ModelGraph) -> dict[str, Operand]:
 
 
 def _is_parameter(graph: ModelGraph, name: str) -> bool:
-    """Returns whether a constant counts as parameters: floating-point ones, and quantized weights."""
+    """Returns whether a constant counts as parameters: floating-point ones, and quantized weights and biases."""
     return graph.constants[name].dtype.kind == "f" or any(
-        (graph.nodes[i].op == "DequantizeLinear" and at == 0) or at in weight_positions(graph.nodes[i])
+        (graph.nodes[i].op == "DequantizeLinear" and at == 0)
+        or at in weight_positions(graph.nodes[i])
+        or (graph.nodes[i].op in INTEGER and at in operand_positions(graph.nodes[i]))
         for i, at in graph.readers[name]
     )
 

@@ -82,7 +82,8 @@ def collect_moments(
     n_images = whole_runs(graph, len(images), batch)
     for start in range(0, n_images, batch):
         feed = images[start : min(start + batch, n_images)]
-        found = dict(zip(inside, run_session(session, {graph.inputs[0]: feed}, inside), strict=True))
+        outputs = run_session(session, {graph.inputs[0]: feed}, inside) if inside else ()  # no names would mean all
+        found = dict(zip(inside, outputs, strict=True))
         found[graph.inputs[0]] = feed
         for affine in wanted:
             share = max(1, n_rows * len(feed) // n_images)

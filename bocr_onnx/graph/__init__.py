@@ -5,7 +5,15 @@ from bocr_onnx.graph.fills import FILLS
 from bocr_onnx.graph.instrument import HALF, widened, with_given, with_masks, with_outputs, without_rounding
 from bocr_onnx.graph.load import from_proto, load
 from bocr_onnx.graph.model import ROUNDING, Array, ModelGraph, Node, Operand
-from bocr_onnx.graph.operators import INTEGER, RECURRENT, is_weighted, weight_positions
+from bocr_onnx.graph.operators import (
+    INTEGER,
+    RECURRENT,
+    ZERO_POINT,
+    is_weighted,
+    operand_positions,
+    scale_positions,
+    weight_positions,
+)
 from bocr_onnx.graph.save import check_writable, replacing, save, serialized_size, write_text
 from bocr_onnx.graph.sizes import random_feeds
 
@@ -15,6 +23,7 @@ __all__ = [
     "INTEGER",
     "RECURRENT",
     "ROUNDING",
+    "ZERO_POINT",
     "Array",
     "Edit",
     "ModelGraph",
@@ -25,9 +34,11 @@ __all__ = [
     "from_proto",
     "is_weighted",
     "load",
+    "operand_positions",
     "random_feeds",
     "replacing",
     "save",
+    "scale_positions",
     "serialized_size",
     "set_attribute",
     "weight_positions",

@@ -13,7 +13,7 @@ from the second, and the cut must: a constant has to be rewritten, a value follo
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -22,6 +22,7 @@ from onnx import TensorProto, TypeProto, numpy_helper
 from onnx.reference import ReferenceEvaluator
 
 from bocr_onnx.graph.model import ROUNDING, Array, Node
+from bocr_onnx.graph.operators import operand_positions
 
 MAX_FOLDED_ELEMENTS = 1 << 27
 """Larger constants are not computed: an untrusted file may ask for terabytes."""
@@ -37,6 +38,21 @@ _OPAQUE = frozenset(
 )
 _LIKE_INPUT = frozenset({"GroupNormalization", "MeanVarianceNormalization"})
 """Operators without inference of their own, whose output is as large as their input."""
+
+_QUANTIZED = {
+    "QGemm": "Gemm",
+    "QLinearAdd": "Add",
+    "QLinearAveragePool": "AveragePool",
+    "QLinearConcat": "Concat",
+    "QLinearGlobalAveragePool": "GlobalAveragePool",
+    "QLinearLeakyRelu": "LeakyRelu",
+    "QLinearMul": "Mul",
+    "QLinearSigmoid": "Sigmoid",
+}
+"""Operators of com.microsoft -> the standard one whose output is as large as theirs."""
+
+_QGEMM_SCALE = 7
+"""Without a scale of its output QGemm makes floating-point numbers."""
 
 _GENERATORS = frozenset({"ConstantOfShape", "Expand", "Tile", "Range", "OneHot", "Pad", "Resize", "Upsample"})
 
@@ -160,6 +176,8 @@ def _infer(node: Node, proto: onnx.NodeProto, opsets: dict[str, int], known: Kno
 
 
 def _infer_types(node: Node, proto: onnx.NodeProto, opsets: dict[str, int], known: Knowledge) -> dict[str, TypeProto]:
+    if node.domain == "com.microsoft" and node.op in _QUANTIZED and not node.attributes.get("channels_last", 0):
+        return _infer_quantized(node, proto, opsets, known)
     domain = "" if node.domain == "ai.onnx" else node.domain
     if domain not in opsets or any(a.type == onnx.AttributeProto.GRAPH for a in proto.attribute):
         return {}
@@ -181,6 +199,30 @@ def _infer_types(node: Node, proto: onnx.NodeProto, opsets: dict[str, int], know
         return _infer_body(proto, types, data, imports)
     except Exception:  # onnx raises C++ errors of several kinds; an unknown shape freezes what depends on it
         return {}
+
+
+def _infer_quantized(
+    node: Node, proto: onnx.NodeProto, opsets: dict[str, int], known: Knowledge
+) -> dict[str, TypeProto]:
+    """Returns the output types of an operator that computes as a standard one does on some of its inputs."""
+    inputs = tuple(node.inputs[p] for p in operand_positions(node))
+    if not inputs or any(name not in known.types for name in inputs):
+        return {}
+    like = replace(node, op=_QUANTIZED[node.op], domain="", inputs=inputs)
+    made = onnx.helper.make_node(like.op, inputs, like.outputs)
+    made.attribute.extend(a for a in proto.attribute if a.name != "channels_last")
+    types = {name: _typed(known.types[name], TensorProto.FLOAT) for name in inputs}
+    scaled = node.op != "QGemm" or node.input(_QGEMM_SCALE)
+    kind = known.types[inputs[0]].tensor_type.elem_type if scaled else TensorProto.FLOAT
+    found = _infer_types(like, made, opsets, Knowledge(types))
+    return {name: _typed(inferred, kind) for name, inferred in found.items()}
+
+
+def _typed(proto: TypeProto, kind: int) -> TypeProto:
+    made = TypeProto()
+    made.CopyFrom(proto)
+    made.tensor_type.elem_type = kind
+    return made
 
 
 def _infer_body(

@@ -12,6 +12,7 @@ from onnx import GraphProto, ModelProto, TensorProto, numpy_helper
 from bocr_onnx.errors import ModelError
 from bocr_onnx.graph.infer import FIRST_ROUNDING, evaluate
 from bocr_onnx.graph.model import ROUNDING, Array, Operand
+from bocr_onnx.graph.operators import INTEGER, ZERO_POINT
 
 HALF = frozenset({TensorProto.FLOAT16, TensorProto.BFLOAT16})
 
@@ -130,7 +131,7 @@ def _tensors(graph: GraphProto) -> Iterator[TensorProto]:
 
 
 def with_masks(proto: ModelProto, nodes: Mapping[str, int], masks: Mapping[Operand, tuple[int, Array]]) -> ModelProto:
-    """Returns a copy in which some reads see some channels as zero.
+    """Returns a copy in which some reads see some channels as zero: operators on integers, as their zero point.
 
     Args:
         proto: The model.
@@ -158,11 +159,29 @@ def _masked(proto: ModelProto, nodes: Mapping[str, int], masks: Mapping[Operand,
             axis, mask = masks[(index, position)]
             shaped = np.asarray(mask).reshape(-1, *[1] * (-axis - 1))
             name = f"{tensor.name}.masked.{index}.{position}"
-            masked = gs.Variable(name, dtype=tensor.dtype)
-            graph.nodes.append(
-                gs.Node("Mul", name, inputs=[tensor, gs.Constant(f"{name}.mask", shaped)], outputs=[masked])
-            )
-            node.inputs[position] = masked
+            if node.op in INTEGER:
+                zero = node.inputs[position + ZERO_POINT] if position + ZERO_POINT < len(node.inputs) else None
+                steps = _choosing(name, tensor, zero, shaped)
+            else:
+                steps = [_step(name, "Mul", tensor, gs.Constant(f"{name}.mask", shaped))]
+            graph.nodes.extend(steps)
+            node.inputs[position] = steps[-1].outputs[0]
     graph.toposort()
-    made: ModelProto = gs.export_onnx(graph, ir_version=proto.ir_version)
+    made: ModelProto = gs.export_onnx(graph, ir_version=proto.ir_version, opset_imports=proto.opset_import)
     return made
+
+
+def _choosing(name: str, tensor: gs.Tensor, zero: gs.Tensor | None, mask: Array) -> list[gs.Node]:
+    """Returns the nodes that put the zero point where the mask is zero, in int32: few kernels take small integers."""
+    kind = onnx.helper.np_dtype_to_tensor_dtype(mask.dtype)
+    wide = _step(f"{name}.wide", "Cast", tensor, to=TensorProto.INT32)
+    if zero is None or zero.is_empty():
+        zero = gs.Constant(f"{name}.none", np.zeros((), dtype=mask.dtype))
+    wide_zero = _step(f"{name}.zero", "Cast", zero, to=TensorProto.INT32)
+    kept = gs.Constant(f"{name}.mask", mask.astype(bool))
+    chosen = _step(f"{name}.chosen", "Where", kept, wide.outputs[0], wide_zero.outputs[0])
+    return [wide, wide_zero, chosen, _step(name, "Cast", chosen.outputs[0], to=kind)]
+
+
+def _step(name: str, op: str, *inputs: gs.Tensor, **attributes: int) -> gs.Node:
+    return gs.Node(op, name, attributes, list(inputs), [gs.Variable(name)])

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from itertools import takewhile
+
 from bocr_onnx.graph.model import Node
 
 _WEIGHTS: dict[str, tuple[int, ...]] = {
@@ -19,11 +22,33 @@ _WEIGHTS: dict[str, tuple[int, ...]] = {
     "QLinearConv": (3,),
     "QLinearMatMul": (0, 3),
     "RNN": (1, 2),
+    "com.microsoft.QGemm": (0, 3),
 }
 """Operators that cost multiply-accumulates -> positions of the operands that are weights where they are constant."""
 
-INTEGER = frozenset({"ConvInteger", "MatMulInteger", "QLinearConv", "QLinearMatMul"})
+_OPERANDS: dict[str, Sequence[int]] = {
+    "ConvInteger": (0, 1),
+    "MatMulInteger": (0, 1),
+    "QGemm": (0, 3, 6),
+    "QLinearAdd": (0, 3),
+    "QLinearAveragePool": (0,),
+    "QLinearConcat": range(2, 1 << 30, 3),
+    "QLinearConv": (0, 3, 8),
+    "QLinearGlobalAveragePool": (0,),
+    "QLinearLeakyRelu": (0,),
+    "QLinearMatMul": (0, 3),
+    "QLinearMul": (0, 3),
+    "QLinearSigmoid": (0,),
+}
+"""Operators on quantized integers -> positions of what they compute on; the rest are scales and zero points."""
+
+INTEGER = frozenset(_OPERANDS)
 """Operators that compute on quantized integers, exactly."""
+
+ZERO_POINT = 2
+"""How many places after an operand of theirs its zero point stands."""
+
+_UNSCALED = frozenset({"ConvInteger", "MatMulInteger"})
 
 RECURRENT = frozenset({"GRU", "LSTM", "RNN"})
 """Operators with a hidden state."""
@@ -36,7 +61,7 @@ def is_weighted(node: Node) -> bool:
         >>> is_weighted(Node(0, "c", "Conv", "", ("x", "W"), ("y",), {}))
         True
     """
-    return not node.domain and node.op in _WEIGHTS
+    return _full_name(node) in _WEIGHTS
 
 
 def weight_positions(node: Node) -> tuple[int, ...]:
@@ -48,4 +73,34 @@ def weight_positions(node: Node) -> tuple[int, ...]:
     """
     if not is_weighted(node):
         return ()
-    return tuple(p for p in _WEIGHTS[node.op] if node.input(p))
+    return tuple(p for p in _WEIGHTS[_full_name(node)] if node.input(p))
+
+
+def operand_positions(node: Node) -> tuple[int, ...]:
+    """Returns the positions of the tensors that an operator computes on: all but scales and zero points.
+
+    Example:
+        >>> operand_positions(Node(0, "c", "QLinearConv", "", ("x", "s", "z", "W", "t", "u", "v", "w"), ("y",), {}))
+        (0, 3)
+    """
+    n_inputs = len(node.inputs)
+    return tuple(
+        p for p in takewhile(lambda p: p < n_inputs, _OPERANDS.get(node.op, range(n_inputs))) if node.inputs[p]
+    )
+
+
+def scale_positions(node: Node, position: int) -> tuple[int, ...]:
+    """Returns the positions of an operand's scale and zero point, as far as the operator is given them.
+
+    Example:
+        >>> scale_positions(Node(0, "c", "ConvInteger", "", ("x", "W", "", "u"), ("y",), {}), 1)
+        (3,)
+    """
+    if node.op not in INTEGER:
+        return ()
+    first = position + (ZERO_POINT if node.op in _UNSCALED else 1)
+    return tuple(p for p in range(first, position + ZERO_POINT + 1) if node.input(p))
+
+
+def _full_name(node: Node) -> str:
+    return f"{node.domain}.{node.op}" if node.domain else node.op

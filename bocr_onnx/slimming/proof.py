@@ -21,6 +21,7 @@ from bocr_onnx.graph import (
     HALF,
     INTEGER,
     ROUNDING,
+    ZERO_POINT,
     Array,
     Edit,
     ModelGraph,
@@ -85,13 +86,16 @@ def masked_original(graph: ModelGraph, index: GroupIndex, mask: Mask, weights: M
     """
     wide = apply_edit(graph, Edit(widen(graph, index, mask, weights)))
     masks = {}
-    for (node, position), (axis, kept) in masked_reads(index, mask).items():
-        read = graph.nodes[node].inputs[position]
-        like = read if read in graph.shapes else graph.nodes[node].inputs[1]
-        rank, dtype = len(graph.shapes[like]), onnx.helper.tensor_dtype_to_np_dtype(graph.dtypes[like])
-        ones = np.zeros(len(index.reads[(node, position)][1]), dtype=dtype)
+    for (number, position), (axis, kept) in masked_reads(index, mask).items():
+        node = graph.nodes[number]
+        read = node.inputs[position]
+        zero = node.input(position + ZERO_POINT) if node.op in INTEGER else ""
+        other = next((node.inputs[p] for p in weight_positions(node) if p != position), read)
+        rank = len(graph.shapes[read if read in graph.shapes else other])
+        dtype = next(graph.dtypes[name] for name in (read, zero, other) if name in graph.dtypes)
+        ones = np.zeros(len(index.reads[(number, position)][1]), dtype=onnx.helper.tensor_dtype_to_np_dtype(dtype))
         ones[kept] = 1
-        masks[(node, position)] = (axis - rank, ones)
+        masks[(number, position)] = (axis - rank, ones)
     outputs = {next(o for o in node.outputs if o): node.index for node in graph.nodes}
     return with_masks(wide, outputs, masks)
 

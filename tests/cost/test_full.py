@@ -52,6 +52,14 @@ BY_HAND: dict[str, tuple[str, dict[str, Any], int]] = {
         {"W": int8(4, 6), **SCALES},
         3 * 4 * 6,
     ),
+    "qgemm": (
+        """<ir_version: 8, opset_import: ["" : 17, "com.microsoft" : 1]> m (float[3, 4] x) => (y) {
+            q = QuantizeLinear(x, s, z)
+            y = com.microsoft.QGemm <transB = 1> (q, s, z, W, ws, wz)
+        }""",
+        {"W": int8(6, 4), **SCALES},
+        3 * 4 * 6,
+    ),
     "convtranspose": (
         "m (float[1, 4, 8, 8] x) => (y) { y = ConvTranspose <strides = [2, 2]> (x, W) }",
         {"W": (4, 6, 2, 2)},
@@ -83,5 +91,5 @@ def test_whatever_follows_channels_counts_as_many(name: str) -> None:
     text, constants, expected = BY_HAND[name]
     graph = build(text.replace("=> (y)", f"=> ({_kind(text)} y)"), **constants)
     cost = build_cost_model(graph, build_index(graph))
-    batch = 7 if "x, W, R" in text else 1  # the first axis of a sequence
+    batch = graph.shapes["x"][0]
     assert cost.cost(cost.full).macs * batch == expected

@@ -263,3 +263,24 @@ def test_same_seed_same_calibration(graph, images):
     a, b = first.recover(mask, "sequential"), second.recover(mask, "sequential")
     assert a.keys() == b.keys()
     assert all(np.array_equal(a[k], b[k]) for k in a)
+
+
+def test_a_model_of_integers_throughout_has_nothing_to_recover():
+    proto = onnx.parser.parse_model("""
+    <ir_version: 8, opset_import: ["" : 17]>
+    integers (float[N, 4] x) => (float[N, 2] y) {
+        q = QuantizeLinear(x, s, z)
+        h = QLinearMatMul(q, s, z, A, s, w, s, z)
+        y8 = QLinearMatMul(h, s, z, B, s, w, s, z)
+        y = DequantizeLinear(y8, s, z)
+    }""")
+    arrays = {
+        "s": np.float32(0.05), "z": np.uint8(9), "w": np.int8(0),
+        "A": np.arange(24).reshape(4, 6).astype(np.int8), "B": np.arange(12).reshape(6, 2).astype(np.int8),
+    }  # fmt: skip
+    proto.graph.initializer.extend(numpy_helper.from_array(np.asarray(a), name) for name, a in arrays.items())
+    graph = from_proto(proto)
+    index = build_index(graph)
+    found = calibrate(graph, index, np.ones((3, 4), np.float32))
+    assert [g.n_channels for g in index.groups] == [6]
+    assert found.moments == found.recover(np.arange(6) < 4, "sequential") == {}

@@ -168,3 +168,17 @@ def test_what_the_file_declares_counts_where_nothing_else_is_known() -> None:
     assert graph.shapes["y"] == (1, 3)
     assert "r" not in graph.shapes
     assert graph.shapes["s"] == (1, 3)
+
+
+@pytest.mark.parametrize("inputs", ["", "foreign, s, z, q, s, z", "q, s, z, foreign, s, z"])
+def test_a_quantized_operator_on_what_is_unknown_has_no_shape(inputs: str) -> None:
+    graph = build(
+        f"""<ir_version: 8, opset_import: ["" : 17, "com.microsoft" : 1, "acme" : 1]>
+        m (uint8[2, 4] q, float s, uint8 z) => (uint8[A, B] y, uint8[2, 4] k) {{
+            foreign = acme.Mix(q)
+            y = com.microsoft.QLinearAdd({inputs}{", s, z" if inputs else ""})
+            k = com.microsoft.QLinearAdd(q, s, z, q, s, z, s, z)
+        }}"""
+    )
+    assert "y" not in graph.shapes
+    assert graph.shapes["k"] == (2, 4)

@@ -466,3 +466,10 @@ def test_quantized_weights_are_compared_as_the_numbers_they_stand_for() -> None:
     slim = cut(graph, index, mask)
     proof = prove(graph, index, mask, slim, run, weights={})
     assert proof.max_rel_diff < 1e-5
+
+
+def test_the_standard_domain_may_be_spelled_out() -> None:
+    graph = build('<ir_version: 8, opset_import: ["ai.onnx" : 17]> ' + SHORTCUT, **CONSTANTS)
+    index = build_index(graph)
+    mask = random_mask(index, 0)
+    assert prove(graph, index, mask, cut(graph, index, mask), run).passed

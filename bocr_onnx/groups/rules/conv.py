@@ -5,6 +5,9 @@
 
 A depthwise convolution (one input and one filter row per block) mixes nothing: every output of a block carries the
 label of the block's input, and `group` counts the labels that stay. ConvTranspose stores W as (C_in, C_out / G, ...).
+
+ConvInteger and QLinearConv compute the same on x - x_zero and W - W_zero; scales and zero points of W, where there is
+one for every output, are cut with the outputs.
 """
 
 from __future__ import annotations
@@ -13,7 +16,7 @@ import math
 
 import numpy as np
 
-from bocr_onnx.graph import Array, Node
+from bocr_onnx.graph import Array, Node, operand_positions, scale_positions
 from bocr_onnx.groups.labels import Labeller
 from bocr_onnx.groups.records import Labels, RuleError, Work, on
 from bocr_onnx.groups.rules.registry import rule
@@ -21,10 +24,11 @@ from bocr_onnx.groups.rules.registry import rule
 SLIDES = "the channels lie on an axis that the convolution slides over"
 
 
-@rule("Conv")
+@rule("Conv", "ConvInteger", "QLinearConv")
 def conv(node: Node, at: Labeller) -> None:
     """Carries labels through Conv, whose weight is (C_out, C_in / group, ...)."""
     weight = _weight(node, at)
+    place = (node.index, operand_positions(node)[1])
     n_groups = int(node.attributes.get("group", 1))
     labels = at.along(node, node.inputs[0], 1, SLIDES)
     if labels is not None:
@@ -38,11 +42,11 @@ def conv(node: Node, at: Labeller) -> None:
     else:
         if labels is not None:
             inner = (_tied_blocks(at, labels, n_groups),)
-            at.cut((node.index, 1), 1, inner[0])
-            at.sinks[(node.index, 1)] = (1,)
+            at.cut(place, 1, inner[0])
+            at.sinks[place] = (1,)
         out = np.tile(at.fresh(weight.shape[0] // n_groups), n_groups)
-        at.sources[(node.index, 1)] = 0
-    at.cut((node.index, 1), 0, out)
+        at.sources[place] = 0
+    at.cut(place, 0, out)
     at.work[node.index] = (Work(node.outputs[0], math.prod(weight.shape[1:]), inner),)
     _finish(node, at, out)
 
@@ -76,9 +80,12 @@ def conv_transpose(node: Node, at: Labeller) -> None:
 
 
 def _weight(node: Node, at: Labeller) -> Array:
-    weight = at.constant(node.input(1))
-    if weight is None or (node.input(2) and at.constant(node.inputs[2]) is None):
+    _, position, *bias = operand_positions(node)
+    weight = at.constant(node.inputs[position])
+    if weight is None or any(at.constant(node.inputs[p]) is None for p in bias):
         raise RuleError("the weight or bias is computed, not constant")
+    if any(at.constant(node.inputs[p]) is None for p in scale_positions(node, position)):
+        raise RuleError("the scale or zero point of the weight is computed, not constant")
     return weight
 
 
@@ -92,6 +99,8 @@ def _tied_blocks(at: Labeller, labels: Labels, n_groups: int) -> Labels:
 
 
 def _finish(node: Node, at: Labeller, out: Labels) -> None:
-    if node.input(2):
-        at.cut((node.index, 2), 0, out)
+    _, weight, *bias = operand_positions(node)
+    scales = [p for p in scale_positions(node, weight) if math.prod(at.shape(node.inputs[p])) > 1]
+    for position in (*bias, *scales):
+        at.cut((node.index, position), 0, out)
     at.emit(node.outputs[0], [on(1, out)])

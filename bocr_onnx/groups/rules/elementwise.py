@@ -7,7 +7,7 @@ y[c] = f(a[c], b[0])    b has one entry along the axis: it broadcasts, nothing i
 
 from __future__ import annotations
 
-from bocr_onnx.graph import Node
+from bocr_onnx.graph import Node, operand_positions
 from bocr_onnx.groups.labels import Labeller
 from bocr_onnx.groups.rules.meeting import Term, broadcast_letters, meet
 from bocr_onnx.groups.rules.registry import rule
@@ -24,6 +24,7 @@ BROADCAST = (
 ).split()
 
 
+@rule("QLinearLeakyRelu", "QLinearSigmoid", domain="com.microsoft")
 @rule(*UNARY)
 def unary(node: Node, at: Labeller) -> None:
     """Carries labels through operators of one tensor (further inputs are scalars)."""
@@ -37,9 +38,10 @@ def cast_like(node: Node, at: Labeller) -> None:
     at.emit(node.outputs[0], at.read(node.inputs[0]))
 
 
+@rule("QLinearAdd", "QLinearMul", domain="com.microsoft")
 @rule(*BROADCAST, opset=(7, 1_000))
 def broadcast(node: Node, at: Labeller) -> None:
     """Carries labels through operators of several tensors under numpy's broadcasting."""
     out = at.shape(node.outputs[0])
-    terms = [Term(i, broadcast_letters(at.shape(name), out)) for i, name in enumerate(node.inputs)]
+    terms = [Term(i, broadcast_letters(at.shape(node.inputs[i]), out)) for i in operand_positions(node)]
     at.emit(node.outputs[0], meet(node, at, terms))

@@ -7,26 +7,28 @@ from __future__ import annotations
 
 import numpy as np
 
-from bocr_onnx.graph import Node
+from bocr_onnx.graph import Node, operand_positions
 from bocr_onnx.groups.labels import Labeller
 from bocr_onnx.groups.records import Block, Default, Labels, RuleError, on
 from bocr_onnx.groups.rules.meeting import Term, meet
 from bocr_onnx.groups.rules.registry import rule
 
 
+@rule("QLinearConcat", domain="com.microsoft")
 @rule("Concat")
 def concat(node: Node, at: Labeller) -> None:
     """Lays labels end to end on the joined axis and joins them on the others."""
-    if not any(at.read(name) for name in node.inputs):
+    names = {i: node.inputs[i] for i in operand_positions(node)}
+    if not any(at.read(name) for name in names.values()):
         return
-    shapes = [at.shape(name) for name in node.inputs]
+    shapes = {i: at.shape(name) for i, name in names.items()}
     rank = len(at.shape(node.outputs[0]))
     axis = int(node.attributes.get("axis", 1)) % max(rank, 1)
     laid: list[Block] = []
-    if any(axis in block.axes for name in node.inputs for block in at.read(name)):
-        parts = [_along(node, at, i, axis, shape[axis]) for i, shape in enumerate(shapes)]
+    if any(axis in block.axes for name in names.values() for block in at.read(name)):
+        parts = [_along(node, at, i, axis, shape[axis]) for i, shape in shapes.items()]
         laid.append(on(axis, np.concatenate(parts)))
-    terms = [Term(i, tuple(rank + i if a == axis else a for a in range(rank))) for i in range(len(node.inputs))]
+    terms = [Term(i, tuple(rank + i if a == axis else a for a in range(rank))) for i in names]
     others = [block for block in meet(node, at, terms) if max(block.axes) < rank]
     at.emit(node.outputs[0], laid + others)
 

@@ -11,9 +11,12 @@ from bocr_onnx.groups.records import RuleError
 from bocr_onnx.groups.rules.registry import rule
 
 
+@rule("QLinearAveragePool", "QLinearGlobalAveragePool", domain="com.microsoft")
 @rule("AveragePool", "MaxPool", "LpPool", "GlobalAveragePool", "GlobalMaxPool", "GlobalLpPool")
 def pooling(node: Node, at: Labeller) -> None:
     """Passes the labels of the first two axes."""
+    if node.attributes.get("channels_last", 0):
+        raise RuleError("the channels are taken to be the last axis")
     _pass_outer(node, at)
     indices = node.outputs[1] if len(node.outputs) > 1 else ""
     read = at.graph.readers.get(indices) or indices in at.graph.outputs or indices in at.captured

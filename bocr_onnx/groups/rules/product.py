@@ -4,6 +4,8 @@
     Y[..., m, n] = sum_k A[..., m, k] B[..., k, n]  MatMul, with a constant on either side or none
     Y[out] = sum A[in1] B[in2] ...                  Einsum
 
+QGemm, QLinearMatMul and MatMulInteger compute the same on A - A_zero and B - B_zero.
+
 Where both factors are computed (attention) the channels that are summed over are joined, and labels of the letters
 that stay, such as the heads, pass on.
 """
@@ -13,30 +15,33 @@ from __future__ import annotations
 import math
 from collections.abc import Collection, Sequence
 
-from bocr_onnx.graph import Node
+from bocr_onnx.graph import Node, operand_positions, scale_positions
 from bocr_onnx.groups.labels import Labeller
 from bocr_onnx.groups.records import Block, RuleError, Work, on
 from bocr_onnx.groups.rules.meeting import Letters, Term, labels_on, meet
 from bocr_onnx.groups.rules.registry import rule
 
 
+@rule("QGemm", domain="com.microsoft")
 @rule("Gemm")
 def gemm(node: Node, at: Labeller) -> None:
     """Carries labels through Gemm; letters m, n, k are 0, 1, 2."""
-    a = (2, 0) if node.attributes.get("transA", 0) else (0, 2)
-    b = (1, 2) if node.attributes.get("transB", 0) else (2, 1)
-    addends = []
-    if node.input(2):
-        shape, out = at.shape(node.inputs[2]), at.shape(node.outputs[0])
+    first, second, *rest = operand_positions(node)
+    a = Term(first, (2, 0) if node.attributes.get("transA", 0) else (0, 2))
+    b = Term(second, (1, 2) if node.attributes.get("transB", 0) else (2, 1))
+    addends = [*_scales(node, at, a, 0), *_scales(node, at, b, 1)]
+    for position in rest:
+        shape, out = at.shape(node.inputs[position]), at.shape(node.outputs[0])
         letters = tuple(i if size == out[i] else None for i, size in zip(range(2 - len(shape), 2), shape, strict=True))
-        addends.append(Term(2, letters))
-    product(node, at, [Term(0, a), Term(1, b)], (0, 1), addends)
+        addends.append(Term(position, letters))
+    product(node, at, [a, b], (0, 1), addends)
 
 
-@rule("MatMul")
+@rule("MatMul", "MatMulInteger", "QLinearMatMul")
 def matmul(node: Node, at: Labeller) -> None:
     """Carries labels through MatMul; the letters are the axes of the output, and one more that is summed over."""
-    first, second = (at.shape(node.inputs[i]) for i in (0, 1))
+    positions = operand_positions(node)
+    first, second = (at.shape(node.inputs[i]) for i in positions)
     batch = max(len(first), len(second)) - 2
     rows, columns, inner = batch, batch + 1, batch + 2
     sizes = [1] * max(batch, 0)
@@ -53,8 +58,17 @@ def matmul(node: Node, at: Labeller) -> None:
     out = tuple(range(batch)) if batch > 0 else ()
     out += (rows,) if len(first) > 1 else ()
     out += (columns,) if len(second) > 1 else ()
-    terms = [Term(0, letters(first, (rows, inner))), Term(1, letters(second, (inner, columns)))]
-    product(node, at, terms, out)
+    a, b = Term(positions[0], letters(first, (rows, inner))), Term(positions[1], letters(second, (inner, columns)))
+    product(node, at, [a, b], out, [*_scales(node, at, a, rows), *_scales(node, at, b, columns)])
+
+
+def _scales(node: Node, at: Labeller, factor: Term, letter: int) -> list[Term]:
+    """Returns the scale and zero point of a factor: one for all of it, or one for each entry of a letter.
+
+    They are vectors, or as many axes as the factor has, all but those that vary of size one.
+    """
+    ranks = [(p, len(at.shape(node.inputs[p]))) for p in scale_positions(node, factor.position)]
+    return [Term(p, (letter,) if rank == 1 else factor.letters[-rank:] if rank else ()) for p, rank in ranks]
 
 
 @rule("Einsum")
@@ -101,7 +115,7 @@ def product(
         at: Where labels are read and joined.
         factors: Its factors; letters that are not in `out` are summed over.
         out: Letters of the output.
-        addends: What is added to the sum.
+        addends: What is added to the sum, and the scales and zero points of the factors.
     """
     summed = {letter for term in factors for letter in term.letters if letter is not None} - set(out)
     blocks = meet(node, at, factors, summed)
@@ -159,12 +173,12 @@ def _fresh(node: Node, at: Labeller, factors: Sequence[Term], out: tuple[int, ..
 
 
 def _cut_addends(node: Node, at: Labeller, blocks: Sequence[Block], addends: Sequence[Term]) -> None:
-    """Cuts the constants that are added to a product along its labelled letters."""
+    """Cuts the constants that are added to a product, and its scales, along its labelled letters."""
     for term in addends:
         name = node.inputs[term.position]
         shape = at.shape(name)
         if at.constant(name) is None and (at.read(name) or max(shape, default=1) > 1):
-            raise RuleError("what is added to the product is computed")
+            raise RuleError("what is added to the product, or its scale, is computed")
         for block in blocks:
             for axis, letter in enumerate(term.letters):
                 if letter in block.axes and shape[axis] > 1:

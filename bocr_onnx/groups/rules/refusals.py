@@ -12,10 +12,6 @@ refuse(
     *"Scatter ScatterElements ScatterND TensorScatter Unique".split(),
 )
 refuse("its scale is taken over all channels", "DynamicQuantizeLinear")
-refuse(
-    "it computes on quantized integers; prune the float model, or one with QuantizeLinear and DequantizeLinear",
-    *"ConvInteger MatMulInteger QLinearConv QLinearMatMul".split(),
-)
 refuse("it pairs channels with each other", "RotaryEmbedding", "SwiGLU")
 refuse("it mixes all entries of its input", "Col2Im", "DFT", "Det", "MelWeightMatrix", "STFT", "AffineGrid")
 refuse("its sampling offsets are computed", "DeformConv")

@@ -136,7 +136,7 @@ def test_what_gemm_adds_may_be_computed_only_where_it_has_no_channels() -> None:
     assert widths(check(build(text.format(1).replace("float[4, 1]", "float[1]"), W=(5, 8), V=(8, 3)))) == {"Gemm_0": 8}
     index = build_index(build(text.format(8), W=(5, 8), V=(8, 3)))
     assert widths(index) == {}
-    assert reasons(index)["Gemm_0"] == "what is added to the product is computed"
+    assert reasons(index)["Gemm_0"] == "what is added to the product, or its scale, is computed"
 
 
 @pytest.mark.parametrize("rank", [2, 3])
