@@ -17,7 +17,16 @@ import numpy.typing as npt
 from bocr_onnx.evaluation.moments import batch_size, whole_runs
 from bocr_onnx.evaluation.patches import Floats
 from bocr_onnx.evaluation.session import open_session, run_session
-from bocr_onnx.graph import Array, ModelGraph, Operand, weight_positions, with_outputs
+from bocr_onnx.graph import (
+    INTEGER,
+    ZERO_POINT,
+    Array,
+    ModelGraph,
+    Operand,
+    scale_positions,
+    weight_positions,
+    with_outputs,
+)
 from bocr_onnx.groups import Channels, GroupIndex
 
 Energies = Mapping[Operand, Floats]
@@ -80,10 +89,23 @@ def _read_by(index: GroupIndex, node: int, weighted: Mapping[int, Floats]) -> np
 
 def _norms(graph: ModelGraph, operand: Operand, axis: int) -> Floats:
     """Returns the squared norm of a weight for each entry of an axis, shape `(n,)`."""
-    weight = graph.operand(operand)
-    assert weight is not None
-    apart = np.moveaxis(weight.astype(np.float64), axis, 0).reshape(weight.shape[axis], -1)
+    numbers = _numbers(graph, operand)
+    apart = np.moveaxis(numbers, axis, 0).reshape(numbers.shape[axis], -1)
     return np.asarray((apart**2).sum(axis=1))
+
+
+def _numbers(graph: ModelGraph, operand: Operand) -> Floats:
+    """Returns what a weight stands for, float64: without the zero point and times the scale that an operator takes."""
+    weight, node = graph.operand(operand), graph.nodes[operand[0]]
+    assert weight is not None
+    numbers = weight.astype(np.float64)
+    for position in reversed(scale_positions(node, operand[1])):
+        value = graph.operand((node.index, position))
+        if value is None:
+            continue
+        along = value.reshape(-1, *[1] * (weight.ndim - 1)) if node.op.endswith(("Conv", "ConvInteger")) else value
+        numbers = numbers - along if position == operand[1] + ZERO_POINT else numbers * along
+    return numbers
 
 
 def _per_channel(index: GroupIndex, channels: Channels, values: Floats, *, mean: bool = False) -> Floats:
@@ -117,6 +139,13 @@ def _made(graph: ModelGraph, index: GroupIndex, read: Operand) -> Floats:
     return np.where(total > 0, total, 1.0) if total.any() else np.ones(index.n_channels + 1)
 
 
+def _zero_point(graph: ModelGraph, read: Operand) -> float:
+    """Returns what stands for zero in an operand of an operator on integers; zero where it is computed."""
+    node = graph.nodes[read[0]]
+    value = graph.operand((node.index, read[1] + ZERO_POINT)) if node.op in INTEGER else None
+    return float(value.item()) if value is not None and value.size == 1 else 0.0
+
+
 def collect_energies(
     graph: ModelGraph, index: GroupIndex, images: Array, *, without: Collection[int] = ()
 ) -> dict[Operand, Floats]:
@@ -147,7 +176,7 @@ def collect_energies(
         found = dict(zip(inside, run_session(session, {graph.inputs[0]: feed}, inside), strict=True))
         found[graph.inputs[0]] = feed
         for read, axis in wanted.items():
-            x = found[names[read]]
+            x = found[names[read]].astype(np.float32) - _zero_point(graph, read)
             square = np.square(np.moveaxis(x, axis, 0).reshape(x.shape[axis], -1), dtype=np.float64)
             sums[read] = sums.get(read, 0.0) + square.mean(axis=1) * len(feed)
         n_runs += len(feed)

@@ -35,6 +35,13 @@ def quantized(weight: Array) -> dict[str, Any]:
     return {"q": np.round(weight / scale).astype(np.int8), "s": scale, "z": np.int8(0)}
 
 
+def quantized_apart(weight: Array) -> dict[str, Any]:
+    """Returns a uint8 weight around 128, so that what is dead is large as an integer, and scales for activations."""
+    scale = np.float32(np.abs(weight).max() / 127)
+    stored = {"q": (np.round(weight / scale) + 128).astype(np.uint8), "qs": scale, "qz": np.uint8(128)}
+    return {**stored, "s": np.float32(0.05), "z": np.uint8(100)}
+
+
 IMAGE, FLAT = "float[N, 4, 8, 8] y", "float[N, A, B] y"
 READERS: dict[str, tuple[str, str, dict[str, Any]]] = {
     "Conv": ("y = Conv(r, v)", IMAGE, {"v": dead(4, 16, 1, 1, axis=1)}),
@@ -73,6 +80,22 @@ READERS: dict[str, tuple[str, str, dict[str, Any]]] = {
         "f = GlobalAveragePool(r) g = Flatten(f) y = Gemm <transB = 1, alpha = 0.5> (g, v)",
         "float[N, 5] y",
         {"v": dead(5, 16, axis=1)},
+    ),
+    "QLinearConv": (
+        "i = QuantizeLinear(r, s, z) o = QLinearConv(i, s, z, q, qs, qz, s, z) y = DequantizeLinear(o, s, z)",
+        IMAGE,
+        quantized_apart(dead(4, 16, 1, 1, axis=1)),
+    ),
+    "ConvInteger": (
+        "i = QuantizeLinear(r, s, z) o = ConvInteger(i, q, z, qz) y = Cast <to = 1> (o)",
+        IMAGE,
+        quantized_apart(dead(4, 16, 1, 1, axis=1)),
+    ),
+    "MatMulInteger": (
+        "f = Reshape(r, flat) t = Transpose <perm = [0, 2, 1]> (f) i = QuantizeLinear(t, s, z) "
+        "o = MatMulInteger(i, q, z, qz) y = Cast <to = 1> (o)",
+        FLAT,
+        {**quantized_apart(dead(16, 5, axis=0)), "flat": [0, 16, 64]},
     ),
     "Einsum": (
         'f = Reshape(r, flat) y = Einsum <equation = "ncp,dc->npd"> (f, v)',
@@ -134,6 +157,18 @@ def test_energy_of_what_is_read_counts_with_images() -> None:
     )
     assert kept(graph, images(40, 3, 8, 8), 8) == LIVE.tolist()
     assert kept(graph, None, 8) == list(range(8))
+
+
+def test_the_energy_of_integers_is_taken_from_their_zero_point() -> None:
+    """What fires lies below the zero point, nearer to the integer 0 than what does not."""
+    tail = "n = Neg(r) i = QuantizeLinear(n, s, z) o = QLinearConv(i, s, z, q, qs, qz, s, z)"
+    graph = build(
+        STEM.format(x="float[N, 3, 8, 8] x", y=IMAGE, tail=f"{tail} y = DequantizeLinear(o, s, z)"),
+        w=drawn((16, 3, 3, 3), 0),
+        b=np.where(np.isin(np.arange(16), LIVE), 1, -100).astype(np.float32),
+        **quantized_apart(np.ones((4, 16, 1, 1), np.float32)),
+    )
+    assert kept(graph, images(40, 3, 8, 8), 8) == LIVE.tolist()
 
 
 ATTENTION = """m (float[N, 6, 10] x) => (float[N, 6, 6] y) {
