@@ -9,10 +9,16 @@ from __future__ import annotations
 
 import math
 
-from bocr_onnx.graph import RECURRENT, ModelGraph, Node, weight_positions
+from bocr_onnx.graph import RECURRENT, ModelGraph, Node, full_name, weight_positions
 
 CONVOLUTIONS = frozenset({"Conv", "ConvInteger", "QLinearConv", "DeformConv"})
-FUSED = {"FusedMatMul": "MatMul", "FusedGemm": "Gemm", "NhwcConv": "Conv", "Conv": "Conv", "QGemm": "Gemm"}
+FUSED = {
+    "com.microsoft.FusedConv": "Conv",
+    "com.microsoft.FusedGemm": "Gemm",
+    "com.microsoft.FusedMatMul": "MatMul",
+    "com.microsoft.QGemm": "Gemm",
+    "com.microsoft.nchwc.Conv": "Conv",
+}
 """Operators of ONNX Runtime's own domains that compute as a standard one does."""
 
 
@@ -26,7 +32,7 @@ def full_macs(graph: ModelGraph, node: Node) -> int:
     Returns:
         Zero where the operator costs none, or where the shapes that would tell are unknown.
     """
-    op = FUSED.get(node.op, "") if node.domain else node.op
+    op = FUSED.get(full_name(node), "") if node.domain else node.op
     out = next((graph.shapes[name] for name in node.outputs if name in graph.shapes), None)
     x = graph.shapes.get(node.input(0))
     if out is None or x is None:
@@ -44,7 +50,7 @@ def full_macs(graph: ModelGraph, node: Node) -> int:
     if op == "ConvTranspose":
         return math.prod(x) * math.prod(weight[1:])
     if op in ("Gemm", "MatMul", "MatMulInteger", "QLinearMatMul"):
-        return math.prod(out) * (x[0] if node.attributes.get("transA", 0) else x[-1])
+        return math.prod(out) * (x[-2] if node.attributes.get("transA", 0) else x[-1])
     return 0
 
 

@@ -12,7 +12,7 @@ from the second, and the cut must: a constant has to be rewritten, a value follo
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -22,7 +22,7 @@ from onnx import TensorProto, TypeProto, numpy_helper
 from onnx.reference import ReferenceEvaluator
 
 from bocr_onnx.graph.model import ROUNDING, Array, Node
-from bocr_onnx.graph.operators import operand_positions
+from bocr_onnx.graph.operators import full_name, operand_positions
 
 MAX_FOLDED_ELEMENTS = 1 << 27
 """Larger constants are not computed: an untrusted file may ask for terabytes."""
@@ -39,17 +39,36 @@ _OPAQUE = frozenset(
 _LIKE_INPUT = frozenset({"GroupNormalization", "MeanVarianceNormalization"})
 """Operators without inference of their own, whose output is as large as their input."""
 
-_QUANTIZED = {
-    "QGemm": "Gemm",
-    "QLinearAdd": "Add",
-    "QLinearAveragePool": "AveragePool",
-    "QLinearConcat": "Concat",
-    "QLinearGlobalAveragePool": "GlobalAveragePool",
-    "QLinearLeakyRelu": "LeakyRelu",
-    "QLinearMul": "Mul",
-    "QLinearSigmoid": "Sigmoid",
+_STANDARD = {
+    "com.microsoft.BiasGelu": ("Add", 2),
+    "com.microsoft.FastGelu": ("Identity", 1),
+    "com.microsoft.FusedConv": ("Conv", 3),
+    "com.microsoft.FusedGemm": ("Gemm", 3),
+    "com.microsoft.FusedMatMul": ("MatMul", 2),
+    "com.microsoft.Gelu": ("Identity", 1),
+    "com.microsoft.QGemm": ("Gemm", 3),
+    "com.microsoft.QLinearAdd": ("Add", 2),
+    "com.microsoft.QLinearAveragePool": ("AveragePool", 1),
+    "com.microsoft.QLinearConcat": ("Concat", 1 << 30),
+    "com.microsoft.QLinearGlobalAveragePool": ("GlobalAveragePool", 1),
+    "com.microsoft.QLinearLeakyRelu": ("LeakyRelu", 1),
+    "com.microsoft.QLinearMul": ("Mul", 2),
+    "com.microsoft.QLinearSigmoid": ("Sigmoid", 1),
+    "com.microsoft.QuickGelu": ("Identity", 1),
+    "com.microsoft.nchwc.AveragePool": ("AveragePool", 1),
+    "com.microsoft.nchwc.Conv": ("Conv", 3),
+    "com.microsoft.nchwc.GlobalAveragePool": ("GlobalAveragePool", 1),
+    "com.microsoft.nchwc.GlobalMaxPool": ("GlobalMaxPool", 1),
+    "com.microsoft.nchwc.MaxPool": ("MaxPool", 1),
+    "com.microsoft.nchwc.ReorderInput": ("Identity", 1),
+    "com.microsoft.nchwc.ReorderOutput": ("Identity", 1),
 }
-"""Operators of com.microsoft -> the standard one whose output is as large as theirs."""
+"""Operators of ONNX Runtime -> the standard one whose output is as large as theirs, and how many operands it takes."""
+
+_OWN = frozenset("channels_last activation activation_params activation_alpha activation_beta channels".split())
+"""Attributes that change no shape, and that the standard operator may not have."""
+
+_TURNS = ("transA", "transB")
 
 _QGEMM_SCALE = 7
 """Without a scale of its output QGemm makes floating-point numbers."""
@@ -176,8 +195,8 @@ def _infer(node: Node, proto: onnx.NodeProto, opsets: dict[str, int], known: Kno
 
 
 def _infer_types(node: Node, proto: onnx.NodeProto, opsets: dict[str, int], known: Knowledge) -> dict[str, TypeProto]:
-    if node.domain == "com.microsoft" and node.op in _QUANTIZED and not node.attributes.get("channels_last", 0):
-        return _infer_quantized(node, proto, opsets, known)
+    if full_name(node) in _STANDARD and not node.attributes.get("channels_last", 0):
+        return _infer_as_standard(node, proto, opsets, known)
     domain = "" if node.domain == "ai.onnx" else node.domain
     if domain not in opsets or any(a.type == onnx.AttributeProto.GRAPH for a in proto.attribute):
         return {}
@@ -201,21 +220,41 @@ def _infer_types(node: Node, proto: onnx.NodeProto, opsets: dict[str, int], know
         return {}
 
 
-def _infer_quantized(
+def _infer_as_standard(
     node: Node, proto: onnx.NodeProto, opsets: dict[str, int], known: Knowledge
 ) -> dict[str, TypeProto]:
     """Returns the output types of an operator that computes as a standard one does on some of its inputs."""
-    inputs = tuple(node.inputs[p] for p in operand_positions(node))
+    op, n_operands = _STANDARD[full_name(node)]
+    inputs = tuple(node.inputs[p] for p in operand_positions(node)[:n_operands])
     if not inputs or any(name not in known.types for name in inputs):
         return {}
-    like = replace(node, op=_QUANTIZED[node.op], domain="", inputs=inputs)
-    made = onnx.helper.make_node(like.op, inputs, like.outputs)
-    made.attribute.extend(a for a in proto.attribute if a.name != "channels_last")
+    like = replace(node, op=op, domain="", inputs=inputs)
+    made = onnx.helper.make_node(op, inputs, like.outputs)
+    made.attribute.extend(a for a in proto.attribute if a.name not in _OWN and op not in ("MatMul", "Identity"))
     types = {name: _typed(known.types[name], TensorProto.FLOAT) for name in inputs}
+    if op == "MatMul":
+        types = {name: _turned(types[name], node.attributes.get(t, 0)) for name, t in zip(inputs, _TURNS, strict=True)}
     scaled = node.op != "QGemm" or node.input(_QGEMM_SCALE)
     kind = known.types[inputs[0]].tensor_type.elem_type if scaled else TensorProto.FLOAT
     found = _infer_types(like, made, opsets, Knowledge(types))
+    if node.op == "ReorderOutput":
+        found = {name: _with_channels(inferred, node.attributes) for name, inferred in found.items()}
     return {name: _typed(inferred, kind) for name, inferred in found.items()}
+
+
+def _turned(proto: TypeProto, turned: int) -> TypeProto:
+    """Returns a type whose last two axes have changed places, where they do."""
+    dims = [d.dim_value for d in proto.tensor_type.shape.dim]
+    if turned and len(dims) > 1:
+        dims[-2:] = dims[:-3:-1]
+    return onnx.helper.make_tensor_type_proto(proto.tensor_type.elem_type, dims)
+
+
+def _with_channels(proto: TypeProto, attributes: Mapping[str, Any]) -> TypeProto:
+    """Returns a type with the number of channels that are left when a blocked layout is undone."""
+    made = _typed(proto, proto.tensor_type.elem_type)
+    made.tensor_type.shape.dim[1].dim_value = int(attributes.get("channels", 0))
+    return made
 
 
 def _typed(proto: TypeProto, kind: int) -> TypeProto:

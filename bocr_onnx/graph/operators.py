@@ -22,7 +22,11 @@ _WEIGHTS: dict[str, tuple[int, ...]] = {
     "QLinearConv": (3,),
     "QLinearMatMul": (0, 3),
     "RNN": (1, 2),
+    "com.microsoft.FusedConv": (1,),
+    "com.microsoft.FusedGemm": (0, 1),
+    "com.microsoft.FusedMatMul": (0, 1),
     "com.microsoft.QGemm": (0, 3),
+    "com.microsoft.nchwc.Conv": (1,),
 }
 """Operators that cost multiply-accumulates -> positions of the operands that are weights where they are constant."""
 
@@ -61,7 +65,7 @@ def is_weighted(node: Node) -> bool:
         >>> is_weighted(Node(0, "c", "Conv", "", ("x", "W"), ("y",), {}))
         True
     """
-    return _full_name(node) in _WEIGHTS
+    return full_name(node) in _WEIGHTS
 
 
 def weight_positions(node: Node) -> tuple[int, ...]:
@@ -73,7 +77,7 @@ def weight_positions(node: Node) -> tuple[int, ...]:
     """
     if not is_weighted(node):
         return ()
-    return tuple(p for p in _WEIGHTS[_full_name(node)] if node.input(p))
+    return tuple(p for p in _WEIGHTS[full_name(node)] if node.input(p))
 
 
 def operand_positions(node: Node) -> tuple[int, ...]:
@@ -102,5 +106,6 @@ def scale_positions(node: Node, position: int) -> tuple[int, ...]:
     return tuple(p for p in range(first, position + ZERO_POINT + 1) if node.input(p))
 
 
-def _full_name(node: Node) -> str:
+def full_name(node: Node) -> str:
+    """Returns the operator with its domain in front, where it has one of its own."""
     return f"{node.domain}.{node.op}" if node.domain else node.op

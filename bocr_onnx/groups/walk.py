@@ -11,6 +11,9 @@ from bocr_onnx.groups import rules
 from bocr_onnx.groups.labels import Labeller
 from bocr_onnx.groups.records import RuleError
 
+CONTRIB = "com.microsoft"
+"""What the names of ONNX Runtime's own domains begin with."""
+
 MAX_ENTRIES = 64
 """Longer integer tensors are no shapes."""
 
@@ -79,7 +82,8 @@ def _apply_rule(node: Node, at: Labeller) -> None:
     if node.captures:
         raise RuleError("a subgraph reads the channels")
     if rule is None:
-        raise RuleError(f"operator {node.domain or 'ai.onnx'}.{node.op} has no rule")
+        own = "; prune the file before ONNX Runtime has optimized it" if node.domain.startswith(CONTRIB) else ""
+        raise RuleError(f"operator {node.domain or 'ai.onnx'}.{node.op} has no rule{own}")
     rule(node, at)
 
 

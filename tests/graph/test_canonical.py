@@ -6,12 +6,13 @@ import numpy as np
 import onnxruntime as ort
 import pytest
 
+from bocr_onnx.cost import build_cost_model
 from bocr_onnx.evaluation import run_once
-from bocr_onnx.graph import from_proto, load, random_feeds
+from bocr_onnx.graph import ModelGraph, from_proto, load, random_feeds
 from bocr_onnx.graph.canonical import ACTIVATIONS, canonical
 from bocr_onnx.groups import build_index
 from bocr_onnx.slimming import compare, cut
-from tests.oracle import build, check, proto, widths
+from tests.oracle import build, check, foreseen, proto, widths
 
 HEADER = '<ir_version: 8, opset_import: ["" : {opset}, "com.microsoft" : 1]>'
 FUSED = """m (float[N, 3, 8, 8] x) => (float[N, 4, 8, 8] y) {{
@@ -43,26 +44,61 @@ def test_an_unknown_fused_activation_is_left_and_listed() -> None:
     text = FUSED.format(activation=', activation = "Swirl"')
     graph = build(HEADER.format(opset=13) + text, **CONSTANTS)
     refused = {r.op: r.reason for r in build_index(graph).refusals}
-    assert refused["FusedConv"] == "operator com.microsoft.FusedConv has no rule"
+    assert refused["FusedConv"].startswith("operator com.microsoft.FusedConv has no rule; prune the file before")
+
+
+ATTENTION = """m (float[1, 3, 16, 16] x) => (float[1, 4] y) {
+    a = Conv <pads = [1, 1, 1, 1]> (x, w, b) r = Relu(a)
+    c = Conv <pads = [1, 1, 1, 1]> (r, v, d) t = Add(c, r) s = Relu(t)
+    f = Reshape(s, flat) g = Transpose <perm = [0, 2, 1]> (f)
+    q = MatMul(g, wq) k = MatMul(g, wk) kt = Transpose <perm = [0, 2, 1]> (k)
+    l = MatMul(q, kt) h = Mul(l, half) p = Softmax(h) o = MatMul(p, g)
+    m = ReduceMean <axes = [1], keepdims = 0> (o)
+    n = Gemm <transB = 1> (m, u, e) nr = Relu(n)
+    z = MatMul(nr, ug) zb = Add(z, bg)
+    e0 = Mul(zb, root) e1 = Erf(e0) e2 = Add(e1, one) e3 = Mul(zb, e2) e4 = Mul(e3, half)
+    y = Gemm <transB = 1> (e4, last)
+}"""
+ATTENDED = {
+    "w": (8, 3, 3, 3), "b": (8,), "v": (8, 8, 3, 3), "d": (8,), "wq": (8, 6), "wk": (8, 6), "u": (6, 8), "e": (6,),
+    "ug": (6, 6), "bg": (6,), "last": (4, 6), "flat": [0, 8, 256], "half": np.float32(0.5), "one": np.float32(1),
+    "root": np.float32(0.70710677),
+}  # fmt: skip
+
+
+def optimized(path: Path, level: str) -> ModelGraph:
+    """Returns what ONNX Runtime saves of the model above."""
+    options = ort.SessionOptions()
+    options.graph_optimization_level = getattr(ort.GraphOptimizationLevel, f"ORT_ENABLE_{level}")
+    options.optimized_model_filepath = str(path)
+    options.log_severity_level = 4
+    model = proto(ATTENTION, **ATTENDED).SerializeToString()
+    ort.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+    return load(path)
 
 
 def test_what_onnxruntime_saves_is_cut_as_the_model_itself(tmp_path: Path) -> None:
-    plain = proto(
-        """m (float[1, 3, 16, 16] x) => (float[1, 4] y) {
-            a = Conv <pads = [1, 1, 1, 1]> (x, w, b) r = Relu(a)
-            c = Conv <pads = [1, 1, 1, 1]> (r, v, d) t = Add(c, r) s = Relu(t)
-            p = GlobalAveragePool(s) f = Flatten(p)
-            g = Gemm <transB = 1> (f, u, e) h = Relu(g) y = Gemm <transB = 1> (h, q)
-        }""",
-        w=(8, 3, 3, 3), b=(8,), v=(8, 8, 3, 3), d=(8,), u=(6, 8), e=(6,), q=(4, 6),
-    )  # fmt: skip
-    options = ort.SessionOptions()
-    options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_EXTENDED
-    options.optimized_model_filepath = str(tmp_path / "optimized.onnx")
-    ort.InferenceSession(plain.SerializeToString(), options, providers=["CPUExecutionProvider"])
-    graph = load(tmp_path / "optimized.onnx")
-    assert {n.op_type for n in graph.written.graph.node} & {"FusedConv", "FusedGemm"}
-    assert sorted(widths(check(graph)).values()) == sorted(widths(build_index(from_proto(plain))).values())
+    graph = optimized(tmp_path / "m.onnx", "EXTENDED")
+    assert graph.written is not None
+    assert {n.op_type for n in graph.written.graph.node} >= {"FusedConv", "FusedGemm", "FusedMatMul"}
+    plain = from_proto(proto(ATTENTION, **ATTENDED))
+    assert sorted(widths(check(graph)).values()) == sorted(widths(build_index(plain)).values())
+    assert foreseen(graph, build_index(graph)) == foreseen(plain, build_index(plain))
+
+
+def test_what_the_cpu_alone_can_read_is_refused_with_its_macs(tmp_path: Path) -> None:
+    graph = optimized(tmp_path / "m.onnx", "ALL")
+    if not any(node.domain == "com.microsoft.nchwc" for node in graph.nodes):
+        pytest.skip("this CPU has no blocked layout")
+    index = build_index(graph)
+    plain = from_proto(proto(ATTENTION, **ATTENDED))
+    refused = [r for r in index.refusals if r.op == "Conv"]
+    assert len(refused) == 2
+    assert all(r.reason.endswith("prune the file before ONNX Runtime has optimized it") for r in refused)
+    cost, whole = build_cost_model(graph, index), build_cost_model(plain, build_index(plain))
+    by_refusal = [sum(cost.node_macs[i] for i in r.nodes) for r in refused]
+    assert min(by_refusal) >= 256 * 8 * 27  # more where the blocks are padded
+    assert cost.cost(cost.full).macs >= whole.cost(whole.full).macs
 
 
 TWINS = """m (float[N, 3, 8, 8] p, float[N, 3, 8, 8] q) => (float[N, 5, 8, 8] y) {

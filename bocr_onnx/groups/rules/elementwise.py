@@ -24,7 +24,7 @@ BROADCAST = (
 ).split()
 
 
-@rule("QLinearLeakyRelu", "QLinearSigmoid", domain="com.microsoft")
+@rule("QLinearLeakyRelu", "QLinearSigmoid", "Gelu", "QuickGelu", domain="com.microsoft")
 @rule(*UNARY)
 def unary(node: Node, at: Labeller) -> None:
     """Carries labels through operators of one tensor (further inputs are scalars)."""
@@ -38,7 +38,7 @@ def cast_like(node: Node, at: Labeller) -> None:
     at.emit(node.outputs[0], at.read(node.inputs[0]))
 
 
-@rule("QLinearAdd", "QLinearMul", domain="com.microsoft")
+@rule("QLinearAdd", "QLinearMul", "BiasGelu", "FastGelu", domain="com.microsoft")
 @rule(*BROADCAST, opset=(7, 1_000))
 def broadcast(node: Node, at: Labeller) -> None:
     """Carries labels through operators of several tensors under numpy's broadcasting."""

@@ -37,9 +37,12 @@ def gemm(node: Node, at: Labeller) -> None:
     product(node, at, [a, b], (0, 1), addends)
 
 
+@rule("FusedMatMul", domain="com.microsoft")
 @rule("MatMul", "MatMulInteger", "QLinearMatMul")
 def matmul(node: Node, at: Labeller) -> None:
     """Carries labels through MatMul; the letters are the axes of the output, and one more that is summed over."""
+    if node.attributes.get("transBatchA", 0) or node.attributes.get("transBatchB", 0):
+        raise RuleError("its batch is transposed")
     positions = operand_positions(node)
     first, second = (at.shape(node.inputs[i]) for i in positions)
     batch = max(len(first), len(second)) - 2
@@ -58,7 +61,9 @@ def matmul(node: Node, at: Labeller) -> None:
     out = tuple(range(batch)) if batch > 0 else ()
     out += (rows,) if len(first) > 1 else ()
     out += (columns,) if len(second) > 1 else ()
-    a, b = Term(positions[0], letters(first, (rows, inner))), Term(positions[1], letters(second, (inner, columns)))
+    left, right = (rows, inner), (inner, columns)
+    a = Term(positions[0], letters(first, left[::-1] if node.attributes.get("transA", 0) else left))
+    b = Term(positions[1], letters(second, right[::-1] if node.attributes.get("transB", 0) else right))
     product(node, at, [a, b], out, [*_scales(node, at, a, rows), *_scales(node, at, b, columns)])
 
 
