@@ -27,6 +27,9 @@ ODD_SIZES, EVEN_SIZES = {1: 131, 512: 1021, 224: 509, 32: 61}, {1: 131, 512: 204
 """What open axes are analysed with again: sizes that no bound or divisor makes equal to the first, and sizes that fit
 networks which need whole blocks of 32."""
 
+COLOURS = (1, 3, 4)
+"""Channels of images."""
+
 MAX_FEED_ELEMENTS = 1 << 26
 
 
@@ -70,10 +73,20 @@ def _concrete(info: onnx.ValueInfoProto, others: Mapping[int, int] = MappingProx
     made.CopyFrom(info.type)
     dims = made.tensor_type.shape.dim
     for axis in open_axes(info):
-        size = STAND_INS.get(len(dims), 1) if axis >= min(2, len(dims) - 1) else 1
+        size = STAND_INS.get(len(dims), 1) if axis >= first_side(info) else 1
         dims[axis].Clear()
         dims[axis].dim_value = others.get(size, size)
     return made
+
+
+def first_side(info: onnx.ValueInfoProto) -> int:
+    """Returns the first axis of an input that, where it is open, is a length or a side: it comes after the channels.
+
+    Of rank 4 with a last axis that is fixed at 1, 3 or 4 the channels come last, so an open axis 1 is a height.
+    """
+    dims = info.type.tensor_type.shape.dim
+    channels_last = len(dims) == 4 and dims[3].dim_value in COLOURS
+    return 1 if channels_last else min(2, len(dims) - 1)
 
 
 @dataclass(frozen=True, slots=True)
