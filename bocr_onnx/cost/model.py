@@ -33,7 +33,7 @@ class Cost:
     """What a model costs.
 
     Attributes:
-        macs: Multiply-accumulates at batch 1 of Conv, ConvTranspose, Gemm and MatMul.
+        macs: Multiply-accumulates per sample (`ModelGraph.batch`) of Conv, ConvTranspose, Gemm and MatMul.
         params: Elements of floating-point constants.
         size_bytes: Size as one file.
     """
@@ -138,7 +138,7 @@ def build_cost_model(graph: ModelGraph, index: GroupIndex) -> CostModel:
     """
     n_groups = len(index.groups)
     full = np.array([g.n_channels for g in index.groups], dtype=np.int64)
-    form = _FormOf(np.repeat(np.arange(n_groups), full), full)
+    form = _FormOf(np.repeat(np.arange(n_groups), full), full, graph.batch)
     weighted = {node.index: t for node in graph.nodes if (t := _macs_term(graph, index, node, form)) is not None}
     stored = _stored(graph)
     sizes = _terms(
@@ -162,6 +162,7 @@ def build_cost_model(graph: ModelGraph, index: GroupIndex) -> CostModel:
 class _FormOf:
     owner: npt.NDArray[np.int64]
     sizes: npt.NDArray[np.int64]
+    batch: int
 
     def form(self, channels: Channels) -> _Floats:
         made = np.zeros(1 + len(self.sizes))
@@ -191,20 +192,22 @@ def _terms(terms: list[_Term], n_groups: int) -> Terms:
 def _macs_term(graph: ModelGraph, index: GroupIndex, node: Node, form: _FormOf) -> _Term | None:
     work = index.work.get(node.index)
     if work is None:
-        return _uncut_work(graph, node) if node.op in WEIGHTED and not node.domain and node.inputs[0] else None
+        return _uncut_work(graph, node, form.batch)
     name, n_inner, inner = work
     if name not in graph.shapes:
         return None
-    scale, forms = form.term(1 / _batch(graph), graph.shapes[name], index.axes.get(name, {}))
+    scale, forms = form.term(1 / form.batch, graph.shapes[name], index.axes.get(name, {}))
     return scale * n_inner / math.prod(map(len, inner)), [*forms, *map(form.form, inner)]
 
 
-def _uncut_work(graph: ModelGraph, node: Node) -> _Term | None:
-    """Returns the MACs of an operator whose weight is computed."""
+def _uncut_work(graph: ModelGraph, node: Node, batch: int) -> _Term | None:
+    """Returns the MACs of an operator whose weight is computed, None where it is not weighted or a shape is unknown."""
+    if node.op not in WEIGHTED or node.domain or not node.inputs[0]:
+        return None
     out, w = graph.shapes.get(node.outputs[0]), graph.shapes.get(node.input(1))
     if out is None or not w or node.inputs[0] not in graph.shapes:
         return None
-    return positions(graph, node) * math.prod(w) / _batch(graph), []
+    return positions(graph, node) * math.prod(w) / batch, []
 
 
 def positions(graph: ModelGraph, node: Node) -> int:
@@ -215,11 +218,6 @@ def positions(graph: ModelGraph, node: Node) -> int:
     if node.op == "ConvTranspose":
         return math.prod((x[0], *x[2:]))
     return math.prod(out[:-1])
-
-
-def _batch(graph: ModelGraph) -> int:
-    shape = graph.shapes.get(graph.inputs[0], ()) if graph.inputs else ()
-    return max(shape[0], 1) if shape else 1
 
 
 def _stored(graph: ModelGraph) -> dict[str, Operand]:

@@ -94,7 +94,7 @@ def collect_moments(
 
 def batch_size(graph: ModelGraph, wish: int = 50) -> int:
     """Returns how many images one run takes: `wish` where the model leaves its batch open."""
-    return wish if graph.batch_is_symbolic() else max(1, graph.shapes[graph.inputs[0]][0])
+    return wish if graph.batch_is_symbolic() else graph.batch
 
 
 def whole_runs(graph: ModelGraph, n_images: int, batch: int) -> int:

@@ -10,6 +10,8 @@ from typing import Any
 import numpy.typing as npt
 import onnx
 
+from bocr_onnx.graph.batch import samples_per_run
+
 Array = npt.NDArray[Any]
 Operand = tuple[int, int]
 """Where a constant is used: (node index, input position)."""
@@ -113,6 +115,11 @@ class ModelGraph:
         index = self.producer.get(name)
         node = None if index is None else self.nodes[index]
         return node if node is not None and node.op in ROUNDING and not node.domain else None
+
+    @property
+    def batch(self) -> int:
+        """Returns the number of samples in one run at the concrete shapes; see `samples_per_run`."""
+        return samples_per_run(self)
 
     def batch_is_symbolic(self) -> bool:
         """Returns whether every input leaves its first axis open."""
