@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ from bocr_onnx.api.images import check_labels, fit_images, load_images
 from bocr_onnx.api.model import read_model
 from bocr_onnx.api.outputs import check_outputs
 from bocr_onnx.api.progress import Progress, Silent
+from bocr_onnx.api.shapes import settle_shapes
 from bocr_onnx.cost import Cost, build_cost_model
 from bocr_onnx.data import open_data
 from bocr_onnx.errors import DataError, UsageError
@@ -75,18 +77,25 @@ class Evaluated:
         }
 
 
-def apply(model: str | Path, plan: str | Path, output: str | Path) -> Applied:
+def apply(
+    model: str | Path,
+    plan: str | Path,
+    output: str | Path,
+    *,
+    input_shapes: Mapping[str, Sequence[int]] | None = None,
+) -> Applied:
     """Cuts a model by a plan, with the original's weights, and proves it.
 
     Args:
         model: The .onnx file the plan was made for.
         plan: A plan.json.
         output: The slim file.
+        input_shapes: Shapes of inputs by name, for the axes that the file leaves open.
 
     Raises:
         BocrError: The plan is of another model, the output cannot be written, or the proof fails.
     """
-    graph = read_model(model)
+    graph = read_model(model, settle_shapes(input_shapes))
     path = check_writable(output)
     check_outputs(graph, path, (), inputs=(Path(plan),))
     index = build_index(graph)
@@ -95,7 +104,7 @@ def apply(model: str | Path, plan: str | Path, output: str | Path) -> Applied:
     proof = prove(graph, index, mask, slim, run_once, weights={})
     save(slim, path, external=bool(graph.external))
     cost = build_cost_model(graph, index)
-    return Applied(str(path), cost.cost(cost.full), measured_cost(slim), proof)
+    return Applied(str(path), cost.cost(cost.full), measured_cost(slim, graph), proof)
 
 
 def evaluate(
@@ -104,6 +113,7 @@ def evaluate(
     *,
     preset: str | None = None,
     preprocess: str | Path | None = None,
+    input_shapes: Mapping[str, Sequence[int]] | None = None,
     progress: Progress | None = None,
 ) -> Evaluated:
     """Returns the top-1 accuracy of a model on labelled images.
@@ -113,6 +123,7 @@ def evaluate(
         data: Images with labels; of a folder with train/ and val/, val/ is used.
         preset: Name of a preprocessing preset.
         preprocess: A preprocessing file, instead of a preset.
+        input_shapes: Shapes of inputs by name, for the axes that the file leaves open; those of the images by default.
         progress: Shows long steps.
 
     Raises:
@@ -120,7 +131,7 @@ def evaluate(
     """
     if preset and preprocess:
         raise UsageError("one of --preset and --preprocess must be given, got both")
-    graph = read_model(model)
+    graph = read_model(model, settle_shapes(input_shapes))
     pools = open_data(str(data))
     samples = pools.held_out or pools.single
     assert samples is not None

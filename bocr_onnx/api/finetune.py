@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,6 +14,7 @@ from bocr_onnx.api.model import read_model
 from bocr_onnx.api.outputs import check_outputs
 from bocr_onnx.api.progress import Progress, Silent
 from bocr_onnx.api.rundir import RunDir, default_run_dir
+from bocr_onnx.api.shapes import settle_shapes
 from bocr_onnx.data import open_data, split
 from bocr_onnx.errors import UsageError
 from bocr_onnx.evaluation import classes_of, predict, score_outputs
@@ -38,6 +39,7 @@ class FinetuneOptions:
         settings: Of the training, those that differ from the defaults.
         n_score: Images on which the best epoch is chosen.
         tensorboard: Folder for curves; None for none.
+        input_shapes: Shapes of inputs, for the axes that both files leave open, by name.
     """
 
     model: str
@@ -48,6 +50,7 @@ class FinetuneOptions:
     settings: Mapping[str, Any] = field(default_factory=dict)
     n_score: int = 2_000
     tensorboard: str | None = None
+    input_shapes: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
 
     @property
     def path(self) -> Path:
@@ -97,6 +100,7 @@ def finetune(
     resume: str | Path | None = None,
     n_score: int = 2_000,
     tensorboard: str | Path | None = None,
+    input_shapes: Mapping[str, Sequence[int]] | None = None,
     progress: Progress | None = None,
     **settings: Any,
 ) -> Finetuned | None:
@@ -113,6 +117,7 @@ def finetune(
         resume: A run directory to continue; its options replace all others.
         n_score: Images on which the best epoch is chosen.
         tensorboard: Folder for curves.
+        input_shapes: Shapes of inputs by name, for the axes that both files leave open; those of the images by default.
         progress: Shows steps with loss, score, images per second and the time left.
         settings: Fields of `bocr_onnx.training.FinetuneSettings`, e.g. ``epochs=2``.
 
@@ -134,6 +139,7 @@ def finetune(
         settings=settings,
         n_score=n_score,
         tensorboard=None if tensorboard is None else str(tensorboard),
+        input_shapes=settle_shapes(input_shapes),
     )
     return train_model(options, run_dir, resume=resume, progress=progress)
 
@@ -173,7 +179,7 @@ def _train(
 
     engine.barrier()  # the checkpoint of another training is gone
 
-    student, teacher = read_model(options.model), read_model(options.teacher)
+    student, teacher = (read_model(path, options.input_shapes) for path in (options.model, options.teacher))
     output = check_writable(options.path)
     inputs = (Path(options.model), Path(options.teacher))
     check_outputs(teacher, output, folder.files, inputs=inputs)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
+from bocr_onnx.api.shapes import settle_shapes
 from bocr_onnx.cost import Cost, CostModel, build_cost_model
 from bocr_onnx.errors import UsageError, did_you_mean
 from bocr_onnx.graph import ModelGraph, load
@@ -76,14 +77,16 @@ def refusal_records(inspection: Inspection) -> tuple[dict[str, Any], ...]:
     )
 
 
-def inspect(model: str | Path) -> Inspection:
+def inspect(model: str | Path, *, input_shapes: Mapping[str, Sequence[int]] | None = None) -> Inspection:
     """Returns the channel groups of an ONNX file, what they cost, and what cannot be cut.
 
     Args:
         model: The .onnx file.
+        input_shapes: Shapes of inputs by name, for the axes that the file leaves open.
 
     Raises:
         ModelError: The file cannot be used.
+        UsageError: A shape is of no input, or does not fit it.
 
     Example:
         >>> from importlib.resources import files
@@ -91,7 +94,7 @@ def inspect(model: str | Path) -> Inspection:
         >>> found.prunable_share > 0.9
         True
     """
-    graph = load(model)
+    graph = load(model, settle_shapes(input_shapes))
     index = build_index(graph)
     return inspect_graph(graph, index, build_cost_model(graph, index))
 

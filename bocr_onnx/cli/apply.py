@@ -7,19 +7,20 @@ from typing import Annotated
 
 import typer
 
-from bocr_onnx.cli.output import print_json
+from bocr_onnx.cli.output import InputShape, print_json
 
 
 def apply(
     model: Annotated[Path, typer.Argument(help="The .onnx file the plan was made for.")],
     plan: Annotated[Path, typer.Argument(help="A plan.json.")],
     output: Annotated[Path, typer.Option("--output", "-o", help="The slim file.")],
+    input_shape: InputShape = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Cut a model by a plan again, without a search; the weights are the original's."""
     from bocr_onnx import api
 
-    applied = api.apply(model, plan, output)
+    applied = api.apply(model, plan, output, input_shapes=api.parse_shapes(input_shape or ()))
     if as_json:
         print_json(applied.as_json())
         return

@@ -2,16 +2,17 @@
 
 from bocr_onnx.graph.edit import Edit, apply_edit, set_attribute
 from bocr_onnx.graph.instrument import HALF, widened, with_masks, with_outputs, without_rounding
-from bocr_onnx.graph.load import from_proto, load
+from bocr_onnx.graph.load import from_proto, load, resized
 from bocr_onnx.graph.model import ROUNDING, Array, ModelGraph, Node, Operand
 from bocr_onnx.graph.save import check_writable, replacing, save, serialized_size, write_text
-from bocr_onnx.graph.sizes import random_feeds
+from bocr_onnx.graph.sizes import InputShapes, open_sides, other_feeds, random_feeds
 
 __all__ = [
     "HALF",
     "ROUNDING",
     "Array",
     "Edit",
+    "InputShapes",
     "ModelGraph",
     "Node",
     "Operand",
@@ -19,8 +20,11 @@ __all__ = [
     "check_writable",
     "from_proto",
     "load",
+    "open_sides",
+    "other_feeds",
     "random_feeds",
     "replacing",
+    "resized",
     "save",
     "serialized_size",
     "set_attribute",
