@@ -83,6 +83,7 @@ def apply(
     output: str | Path,
     *,
     input_shapes: Mapping[str, Sequence[int]] | None = None,
+    progress: Progress | None = None,
 ) -> Applied:
     """Cuts a model by a plan, with the original's weights, and proves it.
 
@@ -91,11 +92,12 @@ def apply(
         plan: A plan.json.
         output: The slim file.
         input_shapes: Shapes of inputs by name, for the axes that the file leaves open.
+        progress: Told which sizes were taken for the others, where only some run.
 
     Raises:
         BocrError: The plan is of another model, the output cannot be written, or the proof fails.
     """
-    graph = read_model(model, settle_shapes(input_shapes))
+    graph = read_model(model, settle_shapes(input_shapes), note=(progress or Silent()).note)
     path = check_writable(output)
     check_outputs(graph, path, (), inputs=(Path(plan),))
     index = build_index(graph)

@@ -8,6 +8,8 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
+from bocr_onnx.api.model import at_sizes_that_run
+from bocr_onnx.api.progress import Progress, Silent
 from bocr_onnx.api.shapes import settle_shapes
 from bocr_onnx.cost import Cost, CostModel, build_cost_model
 from bocr_onnx.errors import UsageError, did_you_mean
@@ -77,12 +79,18 @@ def refusal_records(inspection: Inspection) -> tuple[dict[str, Any], ...]:
     )
 
 
-def inspect(model: str | Path, *, input_shapes: Mapping[str, Sequence[int]] | None = None) -> Inspection:
+def inspect(
+    model: str | Path,
+    *,
+    input_shapes: Mapping[str, Sequence[int]] | None = None,
+    progress: Progress | None = None,
+) -> Inspection:
     """Returns the channel groups of an ONNX file, what they cost, and what cannot be cut.
 
     Args:
         model: The .onnx file.
         input_shapes: Shapes of inputs by name, for the axes that the file leaves open.
+        progress: Told which sizes were taken for the others, where only some run.
 
     Raises:
         ModelError: The file cannot be used.
@@ -94,7 +102,8 @@ def inspect(model: str | Path, *, input_shapes: Mapping[str, Sequence[int]] | No
         >>> found.prunable_share > 0.9
         True
     """
-    graph = load(model, settle_shapes(input_shapes))
+    shapes = settle_shapes(input_shapes)
+    graph = at_sizes_that_run(load(model, shapes), shapes, note=(progress or Silent()).note)
     index = build_index(graph)
     return inspect_graph(graph, index, build_cost_model(graph, index))
 

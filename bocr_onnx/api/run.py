@@ -60,7 +60,7 @@ def prepare(options: Options, run_dir: str | Path | None, progress: Progress, *,
     """
     options.check()
     check_ray(options.ray)
-    graph = read_model(options.model, options.input_shapes)
+    graph = read_model(options.model, options.input_shapes, note=progress.note)
     if options.finetune:
         from bocr_onnx.api.train import check_trainable
 

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from bocr_onnx.cli.output import InputShape, print_json
+from bocr_onnx.cli.output import InputShape, TerminalProgress, print_json
 
 
 def apply(
@@ -20,7 +20,9 @@ def apply(
     """Cut a model by a plan again, without a search; the weights are the original's."""
     from bocr_onnx import api
 
-    applied = api.apply(model, plan, output, input_shapes=api.parse_shapes(input_shape or ()))
+    applied = api.apply(
+        model, plan, output, input_shapes=api.parse_shapes(input_shape or ()), progress=TerminalProgress()
+    )
     if as_json:
         print_json(applied.as_json())
         return

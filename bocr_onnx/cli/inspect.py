@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from bocr_onnx.cli.output import InputShape, print_json, print_table
+from bocr_onnx.cli.output import InputShape, TerminalProgress, print_json, print_table
 
 if TYPE_CHECKING:
     from bocr_onnx.api import Inspection
@@ -21,7 +21,7 @@ def inspect(
     """Show which channels are cut together, what they cost, and what cannot be cut."""
     from bocr_onnx import api
 
-    found = api.inspect(model, input_shapes=api.parse_shapes(input_shape or ()))
+    found = api.inspect(model, input_shapes=api.parse_shapes(input_shape or ()), progress=TerminalProgress())
     if as_json:
         print_json(found.as_json())
         return

@@ -5,7 +5,7 @@ from bocr_onnx.graph.instrument import HALF, widened, with_masks, with_outputs, 
 from bocr_onnx.graph.load import from_proto, load, resized
 from bocr_onnx.graph.model import ROUNDING, Array, ModelGraph, Node, Operand
 from bocr_onnx.graph.save import check_writable, replacing, save, serialized_size, write_text
-from bocr_onnx.graph.sizes import InputShapes, open_sides, other_feeds, random_feeds
+from bocr_onnx.graph.sizes import InputShapes, at_shapes, open_sides, other_feeds, random_feeds
 
 __all__ = [
     "HALF",
@@ -17,6 +17,7 @@ __all__ = [
     "Node",
     "Operand",
     "apply_edit",
+    "at_shapes",
     "check_writable",
     "from_proto",
     "load",

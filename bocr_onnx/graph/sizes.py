@@ -76,6 +76,20 @@ def start(
                 f"{label}: initializer {tensor.name!r} must hold the data its shape asks for, got: {error}"
             ) from error
     infos = [i for i in proto.graph.input if i.name in inputs and i.type.WhichOneof("value") == "tensor_type"]
+    shapes = _concrete_shapes(infos, asked, label)
+    known.types |= {info.name: _concrete(info, shapes[info.name]) for info in infos}
+    known.declared = _declared(proto, known)
+    return known
+
+
+def at_shapes(graph: ModelGraph, asked: InputShapes) -> dict[str, Shape]:
+    """Returns the shapes of the inputs that a graph would have if it were read with the shapes that are asked for."""
+    infos = [i for i in graph.proto.graph.input if i.name in graph.inputs and i.name in graph.shapes]
+    return _concrete_shapes(infos, asked, graph.label)
+
+
+def _concrete_shapes(infos: list[onnx.ValueInfoProto], asked: InputShapes, label: str) -> dict[str, Shape]:
+    """Returns the shape of every input: as asked for, or with stand-ins; axes of one name have one size."""
     shapes = _asked_shapes(infos, asked, label)
     named = {
         d.dim_param: shapes[info.name][axis]
@@ -84,10 +98,7 @@ def start(
         for axis, d in enumerate(info.type.tensor_type.shape.dim)
         if d.dim_param
     }
-    for info in infos:
-        known.types[info.name] = _concrete(info, shapes.get(info.name) or _stand_in(info, named))
-    known.declared = _declared(proto, known)
-    return known
+    return {info.name: shapes.get(info.name) or _stand_in(info, named) for info in infos}
 
 
 def _asked_shapes(infos: list[onnx.ValueInfoProto], asked: InputShapes, label: str) -> dict[str, Shape]:
@@ -168,8 +179,7 @@ def first_side(info: onnx.ValueInfoProto) -> int:
     Of rank 4 with a last axis that is fixed at 1, 3 or 4 the channels come last, so an open axis 1 is a height.
     """
     dims = info.type.tensor_type.shape.dim
-    channels_last = len(dims) == 4 and dims[3].dim_value in COLOURS
-    return 1 if channels_last else min(2, len(dims) - 1)
+    return 1 if len(dims) == 4 and dims[3].dim_value in COLOURS else min(2, len(dims) - 1)
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,8 @@ import pytest
 
 import bocr_onnx
 from bocr_onnx.api import parse_shapes
-from bocr_onnx.errors import UsageError
+from bocr_onnx.api.model import read_model
+from bocr_onnx.errors import ModelError, UsageError
 from bocr_onnx.evaluation import run_once
 from bocr_onnx.graph import load, other_feeds
 from bocr_onnx.groups import build_index
@@ -155,3 +157,90 @@ def test_the_proof_finds_a_second_size_that_the_model_takes(reader: Path) -> Non
 
     assert prove(graph, index, mask, slim, run, weights={}).passed
     assert ran.count((2, 3, 48, 96)) >= 3  # the original, the masked original and the slim model
+
+
+class Notes:
+    """Keeps what a user would be told."""
+
+    def __init__(self) -> None:
+        self.told: list[str] = []
+
+    @contextmanager
+    def task(self, description: str) -> Iterator[Callable[..., None]]:
+        yield lambda *_: None
+
+    def note(self, text: str) -> None:
+        self.told.append(text)
+
+
+def test_other_sizes_are_tried_where_the_stand_ins_do_not_run(reader: Path, tmp_path: Path) -> None:
+    notes = Notes()
+    report = bocr_onnx.prune(reader, **QUICK, output=tmp_path / "s.onnx", progress=notes)
+    assert report.proof["passed"]
+    assert report.baseline.macs == reader_macs(320) == bocr_onnx.inspect(reader, progress=notes).cost.macs
+    bocr_onnx.apply(reader, tmp_path / "s.run" / "plan.json", tmp_path / "a.onnx", progress=notes)
+    assert (
+        notes.told
+        == [
+            "open axes of 'x' taken as 48x320; name others with --input-shape x:1x3x48x320",
+        ]
+        * 3
+    )
+
+
+@pytest.mark.parametrize(
+    ("declared", "nodes", "constants", "taken"),
+    [
+        (
+            "float[N, H, W, 3] x",
+            "t = Transpose <perm = [0, 3, 1, 2]> (x) c = Conv <strides = [8, 8]> (t, K)"
+            " f = Flatten(c) y = MatMul(f, V)",
+            {"K": (4, 3, 8, 8), "V": (64, 2)},
+            (1, 32, 32, 3),
+        ),
+        (
+            "float[N, T, 4] x, float[N, T] z",
+            "u = Unsqueeze(z, last) s = Add(x, u) f = Flatten(s) y = MatMul(f, V)",
+            {"V": (400, 2), "last": [2]},
+            (1, 100, 4),
+        ),
+        (
+            "float[N, F, T] x",
+            "c = Conv(x, K) f = Flatten(c) y = MatMul(f, V)",
+            {"K": (4, 80, 3), "V": (392, 2)},
+            (1, 80, 100),
+        ),
+    ],
+    ids=["channels last", "two inputs that share their length", "spectrogram"],
+)
+def test_sizes_by_rank_and_layout(
+    tmp_path: Path, declared: str, nodes: str, constants: dict[str, object], taken: tuple[int, ...]
+) -> None:
+    path = write(tmp_path / "m.onnx", f"m ({declared}) => (float[N, 2] y) {{ {nodes} }}", **constants)
+    graph = read_model(path)
+    assert graph.shapes["x"] == taken
+    assert graph.symbolic["x"] == load(path).symbolic["x"]
+
+
+def test_a_model_that_runs_is_left_at_its_stand_ins(tmp_path: Path) -> None:
+    path = write(tmp_path / "m.onnx", "m (float[N, 3, H, W] x) => (float[N, 3, H, W] y) { y = Relu(x) }")
+    told: list[str] = []
+    assert read_model(path, note=told.append).shapes["x"] == (1, 3, 224, 224)
+    assert not told
+
+
+def test_a_model_that_runs_at_no_size_says_how_to_name_one(tmp_path: Path) -> None:
+    text = "m (float[N, 3, H, W] x) => (float[N, 2] y) { f = Flatten(x) y = MatMul(f, V) }"
+    path = write(tmp_path / "m.onnx", text, V=(3 * 7 * 9, 2))
+    with pytest.raises(ModelError) as info:
+        read_model(path)
+    assert "--input-shape NAME:1x3x48x320" in info.value.hint
+    with pytest.raises(ModelError, match="must run"):
+        read_model(path, {"x": (1, 3, 48, 320)})
+    assert read_model(path, {"x": (1, 3, 7, 9)}).shapes["y"] == (1, 2)
+
+
+def test_a_size_that_is_asked_for_is_not_replaced(reader: Path) -> None:
+    for shapes in ({"x": (1, 3, 64, 64)}, {"": (1, 3, 64, 64)}):
+        with pytest.raises(ModelError, match="must run"):
+            read_model(reader, shapes)
