@@ -13,6 +13,7 @@ from bocr_onnx.api.model import read_model
 from bocr_onnx.api.outputs import check_outputs
 from bocr_onnx.api.progress import Progress, Silent
 from bocr_onnx.api.shapes import settle_shapes
+from bocr_onnx.api.sized import read_for_images
 from bocr_onnx.cost import Cost, build_cost_model
 from bocr_onnx.data import open_data
 from bocr_onnx.errors import DataError, UsageError
@@ -133,15 +134,15 @@ def evaluate(
     """
     if preset and preprocess:
         raise UsageError("one of --preset and --preprocess must be given, got both")
-    graph = read_model(model, settle_shapes(input_shapes))
+    shown = progress or Silent()
     pools = open_data(str(data))
     samples = pools.held_out or pools.single
     assert samples is not None
-    chosen = preset or (None if preprocess is None else str(preprocess))
-    found = fit_images(graph, pools, pools.train or samples, chosen)
+    chosen, sample = preset or (None if preprocess is None else str(preprocess)), pools.train or samples
+    graph = read_for_images(model, lambda: (pools, sample), chosen, settle_shapes(input_shapes), note=shown.note)
+    found = fit_images(graph, pools, sample, chosen)
     if samples.labels is None:
         raise DataError(f"--data {data} must have labels to evaluate on, got none", hint="See calibration/README.md")
-    shown = progress or Silent()
     images = load_images(graph, found, samples)
     with shown.task("Scoring") as update:
         outputs = predict(graph, graph.proto, images, progress=update)

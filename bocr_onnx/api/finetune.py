@@ -5,20 +5,22 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bocr_onnx.api.images import check_labels, fit_images, load_images
-from bocr_onnx.api.model import read_model
+from bocr_onnx.api.model import open_inputs, runnable
 from bocr_onnx.api.outputs import check_outputs
 from bocr_onnx.api.progress import Progress, Silent
 from bocr_onnx.api.rundir import RunDir, default_run_dir
 from bocr_onnx.api.shapes import settle_shapes
-from bocr_onnx.data import open_data, split
+from bocr_onnx.api.sized import read_for_images
+from bocr_onnx.data import Pools, Samples, open_data, split
 from bocr_onnx.errors import UsageError
 from bocr_onnx.evaluation import classes_of, predict, score_outputs
-from bocr_onnx.graph import check_writable, save, write_text
+from bocr_onnx.graph import ModelGraph, check_writable, load, resized, save, write_text
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
@@ -179,7 +181,7 @@ def _train(
 
     engine.barrier()  # the checkpoint of another training is gone
 
-    student, teacher = (read_model(path, options.input_shapes) for path in (options.model, options.teacher))
+    student, teacher = _read_both(options, settings, progress)
     output = check_writable(options.path)
     inputs = (Path(options.model), Path(options.teacher))
     check_outputs(teacher, output, folder.files, inputs=inputs)
@@ -225,6 +227,24 @@ def _train(
         save(trained, output, external=bool(student.external))
         write_text(folder.report_json, json.dumps(made.as_json(), indent=2) + "\n")
     return made
+
+
+def _read_both(
+    options: FinetuneOptions, settings: FinetuneSettings, progress: Progress
+) -> tuple[ModelGraph, ModelGraph]:
+    """Returns student and teacher, their open axes at the size of the images."""
+
+    def source() -> tuple[Pools, Samples]:
+        pools = open_data(options.data)
+        return pools, split(pools, seed=settings.seed, n_score=options.n_score).score
+
+    student = load(options.model, options.input_shapes)
+    teacher = read_for_images(options.teacher, source, options.preprocessing, options.input_shapes, note=progress.note)
+    if not open_inputs(student, options.input_shapes):
+        return runnable(student), teacher
+    with suppress(UsageError):  # other inputs, which are refused in words once both are known to run
+        return runnable(resized(student, teacher.input_shapes), teacher.input_shapes), teacher
+    return runnable(student, options.input_shapes), teacher
 
 
 def _settings(asked: Mapping[str, Any]) -> FinetuneSettings:

@@ -72,7 +72,7 @@ def at_sizes_that_run(
         input_shapes: It was loaded with; these inputs keep their shapes.
         note: Told which sizes were taken.
     """
-    free = _open_inputs(graph, input_shapes)
+    free = open_inputs(graph, input_shapes)
     if not free:
         return graph
     tried = [dict(input_shapes), *({**input_shapes, **guess} for guess in _guesses(graph, free))]
@@ -94,7 +94,7 @@ def _feeds(graph: ModelGraph, tried: Sequence[InputShapes]) -> Iterator[dict[str
             yield {}
 
 
-def _open_inputs(graph: ModelGraph, input_shapes: InputShapes) -> dict[str, tuple[int, ...]]:
+def open_inputs(graph: ModelGraph, input_shapes: InputShapes) -> dict[str, tuple[int, ...]]:
     """Returns the open axes after the first of every input that no shape is given for."""
     if "" in input_shapes:
         return {}
