@@ -7,11 +7,12 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from onnx.helper import tensor_dtype_to_np_dtype
 
 from bocr_onnx.data import Pools, Preprocessing, Samples, load_preprocessing, preset_names
 from bocr_onnx.errors import DataError, ModelError
 from bocr_onnx.evaluation import predict, score_outputs
-from bocr_onnx.graph import ModelGraph
+from bocr_onnx.graph import Array, ModelGraph
 
 GUESS_IMAGES = 200
 
@@ -54,7 +55,9 @@ def fit_images(
     """
     _check_interface(graph)
     if preprocessing is not None:
-        return ModelData(pools, load_preprocessing(preprocessing), guessed=False)
+        given = load_preprocessing(preprocessing)
+        _check_pixels(graph, given, sample)
+        return ModelData(pools, given, guessed=False)
     sample = sample.take(np.arange(min(len(sample), GUESS_IMAGES)))
     fitting, misfits = _try_presets(graph, sample, pools.path, any_size=any_size)
     if not fitting:
@@ -78,8 +81,10 @@ def _try_presets(graph: ModelGraph, sample: Samples, path: str, *, any_size: boo
     fitting, misfits = [], []
     for name in preset_names():
         preset = load_preprocessing(name)
+        if preset.keeps_pixels != _is_integer(graph) and not sample.preprocessed:
+            continue
         try:
-            image = sample.take([0]).load(preset)
+            image = as_input(graph, sample.take([0]).load(preset))
             check_shape(graph, image, path, any_size=any_size)
             if any_size:
                 predict(graph, graph.proto, image)
@@ -92,18 +97,45 @@ def _try_presets(graph: ModelGraph, sample: Samples, path: str, *, any_size: boo
 
 def _accuracy(graph: ModelGraph, sample: Samples, preprocessing: Preprocessing) -> float:
     assert sample.labels is not None
-    return score_outputs(predict(graph, graph.proto, sample.load(preprocessing)), sample.labels).value
+    return score_outputs(predict(graph, graph.proto, as_input(graph, sample.load(preprocessing))), sample.labels).value
 
 
-def load_images(graph: ModelGraph, data: ModelData, samples: Samples) -> npt.NDArray[np.float32]:
-    """Returns preprocessed images that fit the model, float32, first axis the images.
+def load_images(graph: ModelGraph, data: ModelData, samples: Samples) -> Array:
+    """Returns preprocessed images that fit the model, in the element type of its input, first axis the images.
 
     Raises:
         DataError: An image cannot be read, or its shape is not the model's.
     """
     images = samples.load(data.preprocessing)
     check_shape(graph, images, data.pools.path)
-    return images
+    return as_input(graph, images)
+
+
+def as_input(graph: ModelGraph, images: npt.NDArray[np.float32]) -> Array:
+    """Returns images in the element type of the model's input; integers are rounded, and clipped to their range."""
+    dtype = _input_type(graph)
+    if dtype.kind in "iu":
+        limits = np.iinfo(dtype)
+        images = np.clip(np.rint(images), limits.min, limits.max)
+    return images.astype(dtype, copy=False)
+
+
+def _input_type(graph: ModelGraph) -> np.dtype[Any]:
+    return np.dtype(tensor_dtype_to_np_dtype(graph.dtypes[graph.inputs[0]]))
+
+
+def _is_integer(graph: ModelGraph) -> bool:
+    return _input_type(graph).kind in "iu"
+
+
+def _check_pixels(graph: ModelGraph, preprocessing: Preprocessing, sample: Samples) -> None:
+    if _is_integer(graph) and not preprocessing.keeps_pixels and not sample.preprocessed:
+        raise DataError(
+            f"preprocessing {preprocessing.name} must keep the pixels for the {_input_type(graph)} input "
+            f"{graph.inputs[0]!r} of {graph.label}, got scale {preprocessing.scale}, mean {preprocessing.mean} "
+            f"and std {preprocessing.std}",
+            hint="--preset raw, raw-nhwc, or a file with scale = 1, mean of 0 and std of 1.",
+        )
 
 
 def check_labels(graph: ModelGraph, outputs: npt.NDArray[np.float32], samples: Samples, path: str) -> None:
