@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -67,7 +68,7 @@ def run_once(model: ModelProto, feeds: Mapping[str, Array]) -> list[Array]:
 
 
 def first_that_runs(model: ModelProto, feeds: Iterable[Mapping[str, Array]]) -> int | None:
-    """Returns the number of the first inputs that a model runs on, None where it runs on none.
+    """Returns the number of the first inputs that a model runs on, None where it runs on none within `RUN_LIMIT_S`.
 
     Args:
         model: The model.
@@ -77,7 +78,10 @@ def first_that_runs(model: ModelProto, feeds: Iterable[Mapping[str, Array]]) -> 
         session = open_session(model)
     except ModelError:
         return None
+    end = time.monotonic() + RUN_LIMIT_S
     for number, inputs in enumerate(feeds):
+        if time.monotonic() > end:
+            return None
         try:
             _run_limited(session, inputs)
         except ModelError:
