@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,8 @@ from bocr_onnx.api.images import check_labels, fit_images, load_images
 from bocr_onnx.api.model import read_model
 from bocr_onnx.api.outputs import check_outputs
 from bocr_onnx.api.progress import Progress, Silent
+from bocr_onnx.api.shapes import settle_shapes
+from bocr_onnx.api.sized import read_for_images
 from bocr_onnx.cost import Cost, build_cost_model
 from bocr_onnx.data import open_data
 from bocr_onnx.errors import DataError, UsageError
@@ -84,6 +87,7 @@ def apply(
     output: str | Path,
     *,
     strict: bool = False,
+    input_shapes: Mapping[str, Sequence[int]] | None = None,
     progress: Progress | None = None,
 ) -> Applied:
     """Cuts a model by a plan, with the model's own weights, and proves it.
@@ -93,12 +97,13 @@ def apply(
         plan: A plan.json.
         output: The slim file.
         strict: Whether the plan must have been made for this very file.
-        progress: Shown a warning where the plan was made for another file.
+        input_shapes: Shapes of inputs by name, for the axes that the file leaves open.
+        progress: Shown a warning where the plan was made for another file, and which sizes were taken for open axes.
 
     Raises:
         BocrError: The plan is of another model, the output cannot be written, or the proof fails.
     """
-    graph = read_model(model)
+    graph = read_model(model, settle_shapes(input_shapes), note=(progress or Silent()).note)
     path = check_writable(output)
     check_outputs(graph, path, (), inputs=(Path(plan),))
     index = build_index(graph)
@@ -115,7 +120,7 @@ def apply(
     proof = prove(graph, index, mask, slim, run_once, weights={})
     save(slim, path, external=bool(graph.external))
     cost = build_cost_model(graph, index)
-    return Applied(str(path), cost.cost(cost.full), measured_cost(slim), proof, same)
+    return Applied(str(path), cost.cost(cost.full), measured_cost(slim, graph), proof, same)
 
 
 def evaluate(
@@ -124,6 +129,7 @@ def evaluate(
     *,
     preset: str | None = None,
     preprocess: str | Path | None = None,
+    input_shapes: Mapping[str, Sequence[int]] | None = None,
     progress: Progress | None = None,
 ) -> Evaluated:
     """Returns the top-1 accuracy of a model on labelled images.
@@ -133,6 +139,7 @@ def evaluate(
         data: Images with labels; of a folder with train/ and val/, val/ is used.
         preset: Name of a preprocessing preset.
         preprocess: A preprocessing file, instead of a preset.
+        input_shapes: Shapes of inputs by name, for the axes that the file leaves open; those of the images by default.
         progress: Shows long steps.
 
     Raises:
@@ -140,15 +147,15 @@ def evaluate(
     """
     if preset and preprocess:
         raise UsageError("one of --preset and --preprocess must be given, got both")
-    graph = read_model(model)
+    shown = progress or Silent()
     pools = open_data(str(data))
     samples = pools.held_out or pools.single
     assert samples is not None
-    chosen = preset or (None if preprocess is None else str(preprocess))
-    found = fit_images(graph, pools, pools.train or samples, chosen)
+    chosen, sample = preset or (None if preprocess is None else str(preprocess)), pools.train or samples
+    graph = read_for_images(model, lambda: (pools, sample), chosen, settle_shapes(input_shapes), note=shown.note)
+    found = fit_images(graph, pools, sample, chosen)
     if samples.labels is None:
         raise DataError(f"--data {data} must have labels to evaluate on, got none", hint="See calibration/README.md")
-    shown = progress or Silent()
     images = load_images(graph, found, samples)
     with shown.task("Scoring") as update:
         outputs = predict(graph, graph.proto, images, progress=update)

@@ -84,7 +84,7 @@ def emit(emission: Emission, progress: Progress) -> Report:
     plan = plan_of_mask(emission.index, emission.mask)
     write_plan(run_dir.plan, graph, emission.index, plan)
     save(emission.slim, emission.output, external=bool(graph.external))
-    before, after = emission.cost.cost(emission.cost.full), measured_cost(emission.slim)
+    before, after = emission.cost.cost(emission.cost.full), measured_cost(emission.slim, graph)
     with progress.task("Measuring latency") as update:
         latency = measure_latency(graph, emission.slim, emission.threads)
         update(1, 1)
@@ -94,9 +94,14 @@ def emit(emission: Emission, progress: Progress) -> Report:
     return report
 
 
-def measured_cost(slim: ModelProto) -> Cost:
-    """Returns the cost of a slim model, counted on itself and not predicted from its original."""
-    graph = from_proto(slim)
+def measured_cost(slim: ModelProto, original: ModelGraph) -> Cost:
+    """Returns the cost of a slim model, counted on itself and not predicted from its original.
+
+    Args:
+        slim: The model.
+        original: Gives the sizes of open axes.
+    """
+    graph = from_proto(slim, input_shapes=original.input_shapes)
     cost = build_cost_model(graph, build_index(graph))
     return cost.cost(cost.full)
 

@@ -4,20 +4,23 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from bocr_onnx.api.images import check_labels, fit_images, load_images
-from bocr_onnx.api.model import read_model
+from bocr_onnx.api.model import open_inputs, runnable
 from bocr_onnx.api.outputs import check_outputs
 from bocr_onnx.api.progress import Progress, Silent
 from bocr_onnx.api.rundir import RunDir, default_run_dir
-from bocr_onnx.data import open_data, split
+from bocr_onnx.api.shapes import settle_shapes
+from bocr_onnx.api.sized import read_for_images
+from bocr_onnx.data import Pools, Samples, open_data, split
 from bocr_onnx.errors import UsageError
 from bocr_onnx.evaluation import classes_of, predict, score_outputs
-from bocr_onnx.graph import check_writable, save, write_text
+from bocr_onnx.graph import ModelGraph, check_writable, load, resized, save, write_text
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
@@ -38,6 +41,7 @@ class FinetuneOptions:
         settings: Of the training, those that differ from the defaults.
         n_score: Images on which the best epoch is chosen.
         tensorboard: Folder for curves; None for none.
+        input_shapes: Shapes of inputs, for the axes that both files leave open, by name.
     """
 
     model: str
@@ -48,6 +52,7 @@ class FinetuneOptions:
     settings: Mapping[str, Any] = field(default_factory=dict)
     n_score: int = 2_000
     tensorboard: str | None = None
+    input_shapes: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
 
     @property
     def path(self) -> Path:
@@ -97,6 +102,7 @@ def finetune(
     resume: str | Path | None = None,
     n_score: int = 2_000,
     tensorboard: str | Path | None = None,
+    input_shapes: Mapping[str, Sequence[int]] | None = None,
     progress: Progress | None = None,
     **settings: Any,
 ) -> Finetuned | None:
@@ -113,6 +119,7 @@ def finetune(
         resume: A run directory to continue; its options replace all others.
         n_score: Images on which the best epoch is chosen.
         tensorboard: Folder for curves.
+        input_shapes: Shapes of inputs by name, for the axes that both files leave open; those of the images by default.
         progress: Shows steps with loss, score, images per second and the time left.
         settings: Fields of `bocr_onnx.training.FinetuneSettings`, e.g. ``epochs=2``.
 
@@ -134,6 +141,7 @@ def finetune(
         settings=settings,
         n_score=n_score,
         tensorboard=None if tensorboard is None else str(tensorboard),
+        input_shapes=settle_shapes(input_shapes),
     )
     return train_model(options, run_dir, resume=resume, progress=progress)
 
@@ -173,7 +181,7 @@ def _train(
 
     engine.barrier()  # the checkpoint of another training is gone
 
-    student, teacher = read_model(options.model), read_model(options.teacher)
+    student, teacher = _read_both(options, settings, progress)
     output = check_writable(options.path)
     inputs = (Path(options.model), Path(options.teacher))
     check_outputs(teacher, output, folder.files, inputs=inputs)
@@ -219,6 +227,24 @@ def _train(
         save(trained, output, external=bool(student.external))
         write_text(folder.report_json, json.dumps(made.as_json(), indent=2) + "\n")
     return made
+
+
+def _read_both(
+    options: FinetuneOptions, settings: FinetuneSettings, progress: Progress
+) -> tuple[ModelGraph, ModelGraph]:
+    """Returns student and teacher, their open axes at the size of the images."""
+
+    def source() -> tuple[Pools, Samples]:
+        pools = open_data(options.data)
+        return pools, split(pools, seed=settings.seed, n_score=options.n_score).score
+
+    student = load(options.model, options.input_shapes)
+    teacher = read_for_images(options.teacher, source, options.preprocessing, options.input_shapes, note=progress.note)
+    if not open_inputs(student, options.input_shapes):
+        return runnable(student), teacher
+    with suppress(UsageError):  # other inputs, which are refused in words once both are known to run
+        return runnable(resized(student, teacher.input_shapes), teacher.input_shapes), teacher
+    return runnable(student, options.input_shapes), teacher
 
 
 def _settings(asked: Mapping[str, Any]) -> FinetuneSettings:

@@ -7,11 +7,12 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from onnx.helper import tensor_dtype_to_np_dtype
 
 from bocr_onnx.data import Pools, Preprocessing, Samples, load_preprocessing, preset_names
-from bocr_onnx.errors import DataError
+from bocr_onnx.errors import DataError, ModelError
 from bocr_onnx.evaluation import predict, score_outputs
-from bocr_onnx.graph import ModelGraph
+from bocr_onnx.graph import Array, ModelGraph
 
 GUESS_IMAGES = 200
 
@@ -36,7 +37,9 @@ class ModelData:
         return "top-1" if self.pools.labelled else "agreement with the original"
 
 
-def fit_images(graph: ModelGraph, pools: Pools, sample: Samples, preprocessing: str | None) -> ModelData:
+def fit_images(
+    graph: ModelGraph, pools: Pools, sample: Samples, preprocessing: str | None, *, any_size: bool = False
+) -> ModelData:
     """Returns the pools with the preprocessing that makes them the model's input.
 
     Args:
@@ -45,18 +48,22 @@ def fit_images(graph: ModelGraph, pools: Pools, sample: Samples, preprocessing: 
         sample: Images to try presets on; not those of the final score.
         preprocessing: A preset or a file; None tries the presets that give the model's input shape and keeps the
             one the model scores best with.
+        any_size: Whether images may have other sizes along open axes than the graph was read with.
 
     Raises:
         DataError: The data or the preprocessing does not fit the model.
     """
     _check_interface(graph)
     if preprocessing is not None:
-        return ModelData(pools, load_preprocessing(preprocessing), guessed=False)
+        given = load_preprocessing(preprocessing)
+        _check_pixels(graph, given, sample)
+        return ModelData(pools, given, guessed=False)
     sample = sample.take(np.arange(min(len(sample), GUESS_IMAGES)))
-    fitting, misfits = _try_presets(graph, sample, pools.path)
+    fitting, misfits = _try_presets(graph, sample, pools.path, any_size=any_size)
     if not fitting:
         raise DataError(
-            f"--data {pools.path}: no preset turns its images into the model's input {_wanted(graph)}: {misfits}",
+            f"--data {pools.path}: no preset turns its images into the model's input "
+            f"{_wanted(graph, graph.symbolic.get(graph.inputs[0], ()) if any_size else ())}: {misfits}",
             hint="Describe the preprocessing in a file: --preprocess FILE (see calibration/README.md).",
         )
     if len(fitting) > 1 and not pools.labelled:
@@ -69,14 +76,19 @@ def fit_images(graph: ModelGraph, pools: Pools, sample: Samples, preprocessing: 
     return ModelData(pools, best, guessed=True)
 
 
-def _try_presets(graph: ModelGraph, sample: Samples, path: str) -> tuple[list[Preprocessing], str]:
+def _try_presets(graph: ModelGraph, sample: Samples, path: str, *, any_size: bool) -> tuple[list[Preprocessing], str]:
     """Returns the presets that give the model's input, and why the others do not."""
     fitting, misfits = [], []
     for name in preset_names():
         preset = load_preprocessing(name)
+        if preset.keeps_pixels != _is_integer(graph) and not sample.preprocessed:
+            continue
         try:
-            _check_shape(graph, sample.take([0]).load(preset), path)
-        except DataError as error:
+            image = as_input(graph, sample.take([0]).load(preset))
+            check_shape(graph, image, path, any_size=any_size)
+            if any_size:
+                predict(graph, graph.proto, image)
+        except (DataError, ModelError) as error:
             misfits.append(f"{name}: {error.message}")
         else:
             fitting.append(preset)
@@ -85,18 +97,45 @@ def _try_presets(graph: ModelGraph, sample: Samples, path: str) -> tuple[list[Pr
 
 def _accuracy(graph: ModelGraph, sample: Samples, preprocessing: Preprocessing) -> float:
     assert sample.labels is not None
-    return score_outputs(predict(graph, graph.proto, sample.load(preprocessing)), sample.labels).value
+    return score_outputs(predict(graph, graph.proto, as_input(graph, sample.load(preprocessing))), sample.labels).value
 
 
-def load_images(graph: ModelGraph, data: ModelData, samples: Samples) -> npt.NDArray[np.float32]:
-    """Returns preprocessed images that fit the model, float32, first axis the images.
+def load_images(graph: ModelGraph, data: ModelData, samples: Samples) -> Array:
+    """Returns preprocessed images that fit the model, in the element type of its input, first axis the images.
 
     Raises:
         DataError: An image cannot be read, or its shape is not the model's.
     """
     images = samples.load(data.preprocessing)
-    _check_shape(graph, images, data.pools.path)
-    return images
+    check_shape(graph, images, data.pools.path)
+    return as_input(graph, images)
+
+
+def as_input(graph: ModelGraph, images: npt.NDArray[np.float32]) -> Array:
+    """Returns images in the element type of the model's input; integers are rounded, and clipped to their range."""
+    dtype = _input_type(graph)
+    if dtype.kind in "iu":
+        limits = np.iinfo(dtype)
+        images = np.clip(np.rint(images), limits.min, limits.max)
+    return images.astype(dtype, copy=False)
+
+
+def _input_type(graph: ModelGraph) -> np.dtype[Any]:
+    return np.dtype(tensor_dtype_to_np_dtype(graph.dtypes[graph.inputs[0]]))
+
+
+def _is_integer(graph: ModelGraph) -> bool:
+    return _input_type(graph).kind in "iu"
+
+
+def _check_pixels(graph: ModelGraph, preprocessing: Preprocessing, sample: Samples) -> None:
+    if _is_integer(graph) and not preprocessing.keeps_pixels and not sample.preprocessed:
+        raise DataError(
+            f"preprocessing {preprocessing.name} must keep the pixels for the {_input_type(graph)} input "
+            f"{graph.inputs[0]!r} of {graph.label}, got scale {preprocessing.scale}, mean {preprocessing.mean} "
+            f"and std {preprocessing.std}",
+            hint="--preset raw, raw-nhwc, or a file with scale = 1, mean of 0 and std of 1.",
+        )
 
 
 def check_labels(graph: ModelGraph, outputs: npt.NDArray[np.float32], samples: Samples, path: str) -> None:
@@ -140,24 +179,42 @@ def _check_interface(graph: ModelGraph) -> None:
             f"{graph.label} must have one input to be fed images, got {list(graph.inputs)}",
             hint="--search uniform needs no data.",
         )
+    shape = graph.shapes[graph.inputs[0]]
+    if not graph.batch_is_symbolic() and shape[:1] != (graph.batch,):
+        raise DataError(
+            f"{graph.label}: input {graph.inputs[0]!r} must have the images along its first axis, and the outputs too, "
+            f"got input shape {shape}",
+            hint="--search uniform needs no data.",
+        )
 
 
-def _check_shape(graph: ModelGraph, images: npt.NDArray[Any], path: str) -> None:
+def check_shape(graph: ModelGraph, images: npt.NDArray[Any], path: str, *, any_size: bool = False) -> None:
+    """Checks that images are the model's input.
+
+    Args:
+        graph: The model.
+        images: Preprocessed, first axis the images.
+        path: Where they come from, for messages.
+        any_size: Whether they may have other sizes along open axes than the graph was read with.
+
+    Raises:
+        DataError: They have another shape.
+    """
     wanted = graph.shapes[graph.inputs[0]]
-    free = graph.symbolic.get(graph.inputs[0], ())
+    free = graph.symbolic.get(graph.inputs[0], ()) if any_size else ()
     got = images.shape
     fits = len(got) == len(wanted) and all(
         axis == 0 or axis in free or a == b for axis, (a, b) in enumerate(zip(got, wanted, strict=True))
     )
     if not fits:
         raise DataError(
-            f"--data {path}: images must become the model's input {_wanted(graph)}, got {tuple(got[1:])} per image",
+            f"--data {path}: images must become the model's input {_wanted(graph, free)}, "
+            f"got {tuple(got[1:])} per image",
             hint="Choose a preprocessing that resizes and crops: --preset NAME or --preprocess FILE.",
         )
 
 
-def _wanted(graph: ModelGraph) -> str:
+def _wanted(graph: ModelGraph, free: tuple[int, ...] = ()) -> str:
     name = graph.inputs[0]
-    free = graph.symbolic.get(name, ())
     dims = ["?" if axis in free else str(n) for axis, n in enumerate(graph.shapes[name])][1:]
     return f"{name!r} ({', '.join(dims)})"

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
+from bocr_onnx.api.model import at_sizes_that_run
+from bocr_onnx.api.progress import Progress, Silent
+from bocr_onnx.api.shapes import settle_shapes
 from bocr_onnx.cost import Cost, CostModel, build_cost_model
 from bocr_onnx.errors import UsageError, did_you_mean
 from bocr_onnx.graph import ModelGraph, load
@@ -76,14 +79,22 @@ def refusal_records(inspection: Inspection) -> tuple[dict[str, Any], ...]:
     )
 
 
-def inspect(model: str | Path) -> Inspection:
+def inspect(
+    model: str | Path,
+    *,
+    input_shapes: Mapping[str, Sequence[int]] | None = None,
+    progress: Progress | None = None,
+) -> Inspection:
     """Returns the channel groups of an ONNX file, what they cost, and what cannot be cut.
 
     Args:
         model: The .onnx file.
+        input_shapes: Shapes of inputs by name, for the axes that the file leaves open.
+        progress: Told which sizes were taken for the others, where only some run.
 
     Raises:
         ModelError: The file cannot be used.
+        UsageError: A shape is of no input, or does not fit it.
 
     Example:
         >>> from importlib.resources import files
@@ -91,7 +102,8 @@ def inspect(model: str | Path) -> Inspection:
         >>> found.prunable_share > 0.9
         True
     """
-    graph = load(model)
+    shapes = settle_shapes(input_shapes)
+    graph = at_sizes_that_run(load(model, shapes), shapes, note=(progress or Silent()).note)
     index = build_index(graph)
     return inspect_graph(graph, index, build_cost_model(graph, index))
 

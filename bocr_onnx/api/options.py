@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
 from bocr_onnx.errors import UsageError
@@ -45,6 +46,7 @@ class Options:
         workers: Trials that run at once.
         ray: Address of the Ray cluster they run on; None for this machine.
         history: File of earlier searches, or ``none``; None for the one in the user's data folder.
+        input_shapes: Shapes of inputs, for the axes that the file leaves open, by name.
 
     Raises:
         UsageError: `check` finds an option that is out of range, unknown, or contradicts another.
@@ -76,6 +78,7 @@ class Options:
     workers: int = 1
     ray: str | None = None
     history: str | None = None
+    input_shapes: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
 
     @property
     def grid(self) -> int:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,7 @@ from bocr_onnx.api.progress import Progress, Silent
 from bocr_onnx.api.road import travel
 from bocr_onnx.api.run import prepare
 from bocr_onnx.api.rundir import RunDir
+from bocr_onnx.api.shapes import settle_shapes
 from bocr_onnx.api.steps import travel_in_steps
 from bocr_onnx.errors import UsageError
 from bocr_onnx.evaluation import Recovery
@@ -49,6 +50,7 @@ def prune(
     workers: int = 1,
     ray: str | None = None,
     history: str | None = None,
+    input_shapes: Mapping[str, Sequence[int]] | None = None,
     progress: Progress | None = None,
 ) -> Report:
     """Writes a physically slimmer ONNX file and returns the report on it.
@@ -82,6 +84,7 @@ def prune(
         workers: Trials that run at once.
         ray: Address of the Ray cluster they run on.
         history: File of earlier searches, or ``"none"``; the one in the user's data folder by default.
+        input_shapes: Shapes of inputs by name, for the axes that the file leaves open; the slim file keeps them open.
         progress: Shows long steps.
 
     Returns:
@@ -120,6 +123,7 @@ def prune(
         workers=workers,
         ray=ray,
         history=history,
+        input_shapes=input_shapes,
     )
     return prune_each(options, run_dir, resume=resume, progress=progress)[0]
 
@@ -134,6 +138,7 @@ def build_options(
     round_to: int | str = "auto",
     freeze: Sequence[str] = (),
     only: Sequence[str] = (),
+    input_shapes: Mapping[str, Sequence[int]] | None = None,
     **rest: Any,
 ) -> Options:
     """Returns options from what people type: paths as they are, ``auto`` for the grid.
@@ -151,6 +156,7 @@ def build_options(
         round_to=parse_grid(round_to),
         freeze=tuple(freeze),
         only=tuple(only),
+        input_shapes=settle_shapes(input_shapes),
         **rest,
     )
 

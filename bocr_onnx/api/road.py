@@ -143,7 +143,7 @@ def _finetune(run: Run, images: Images, slim: ModelProto) -> tuple[ModelProto, d
     start = time.perf_counter()
     if not run.resuming:
         run.run_dir.checkpoint.unlink(missing_ok=True)
-    teacher = run.graph if run.options.teacher is None else read_model(run.options.teacher)
+    teacher = run.graph if run.options.teacher is None else read_model(run.options.teacher, run.graph.input_shapes)
     trained, record = finetune_slim(
         teacher,
         slim,

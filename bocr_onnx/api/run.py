@@ -12,7 +12,9 @@ from bocr_onnx.api.options import Options
 from bocr_onnx.api.outputs import check_outputs
 from bocr_onnx.api.progress import Progress
 from bocr_onnx.api.rundir import RunDir, default_output, default_run_dir
+from bocr_onnx.api.sized import read_for_images
 from bocr_onnx.cost import CostModel, build_cost_model
+from bocr_onnx.data import Pools, Samples, open_data, split
 from bocr_onnx.graph import ModelGraph, check_writable
 from bocr_onnx.groups import GroupIndex, build_index
 from bocr_onnx.search import Projection, build_space
@@ -60,7 +62,7 @@ def prepare(options: Options, run_dir: str | Path | None, progress: Progress, *,
     """
     options.check()
     check_ray(options.ray)
-    graph = read_model(options.model)
+    graph = _read(options, progress)
     if options.finetune:
         from bocr_onnx.api.train import check_trainable
 
@@ -88,6 +90,19 @@ def prepare(options: Options, run_dir: str | Path | None, progress: Progress, *,
         projection = Projection(space, cost, budget)
         runs.append(Run(part, graph, index, cost, projection, progress, output, own, history, resuming))
     return tuple(runs)
+
+
+def _read(options: Options, progress: Progress) -> ModelGraph:
+    """Returns the model, its open axes at the size of the images where there are any."""
+    path = options.data
+    if path is None:
+        return read_model(options.model, options.input_shapes, note=progress.note)
+
+    def source() -> tuple[Pools, Samples]:
+        pools = open_data(path)
+        return pools, split(pools, seed=options.seed, n_score=options.n_score, n_recovery=options.n_recovery).score
+
+    return read_for_images(options.model, source, options.preprocessing, options.input_shapes, note=progress.note)
 
 
 def _frozen(index: GroupIndex, options: Options) -> tuple[str, ...]:

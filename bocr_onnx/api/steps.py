@@ -21,7 +21,7 @@ from bocr_onnx.api.run import Run, prepare
 from bocr_onnx.api.rundir import RunDir
 from bocr_onnx.errors import ResumeError
 from bocr_onnx.graph import load
-from bocr_onnx.groups import GroupIndex, build_index
+from bocr_onnx.groups import build_index
 from bocr_onnx.report import Report
 from bocr_onnx.search import SearchResult
 from bocr_onnx.slimming import Mask, read_plan
@@ -49,10 +49,10 @@ def travel_in_steps(run: Run, asked: Options) -> Report:
             rounds.append(_round(part, folder, run.progress, resuming=run.resuming))
             folders.append(folder)
             model = str(part.output)
-        trained = read_model(model)
+        trained = read_model(model, run.graph.input_shapes)
         after = unseen(run, images, trained.proto, "Scoring the result on unseen images")
         done = Slim(
-            mask=_composed(run.index, asked.model, folders),
+            mask=_composed(run, asked.model, folders),
             proto=trained.proto,
             weights=None,
             result=SearchResult((), ()),
@@ -94,11 +94,12 @@ def _round(part: Options, folder: RunDir, progress: Progress, *, resuming: bool)
         ) from error
 
 
-def _composed(index: GroupIndex, model: str, folders: list[RunDir]) -> Mask:
+def _composed(run: Run, model: str, folders: list[RunDir]) -> Mask:
     """Returns which channels of the original the rounds have left together."""
+    index = run.index
     kept = {group.name: np.arange(group.n_channels) for group in index.groups}
     for folder in folders:
-        graph = load(model)
+        graph = load(model, run.graph.input_shapes)
         inner = build_index(graph)
         mask = read_plan(folder.plan, graph, inner, strict=True).mask(inner)
         kept |= {g.name: kept[g.name][mask[g.span]] for g in inner.groups if g.name in kept}

@@ -62,7 +62,7 @@ def finetune_slim(
         ResumeError: The checkpoint belongs to another training.
         UsageError: Curves are asked for and TensorBoard is not installed.
     """
-    student = replace(from_proto(slim), symbolic=graph.symbolic)
+    student = replace(from_proto(slim, input_shapes=graph.input_shapes), symbolic=graph.symbolic)
     agreed = _agreement(student)
     images = _Loader(graph, data, split.training)
     reference = predict(graph, graph.proto, score_images)
@@ -83,7 +83,7 @@ def finetune_slim(
         )
     if result.stopped:
         progress.note(f"finetuning stopped: {result.stopped}; the best model so far is kept")
-    trained = replace(from_proto(result.proto), symbolic=graph.symbolic)
+    trained = replace(from_proto(result.proto, input_shapes=graph.input_shapes), symbolic=graph.symbolic)
     return result.proto, {
         "settings": asdict(settings),
         "epochs": settings.epochs,

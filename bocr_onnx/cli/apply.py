@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from bocr_onnx.cli.output import TerminalProgress, print_json
+from bocr_onnx.cli.output import InputShape, TerminalProgress, print_json
 
 
 def apply(
@@ -15,12 +15,14 @@ def apply(
     plan: Annotated[Path, typer.Argument(help="A plan.json.")],
     output: Annotated[Path, typer.Option("--output", "-o", help="The slim file.")],
     strict: Annotated[bool, typer.Option("--strict", help="Refuse another file than the plan was made for.")] = False,
+    input_shape: InputShape = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Cut a model by a plan again, without a search; the weights are the model's own."""
     from bocr_onnx import api
 
-    applied = api.apply(model, plan, output, strict=strict, progress=TerminalProgress())
+    shapes = api.parse_shapes(input_shape or ())
+    applied = api.apply(model, plan, output, strict=strict, input_shapes=shapes, progress=TerminalProgress())
     if as_json:
         print_json(applied.as_json())
         return

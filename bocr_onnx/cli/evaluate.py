@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from bocr_onnx.cli.output import TerminalProgress, print_json
+from bocr_onnx.cli.output import InputShape, TerminalProgress, print_json
 
 
 def evaluate(
@@ -15,12 +15,20 @@ def evaluate(
     data: Annotated[str, typer.Option(help="Images with labels; of a folder with val/, that part.")],
     preset: Annotated[str | None, typer.Option(help="Preprocessing preset; guessed where not given.")] = None,
     preprocess: Annotated[str | None, typer.Option(help="Preprocessing file (TOML).")] = None,
+    input_shape: InputShape = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Score a model on labelled images."""
     from bocr_onnx import api
 
-    found = api.evaluate(model, data, preset=preset, preprocess=preprocess, progress=TerminalProgress())
+    found = api.evaluate(
+        model,
+        data,
+        preset=preset,
+        preprocess=preprocess,
+        input_shapes=api.parse_shapes(input_shape or ()),
+        progress=TerminalProgress(),
+    )
     if as_json:
         print_json(found.as_json())
         return

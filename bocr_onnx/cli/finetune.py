@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from bocr_onnx.cli.output import EXIT_INTERRUPTED, TerminalProgress, print_error, print_json
+from bocr_onnx.cli.output import EXIT_INTERRUPTED, InputShape, TerminalProgress, print_error, print_json
 
 LOSS, OPTIMIZER, MACHINES = "Loss", "Optimizer", "Machines"
 
@@ -26,6 +26,7 @@ def finetune(
     score_images: Annotated[int, typer.Option(help="Images on which the best epoch is chosen.")] = 2_000,
     patience: Annotated[int, typer.Option(help="Epochs without a better score before it ends; 0: all.")] = 0,
     seed: Annotated[int, typer.Option(help="Same seed, same weights (on one CPU).")] = 0,
+    input_shape: InputShape = None,
     tensorboard: Annotated[Path | None, typer.Option(help="Folder for TensorBoard curves.")] = None,
     normalize: Annotated[
         bool | None,
@@ -111,6 +112,7 @@ def finetune(
         resume=resume,
         n_score=score_images,
         tensorboard=tensorboard,
+        input_shapes=api.parse_shapes(input_shape or ()),
         progress=TerminalProgress(),
         **{name: value for name, value in settings.items() if value is not None},
     )

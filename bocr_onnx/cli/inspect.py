@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from bocr_onnx.cli.output import print_json, print_table
+from bocr_onnx.cli.output import InputShape, TerminalProgress, print_json, print_table
 
 if TYPE_CHECKING:
     from bocr_onnx.api import Inspection
@@ -15,12 +15,13 @@ if TYPE_CHECKING:
 
 def inspect(
     model: Annotated[Path, typer.Argument(help="The .onnx file.")],
+    input_shape: InputShape = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
     """Show which channels are cut together, what they cost, and what cannot be cut."""
     from bocr_onnx import api
 
-    found = api.inspect(model)
+    found = api.inspect(model, input_shapes=api.parse_shapes(input_shape or ()), progress=TerminalProgress())
     if as_json:
         print_json(found.as_json())
         return

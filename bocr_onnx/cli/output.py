@@ -7,8 +7,9 @@ import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
+import typer
 from rich.console import Console
 from rich.markup import escape
 from rich.progress import (
@@ -29,6 +30,12 @@ EXIT_MISSED, EXIT_ERROR, EXIT_INTERRUPTED = 1, 2, 130
 """Done but a target was missed; usage, data or model error; stopped by the user."""
 
 _PLAIN_EVERY_S = 20.0
+
+InputShape = Annotated[
+    list[str] | None,
+    typer.Option(help="Sizes for open axes of an input, e.g. image:1x3x48x320; NAME: may be left out for one input."),
+]
+"""The option of every command that reads a model."""
 
 
 def print_error(message: str, hint: str) -> None:

@@ -8,7 +8,15 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from bocr_onnx.cli.output import EXIT_INTERRUPTED, EXIT_MISSED, TerminalProgress, print_error, print_json, print_table
+from bocr_onnx.cli.output import (
+    EXIT_INTERRUPTED,
+    EXIT_MISSED,
+    InputShape,
+    TerminalProgress,
+    print_error,
+    print_json,
+    print_table,
+)
 from bocr_onnx.errors import UsageError
 
 if TYPE_CHECKING:
@@ -43,6 +51,7 @@ def prune(
     freeze: Annotated[list[str] | None, typer.Option(help="Groups to leave alone, by shell pattern.")] = None,
     only: Annotated[list[str] | None, typer.Option(help="The only groups to cut, by shell pattern.")] = None,
     min_width: Annotated[int, typer.Option(help="Channels that every group keeps at least.")] = 1,
+    input_shape: InputShape = None,
     run_dir: Annotated[Path | None, typer.Option(help="Where plan, journal and report go.")] = None,
     resume: Annotated[Path | None, typer.Option(help="Run directory to continue.")] = None,
     score_images: Annotated[int, typer.Option(help="Images a trial is scored on.")] = 2_000,
@@ -106,6 +115,7 @@ def prune(
         workers=workers,
         ray=ray,
         history=history,
+        input_shapes=api.parse_shapes(input_shape or ()),
     )
     try:
         reports = api.prune_each(options, run_dir, resume=resume, progress=TerminalProgress())

@@ -34,7 +34,7 @@ class Cost:
     """What a model costs.
 
     Attributes:
-        macs: Multiply-accumulates at batch 1 of all operators with weights, and of products of activations.
+        macs: Multiply-accumulates per sample (`ModelGraph.batch`) of operators with weights and products of activations.
         params: Elements of floating-point constants, and of quantized weights and biases.
         size_bytes: Size as one file.
     """
@@ -139,7 +139,7 @@ def build_cost_model(graph: ModelGraph, index: GroupIndex) -> CostModel:
     """
     n_groups = len(index.groups)
     full = np.array([g.n_channels for g in index.groups], dtype=np.int64)
-    form = _FormOf(np.repeat(np.arange(n_groups), full), full)
+    form = _FormOf(np.repeat(np.arange(n_groups), full), full, graph.batch)
     weighted = {node.index: terms for node in graph.nodes if (terms := _macs_terms(graph, index, node, form))}
     stored = _stored(graph)
     sizes = _terms(
@@ -163,6 +163,7 @@ def build_cost_model(graph: ModelGraph, index: GroupIndex) -> CostModel:
 class _FormOf:
     owner: npt.NDArray[np.int64]
     sizes: npt.NDArray[np.int64]
+    batch: int
 
     def form(self, channels: Channels) -> _Floats:
         made = np.zeros(1 + len(self.sizes))
@@ -193,18 +194,13 @@ def _macs_terms(graph: ModelGraph, index: GroupIndex, node: Node, form: _FormOf)
     works = index.work.get(node.index)
     if works is None:
         macs = full_macs(graph, node)
-        return [(macs / _batch(graph), [])] if macs else []
+        return [(macs / form.batch, [])] if macs else []
     return [_work_term(graph, index, work, form) for work in works if work.tensor in graph.shapes]
 
 
 def _work_term(graph: ModelGraph, index: GroupIndex, work: Work, form: _FormOf) -> _Term:
-    scale, forms = form.term(1 / _batch(graph), graph.shapes[work.tensor], index.axes.get(work.tensor, {}))
+    scale, forms = form.term(1 / form.batch, graph.shapes[work.tensor], index.axes.get(work.tensor, {}))
     return scale * work.times / math.prod(map(len, work.inner)), [*forms, *map(form.form, work.inner)]
-
-
-def _batch(graph: ModelGraph) -> int:
-    shape = graph.shapes.get(graph.inputs[0], ()) if graph.inputs else ()
-    return max(shape[0], 1) if shape else 1
 
 
 def _stored(graph: ModelGraph) -> dict[str, Operand]:

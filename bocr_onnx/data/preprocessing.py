@@ -63,6 +63,11 @@ class Preprocessing:
         for key, fault in _faults(self):
             raise DataError(f"preprocessing {self.name}: {key} must {fault}", hint=_REMEDY)
 
+    @property
+    def keeps_pixels(self) -> bool:
+        """Returns whether the values stay the pixels 0..255, as an integer input wants them."""
+        return self.scale == 1 and not any(self.mean) and all(value == 1 for value in self.std)
+
     def apply(self, image: npt.NDArray[np.uint8] | Image.Image) -> npt.NDArray[np.float32]:
         """Returns what the model reads for one image.
 

@@ -11,7 +11,7 @@ from bocr_onnx.evaluation.calibration import (
 from bocr_onnx.evaluation.patches import Affine, find_affines
 from bocr_onnx.evaluation.score import Score, classes_of, distortion, predict, score_outputs
 from bocr_onnx.evaluation.scorer import PolicyScorer, ScoredModel
-from bocr_onnx.evaluation.session import open_session, run_once, run_session, session_threads
+from bocr_onnx.evaluation.session import first_that_runs, open_session, run_once, run_session, session_threads
 
 __all__ = [
     "Affine",
@@ -26,6 +26,7 @@ __all__ = [
     "close_batch",
     "distortion",
     "find_affines",
+    "first_that_runs",
     "open_session",
     "predict",
     "run_once",

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from bocr_onnx.evaluation.patches import Affine, Floats, draw_positions, input_rows
+from bocr_onnx.evaluation.patches import Affine, Floats, draw_positions, input_rows, output_shape
 from bocr_onnx.evaluation.session import open_session, run_session
 from bocr_onnx.evaluation.shrinkage import shrink
 from bocr_onnx.graph import Array, ModelGraph, with_outputs
@@ -95,7 +95,7 @@ def collect_moments(
 
 def batch_size(graph: ModelGraph, wish: int = 50) -> int:
     """Returns how many images one run takes: `wish` where the model leaves its batch open."""
-    return wish if graph.batch_is_symbolic() else max(1, graph.shapes[graph.inputs[0]][0])
+    return wish if graph.batch_is_symbolic() else graph.batch
 
 
 def whole_runs(graph: ModelGraph, n_images: int, batch: int) -> int:
@@ -115,8 +115,7 @@ def _rows(
     x = found[affine.node.inputs[0]]
     weight = graph.operand(affine.weight)
     assert weight is not None
-    out = (len(x), *graph.shapes[affine.node.outputs[0]][1:])
-    at = draw_positions(out, affine.node.op, n_rows, rng)
+    at = draw_positions(output_shape(affine.node, weight.shape[2:], x), affine.node.op, n_rows, rng)
     return input_rows(affine.node, weight.shape[2:], x, at)
 
 

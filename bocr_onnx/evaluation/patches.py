@@ -163,6 +163,27 @@ def draw_positions(out_shape: tuple[int, ...], op: str, n_rows: int, rng: np.ran
     return Positions(images, tuple(np.asarray(p) for p in places))
 
 
+def output_shape(node: Node, taps_shape: tuple[int, ...], x: Array) -> tuple[int, ...]:
+    """Returns the shape of an operator's output for an input as it arrives, as `draw_positions` takes it.
+
+    Args:
+        node: The operator.
+        taps_shape: Window of a convolution, e.g. `(3, 3)`; empty otherwise.
+        x: Its input; the channels of the shape that is returned are those of the input.
+    """
+    if node.op != "Conv":
+        return x.shape
+    rank = len(taps_shape)
+    strides = node.attributes.get("strides") or [1] * rank
+    dilations = node.attributes.get("dilations") or [1] * rank
+    begins, ends = conv_pads(node, x.shape[2:], taps_shape)
+    places = (
+        (n + begin + end - (k - 1) * d - 1) // s + 1
+        for n, begin, end, k, d, s in zip(x.shape[2:], begins, ends, taps_shape, dilations, strides, strict=True)
+    )
+    return (*x.shape[:2], *places)
+
+
 def input_rows(node: Node, taps_shape: tuple[int, ...], x: Array, at: Positions) -> Rows:
     """Returns the input patches at positions, shape `(n_rows, n_inputs * taps)`, float32.
 

@@ -107,7 +107,7 @@ def recover_sequential(
 def peak_bytes(graph: ModelGraph) -> int:
     """Returns the bytes of activations alive at the widest point of the graph, per image."""
     last = _last_reads(graph)
-    batch = max(graph.shapes[graph.inputs[0]][0], 1)
+    batch = graph.batch
     alive: dict[str, int] = {}
     peak = 0
     for node in graph.nodes:

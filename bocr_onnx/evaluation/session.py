@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import time
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from threading import Timer
@@ -63,12 +64,39 @@ def run_once(model: ModelProto, feeds: Mapping[str, Array]) -> list[Array]:
     Raises:
         ModelError: ONNX Runtime rejects the model, fails to run it, or takes longer than `RUN_LIMIT_S`.
     """
+    return _run_limited(open_session(model), feeds)
+
+
+def first_that_runs(model: ModelProto, feeds: Iterable[Mapping[str, Array]]) -> int | None:
+    """Returns the number of the first inputs that a model runs on, None where it runs on none within `RUN_LIMIT_S`.
+
+    Args:
+        model: The model.
+        feeds: Inputs by name; they are asked for one after the other.
+    """
+    try:
+        session = open_session(model)
+    except ModelError:
+        return None
+    end = time.monotonic() + RUN_LIMIT_S
+    for number, inputs in enumerate(feeds):
+        if time.monotonic() > end:
+            return None
+        try:
+            _run_limited(session, inputs)
+        except ModelError:
+            continue
+        return number
+    return None
+
+
+def _run_limited(session: ort.InferenceSession, feeds: Mapping[str, Array]) -> list[Array]:
     limits = ort.RunOptions()
     timer = Timer(RUN_LIMIT_S, setattr, (limits, "terminate", True))
     timer.daemon = True
     timer.start()
     try:
-        return run_session(open_session(model), feeds, limits=limits)
+        return run_session(session, feeds, limits=limits)
     finally:
         timer.cancel()
 

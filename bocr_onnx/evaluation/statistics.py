@@ -21,7 +21,7 @@ from onnx import ModelProto, numpy_helper
 from bocr_onnx.evaluation.moments import Moments
 from bocr_onnx.evaluation.patches import Affine, Floats, bias_of, kept_outputs, to_matrix
 from bocr_onnx.evaluation.session import open_session, run_session
-from bocr_onnx.graph import Array, ModelGraph, Operand
+from bocr_onnx.graph import HALF, Array, ModelGraph, Operand, widened
 from bocr_onnx.groups import GroupIndex
 from bocr_onnx.slimming import Mask, cut, cut_operand
 
@@ -111,6 +111,8 @@ def _scale(goal: Statistics, found: Statistics) -> Floats:
 
 
 def _measure(slim: ModelProto, goals: Mapping[str, Statistics], source: str, images: Array) -> dict[str, Statistics]:
+    if any(tensor.data_type in HALF for tensor in slim.graph.initializer):
+        slim, images = widened(slim), images.astype(np.float32) if images.dtype.kind == "f" else images
     model = _with_batch_statistics(slim, goals)
     names = [f"{name}{suffix}" for name in goals for suffix in (".mean", ".variance")]
     found = iter(run_session(open_session(model), {source: images}, names))

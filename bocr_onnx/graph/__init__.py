@@ -3,7 +3,7 @@
 from bocr_onnx.graph.edit import Edit, apply_edit, set_attribute
 from bocr_onnx.graph.fills import FILLS
 from bocr_onnx.graph.instrument import HALF, widened, with_given, with_masks, with_outputs, without_rounding
-from bocr_onnx.graph.load import from_proto, load
+from bocr_onnx.graph.load import from_proto, load, resized
 from bocr_onnx.graph.model import ROUNDING, Array, ModelGraph, Node, Operand
 from bocr_onnx.graph.operators import (
     INTEGER,
@@ -16,7 +16,7 @@ from bocr_onnx.graph.operators import (
     weight_positions,
 )
 from bocr_onnx.graph.save import check_writable, replacing, save, serialized_size, write_text
-from bocr_onnx.graph.sizes import random_feeds
+from bocr_onnx.graph.sizes import InputShapes, at_shapes, open_sides, other_feeds, random_feeds
 
 __all__ = [
     "FILLS",
@@ -27,18 +27,23 @@ __all__ = [
     "ZERO_POINT",
     "Array",
     "Edit",
+    "InputShapes",
     "ModelGraph",
     "Node",
     "Operand",
     "apply_edit",
+    "at_shapes",
     "check_writable",
     "from_proto",
     "full_name",
     "is_weighted",
     "load",
     "operand_positions",
+    "open_sides",
+    "other_feeds",
     "random_feeds",
     "replacing",
+    "resized",
     "save",
     "scale_positions",
     "serialized_size",

@@ -72,6 +72,8 @@ _TURNS = ("transA", "transB")
 
 _QGEMM_SCALE = 7
 """Without a scale of its output QGemm makes floating-point numbers."""
+_WINDOWED = frozenset({"Conv", "ConvTranspose", "MaxPool", "AveragePool", "LpPool"})
+"""Operators without an output where a window does not fit in."""
 
 _GENERATORS = frozenset({"ConstantOfShape", "Expand", "Tile", "Range", "OneHot", "Pad", "Resize", "Upsample"})
 
@@ -191,7 +193,15 @@ def evaluate(proto: onnx.NodeProto, feeds: dict[str, Any], opsets: dict[str, int
 def _infer(node: Node, proto: onnx.NodeProto, opsets: dict[str, int], known: Knowledge) -> None:
     for name, found in _infer_types(node, proto, opsets, known).items():
         if name and found.WhichOneof("value") == "tensor_type":
-            known.types[name] = found
+            known.types[name] = _possible(found, node)
+
+
+def _possible(found: TypeProto, node: Node) -> TypeProto:
+    """Returns the type without a shape where a size is negative: its input is too small for the operator's window."""
+    least = 1 if node.op in _WINDOWED else 0
+    if any(d.HasField("dim_value") and d.dim_value < least for d in found.tensor_type.shape.dim):
+        return onnx.helper.make_tensor_type_proto(found.tensor_type.elem_type, None)
+    return found
 
 
 def _infer_types(node: Node, proto: onnx.NodeProto, opsets: dict[str, int], known: Knowledge) -> dict[str, TypeProto]:

@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import onnx
@@ -20,22 +21,33 @@ from bocr_onnx.graph.canonical import canonical
 from bocr_onnx.graph.infer import Knowledge, walk
 from bocr_onnx.graph.model import ModelGraph, Node, Operand
 from bocr_onnx.graph.shuffle import gather_shuffles, has_shuffles
-from bocr_onnx.graph.sizes import EVEN_SIZES, ODD_SIZES, OTHER_SIZES, Resized, keep_values, open_axes, start
+from bocr_onnx.graph.sizes import (
+    InputShapes,
+    Resized,
+    even_size,
+    keep_values,
+    odd_size,
+    open_axes,
+    other_size,
+    start,
+)
 
 MAX_INLINED_NODES = 200_000
 MAX_ELEMENTS = 1 << 28
 FIRST_OPSET = 7
 
 
-def load(path: str | Path) -> ModelGraph:
+def load(path: str | Path, input_shapes: InputShapes = MappingProxyType({})) -> ModelGraph:
     """Returns the graph of an ONNX file.
 
     Args:
         path: The .onnx file; external data is looked for in its folder only.
+        input_shapes: Shapes of inputs, for the axes that the file leaves open; the file keeps them open.
 
     Raises:
         ModelError: The file is missing, is not ONNX, is invalid, or its external data is missing or lies
             outside the file's folder.
+        UsageError: A shape is of no input, or does not fit it.
     """
     path = Path(path)
     try:
@@ -55,7 +67,18 @@ def load(path: str | Path) -> ModelGraph:
             f"{path} must be an ONNX file, got bytes that do not parse", hint="Is the download complete?"
         ) from error
     external = _read_external(proto, path)
-    return from_proto(proto, path=path, sha256=_digest(data, external), external=external)
+    return from_proto(proto, path=path, sha256=_digest(data, external), external=external, input_shapes=input_shapes)
+
+
+def resized(graph: ModelGraph, input_shapes: InputShapes) -> ModelGraph:
+    """Returns the graph of the same file, read with other sizes for the open axes of its inputs.
+
+    Raises:
+        ModelError: A tensor becomes too large.
+        UsageError: A shape is of no input, or does not fit it.
+    """
+    proto = graph.proto if graph.written is None else graph.written
+    return from_proto(proto, path=graph.path, sha256=graph.sha256, external=graph.external, input_shapes=input_shapes)
 
 
 def _digest(data: bytes, external: tuple[Path, ...]) -> str:
@@ -69,7 +92,12 @@ def _digest(data: bytes, external: tuple[Path, ...]) -> str:
 
 
 def from_proto(
-    proto: ModelProto, *, path: Path | None = None, sha256: str = "", external: tuple[Path, ...] = ()
+    proto: ModelProto,
+    *,
+    path: Path | None = None,
+    sha256: str = "",
+    external: tuple[Path, ...] = (),
+    input_shapes: InputShapes = MappingProxyType({}),
 ) -> ModelGraph:
     """Returns the graph of a model that is already in memory, with its weights inside.
 
@@ -78,9 +106,11 @@ def from_proto(
         path: Named in errors.
         sha256: Digest of the file; computed where it is empty.
         external: The files its weights came from, where they lay outside the model.
+        input_shapes: Shapes of inputs, for the axes that the model leaves open.
 
     Raises:
         ModelError: The model is invalid.
+        UsageError: A shape is of no input, or does not fit it.
 
     Example:
         >>> proto = onnx.parser.parse_model('''
@@ -104,7 +134,7 @@ def from_proto(
             hint="Convert it: onnx.version_converter.convert_version(model, 13)",
         )
     sha256 = sha256 or hashlib.sha256(proto.SerializeToString(deterministic=True)).hexdigest()
-    graph = _read(canonical(proto), opsets, label, path, sha256, external, strict=strict)
+    graph = _read(canonical(proto), opsets, label, path, sha256, external, input_shapes, strict=strict)
     return graph if graph.proto is proto else replace(graph, written=proto)
 
 
@@ -115,6 +145,7 @@ def _read(
     path: Path | None,
     sha256: str,
     external: tuple[Path, ...],
+    input_shapes: InputShapes,
     *,
     strict: bool,
     shuffled: bool = True,
@@ -126,18 +157,18 @@ def _read(
     nodes = tuple(_named(protos))
     initializers = {t.name for t in proto.graph.initializer} | {t.values.name for t in proto.graph.sparse_initializer}
     inputs = tuple(i.name for i in proto.graph.input if i.name not in initializers)
-    known = start(proto, inputs, label)
+    known = start(proto, inputs, label, input_shapes)
     walk(zip(nodes, protos, strict=True), opsets, known)
     symbolic = {i.name: axes for i in proto.graph.input if (axes := open_axes(i))}
     readers = _readers(nodes)
     at_size = Resized(proto, list(zip(nodes, protos, strict=True)), opsets, known, set(inputs))
     if shuffled and has_shuffles(nodes, readers):
-        gathered = gather_shuffles(proto, nodes, readers, [known, *at_size.walk(OTHER_SIZES)], opsets)
+        gathered = gather_shuffles(proto, nodes, readers, [known, *at_size.walk(other_size)], opsets)
         if gathered is not None:
-            return _read(gathered, opsets, label, path, sha256, external, strict=strict, shuffled=False)
-    sizes = [known, *at_size.walk(ODD_SIZES)]
+            return _read(gathered, opsets, label, path, sha256, external, input_shapes, strict=strict, shuffled=False)
+    sizes = [known, *at_size.walk(odd_size)]
     if any(name not in sizes[-1].values for name in known.values):
-        sizes += at_size.walk(EVEN_SIZES)
+        sizes += at_size.walk(even_size)
     keep_values(sizes)
     outputs = tuple(o.name for o in proto.graph.output)
     _check_sizes(known, label)

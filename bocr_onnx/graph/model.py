@@ -10,6 +10,8 @@ from typing import Any
 import numpy.typing as npt
 import onnx
 
+from bocr_onnx.graph.batch import samples_per_run
+
 Array = npt.NDArray[Any]
 Operand = tuple[int, int]
 """Where a constant is used: (node index, input position)."""
@@ -51,7 +53,7 @@ class Node:
 class ModelGraph:
     """An ONNX graph, read once and never changed.
 
-    Shapes are concrete: a symbolic batch counts as 1, so that MACs are those of batch 1.
+    Shapes are concrete: a symbolic batch counts as 1 where no other size is asked for.
 
     Attributes:
         proto: The model as read. Treated as read-only; `bocr_onnx.graph.apply_edit` makes changed copies.
@@ -115,6 +117,16 @@ class ModelGraph:
         index = self.producer.get(name)
         node = None if index is None else self.nodes[index]
         return node if node is not None and node.op in ROUNDING and not node.domain else None
+
+    @property
+    def input_shapes(self) -> dict[str, tuple[int, ...]]:
+        """Returns the concrete shapes of the inputs, as `from_proto` takes them."""
+        return {name: self.shapes[name] for name in self.inputs if name in self.shapes}
+
+    @property
+    def batch(self) -> int:
+        """Returns the number of samples in one run at the concrete shapes; see `samples_per_run`."""
+        return samples_per_run(self)
 
     def batch_is_symbolic(self) -> bool:
         """Returns whether every input leaves its first axis open."""

@@ -269,7 +269,7 @@ def _check(student: ModelGraph, teacher: ModelGraph, images: Images, labels: Arr
 def _batch_size(student: ModelGraph, teacher: ModelGraph, n_images: int, settings: FinetuneSettings) -> int:
     for graph in (student, teacher):
         if not graph.batch_is_symbolic():
-            return max(graph.shapes[graph.inputs[0]][0], 1)
+            return graph.batch
     return min(settings.batch_size, n_images)
 
 

@@ -71,7 +71,7 @@ def normalize(plain: ModelGraph, batches: Iterable[Tensor]) -> Normalized:
     places = sorted((by_output[node.outputs[0]][0], node.outputs[0]) for node in convs)
     for index, name in reversed(places):
         _insert(proto, index, name, *moments[name])
-    graph = replace(from_proto(proto), symbolic=plain.symbolic)
+    graph = replace(from_proto(proto, input_shapes=plain.input_shapes), symbolic=plain.symbolic)
     return Normalized(plain, graph, tuple(name for _, name in places))
 
 
@@ -84,7 +84,7 @@ def fold(normalized: Normalized, trained: ModelProto) -> ModelProto:
     """
     if not normalized.convs:
         return trained
-    plain, graph = normalized.plain, from_proto(trained)
+    plain, graph = normalized.plain, from_proto(trained, input_shapes=normalized.plain.input_shapes)
     operands = {}
     for node in plain.nodes:
         behind = node.outputs[0] in normalized.convs

@@ -158,3 +158,21 @@ def test_the_help_of_finetune_tells_the_defaults_that_count():
     said = {name: text for name, text in shown.items() if isinstance(text, str)}
     assert len(said) == 14
     assert said == {name: str(getattr(FinetuneSettings(), name)) for name in said}
+
+
+@pytest.mark.parametrize(
+    "args",
+    [
+        ("inspect", DEMO),
+        ("prune", DEMO, "--flops", "0.5", "--search", "uniform"),
+        ("apply", DEMO, "plan.json", "-o", "x.onnx"),
+        ("evaluate", DEMO, "--data", DIGITS),
+        ("finetune", DEMO, "--teacher", DEMO, "--data", DIGITS),
+    ],
+    ids=lambda args: args[0],
+)
+def test_every_command_takes_input_shapes(args, tmp_path):
+    found = run(*args, "--input-shape", "inptu:1x1x8x8", cwd=tmp_path)
+    assert found.returncode == 2
+    assert "got one of 'inptu'" in found.stderr
+    assert "Did you mean 'input'?" in found.stderr

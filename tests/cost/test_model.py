@@ -229,7 +229,7 @@ def test_a_prediction_for_products_of_other_axes_than_the_last(name: str) -> Non
     graph = build(text, **constants)
     index = build_index(graph)
     cost = build_cost_model(graph, index)
-    batch = graph.shapes[graph.inputs[0]][0]
+    batch = graph.batch
     assert cost.cost(cost.full).macs * batch == counted_macs(graph.proto)
     for seed in range(3):
         mask = random_mask(index, seed)

@@ -118,14 +118,22 @@ def test_bad_arrays(image: np.ndarray) -> None:
     assert str(image.shape) in info.value.message
 
 
-@pytest.mark.parametrize("name", ["cifar10", "digits", "imagenet", "tf"])
+@pytest.mark.parametrize("name", ["cifar10", "digits", "imagenet", "raw", "raw-nhwc", "tf"])
 def test_presets_load(name: str) -> None:
     p = load_preprocessing(name)
     assert p.name == name
     assert name in preset_names()
     out = p.apply(np.zeros((300, 280, 3), np.uint8))
-    expected = {"cifar10": (3, 300, 280), "digits": (1, 8, 8)}.get(name, (3, 224, 224))
+    expected = {
+        "cifar10": (3, 300, 280),
+        "digits": (1, 8, 8),
+        "raw": (3, 300, 280),
+        "raw-nhwc": (300, 280, 3),
+    }.get(name, (3, 224, 224))
     assert out.shape == expected
+    assert p.keeps_pixels == name.startswith("raw")
+    assert not replace(p, scale=1.0, std=tuple(1.0 for _ in p.std), mean=tuple(2.0 for _ in p.mean)).keeps_pixels
+    assert not replace(p, scale=1.0, std=tuple(2.0 for _ in p.std), mean=tuple(0.0 for _ in p.mean)).keeps_pixels
 
 
 def test_imagenet_values() -> None:

@@ -8,8 +8,10 @@ import onnx
 import pytest
 from onnx import ModelProto, numpy_helper
 
+from bocr_onnx.cost import build_cost_model
 from bocr_onnx.errors import ModelError
 from bocr_onnx.graph import ModelGraph, from_proto, load, random_feeds, save
+from bocr_onnx.groups import build_index
 from tests.oracle import build, drawn, proto
 
 TEXT = "m (float[N, 3, 4, 4] x) => (float[N, 2, 4, 4] y) { c = Conv(x, W) r = Relu(c) y = Conv(r, V) }"
@@ -384,3 +386,25 @@ def test_a_batch_is_open_where_every_input_says_so() -> None:
     both, one = (build(text.format(dims), k=[0]) for dims in ("M", "2"))
     assert [x.shape for x in random_feeds(both, batch=4).values()] == [(4, 3), (4, 3)]
     assert [x.shape for x in random_feeds(one, batch=4).values()] == [(1, 3), (2, 3)]
+
+
+def test_an_image_with_its_channels_last_has_its_open_sides_on_axes_1_and_2() -> None:
+    text = "m (float[N, H, W, 3] x) => (float[N, 4, P, Q] y) { t = Transpose <perm = [0, 3, 1, 2]> (x) y = Conv(t, k) }"
+    graph = build(text, k=(4, 3, 3, 3))
+    assert graph.shapes["x"] == (1, 224, 224, 3)
+    assert graph.shapes["y"] == (1, 4, 222, 222)
+    assert random_feeds(graph)["x"].shape == (1, 224, 224, 3)
+    assert build(text.replace("H", "9"), k=(4, 3, 3, 3)).shapes["x"] == (1, 9, 224, 3)
+    features = build("m (float[N, A, B, 7] x) => (float[N, A, B, 7] y) { y = Relu(x) }")
+    assert features.shapes["x"] == (1, 1, 224, 7)
+
+
+@pytest.mark.parametrize("height", [1, 2], ids=["negative", "zero"])
+def test_an_input_smaller_than_a_window_gives_no_shape(height: int) -> None:
+    graph = build(
+        f"m (float[N, 3, {height}, 5] x) => (float[N, 4, P, Q] y) {{ y = Conv <kernel_shape = [3, 3]> (x, k) }}",
+        k=(4, 3, 3, 3),
+    )
+    assert "y" not in graph.shapes
+    cost = build_cost_model(graph, build_index(graph))
+    assert cost.cost(cost.full).macs == 0
