@@ -127,3 +127,36 @@ def test_images_must_lie_along_the_first_axis(tmp_path: Path) -> None:
     onnx.save(proto(text, V=(2 * 3 * 440, 4), all=[1, -1]), tmp_path / "m.onnx")
     with pytest.raises(DataError, match="must have the images along its first axis"):
         bocr_onnx.evaluate(tmp_path / "m.onnx", images(tmp_path, 20, labelled=True), preset="cifar10")
+
+
+def test_rounds_and_their_teacher_are_read_at_the_size_of_the_images(tmp_path: Path) -> None:
+    """A model that takes no other size than that of the images, 20 x 22."""
+    made = proto(
+        """m (float[N, 3, H, W] x) => (float[N, 4] y) {
+            c = Conv(x, U) r = Relu(c) d = Conv(r, V) s = Relu(d)
+            p = AveragePool <kernel_shape = [16, 18]> (s) f = Flatten(p) y = Gemm(f, K) }""",
+        U=(8, 3, 3, 3),
+        V=(16, 8, 3, 3),
+        K=(16, 4),
+    )
+    onnx.save(made, tmp_path / "m.onnx")
+    report = bocr_onnx.prune(
+        tmp_path / "m.onnx",
+        **QUICK,
+        steps=2,
+        finetune=0.25,
+        data=images(tmp_path, 20),
+        preset="cifar10",
+        output=tmp_path / "s.onnx",
+    )
+    assert report.baseline.macs == 18 * 20 * 8 * 27 + 16 * 18 * 16 * 72 + 64
+    assert report.proof["passed"]
+    assert (
+        bocr_onnx.apply(
+            tmp_path / "m.onnx",
+            tmp_path / "s.run" / "plan.json",
+            tmp_path / "a.onnx",
+            input_shapes={"": (1, 3, 20, 22)},
+        ).result.macs
+        == report.result.macs
+    )
