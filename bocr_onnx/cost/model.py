@@ -34,7 +34,7 @@ class Cost:
     """What a model costs.
 
     Attributes:
-        macs: Multiply-accumulates per sample (`ModelGraph.batch`) of operators with weights and products of activations.
+        macs: Multiply-accumulates per sample (`ModelGraph.batch`): of operators with weights, of products of tensors.
         params: Elements of floating-point constants, and of quantized weights and biases.
         size_bytes: Size as one file.
     """

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from bocr_onnx.graph.operators import RECURRENT
+
 if TYPE_CHECKING:
     from bocr_onnx.graph.model import ModelGraph, Node
 
-_CONVOLUTIONS = frozenset({"Conv", "ConvTranspose"})
-_RECURRENT = frozenset({"LSTM", "GRU", "RNN"})
+_CONVOLUTIONS = frozenset({"Conv", "ConvInteger", "ConvTranspose", "QLinearConv"})
 
 
 def samples_per_run(graph: ModelGraph) -> int:
@@ -43,7 +44,7 @@ def _contradicts(graph: ModelGraph, node: Node, n: int) -> bool:
     if node.domain or not node.inputs:
         return False
     first = graph.shapes.get(node.inputs[0], ())[:1]
-    if node.op in _RECURRENT:
+    if node.op in RECURRENT:
         return not node.attributes.get("layout", 0) and first == (n,)
     return node.op in _CONVOLUTIONS and node.inputs[0] not in graph.constants and (not first or first[0] % n != 0)
 

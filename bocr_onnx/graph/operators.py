@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import takewhile
+from typing import TYPE_CHECKING
 
-from bocr_onnx.graph.model import Node
+if TYPE_CHECKING:
+    from bocr_onnx.graph.model import Node
 
 _WEIGHTS: dict[str, tuple[int, ...]] = {
     "Attention": (),
@@ -62,6 +64,7 @@ def is_weighted(node: Node) -> bool:
     """Returns whether an operator costs multiply-accumulates.
 
     Example:
+        >>> from bocr_onnx.graph import Node
         >>> is_weighted(Node(0, "c", "Conv", "", ("x", "W"), ("y",), {}))
         True
     """
@@ -72,6 +75,7 @@ def weight_positions(node: Node) -> tuple[int, ...]:
     """Returns the positions of operands that are weights where they are constant; none of other operators.
 
     Example:
+        >>> from bocr_onnx.graph import Node
         >>> weight_positions(Node(0, "r", "LSTM", "", ("x", "W", "R"), ("y",), {}))
         (1, 2)
     """
@@ -84,6 +88,7 @@ def operand_positions(node: Node) -> tuple[int, ...]:
     """Returns the positions of the tensors that an operator computes on: all but scales and zero points.
 
     Example:
+        >>> from bocr_onnx.graph import Node
         >>> operand_positions(Node(0, "c", "QLinearConv", "", ("x", "s", "z", "W", "t", "u", "v", "w"), ("y",), {}))
         (0, 3)
     """
@@ -97,6 +102,7 @@ def scale_positions(node: Node, position: int) -> tuple[int, ...]:
     """Returns the positions of an operand's scale and zero point, as far as the operator is given them.
 
     Example:
+        >>> from bocr_onnx.graph import Node
         >>> scale_positions(Node(0, "c", "ConvInteger", "", ("x", "W", "", "u"), ("y",), {}), 1)
         (3,)
     """

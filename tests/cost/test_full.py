@@ -91,4 +91,4 @@ def test_whatever_follows_channels_counts_as_many(name: str) -> None:
     text, constants, expected = BY_HAND[name]
     graph = build(text.replace("=> (y)", f"=> ({_kind(text)} y)"), **constants)
     cost = build_cost_model(graph, build_index(graph))
-    assert cost.cost(cost.full).macs == expected
+    assert cost.cost(cost.full).macs * graph.batch == expected
