@@ -129,6 +129,12 @@ def _is_integer(graph: ModelGraph) -> bool:
 
 
 def _check_pixels(graph: ModelGraph, preprocessing: Preprocessing, sample: Samples) -> None:
+    if preprocessing.dtype not in ("float32", _input_type(graph).name):
+        raise DataError(
+            f"dtype of preprocessing {preprocessing.name} must be that of input {graph.inputs[0]!r} of {graph.label}, "
+            f"{_input_type(graph)}, got {preprocessing.dtype}",
+            hint="Leave dtype out: images are fed in the input's own type.",
+        )
     if _is_integer(graph) and not preprocessing.keeps_pixels and not sample.preprocessed:
         raise DataError(
             f"preprocessing {preprocessing.name} must keep the pixels for the {_input_type(graph)} input "

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from bocr_onnx.api.history import History, check_transfer, open_history
-from bocr_onnx.api.inspection import match_groups
+from bocr_onnx.api.inspection import Inspection, inspect_graph, match_groups
 from bocr_onnx.api.model import read_model
 from bocr_onnx.api.options import Options
 from bocr_onnx.api.outputs import check_outputs
@@ -19,6 +19,9 @@ from bocr_onnx.graph import ModelGraph, check_writable
 from bocr_onnx.groups import GroupIndex, build_index
 from bocr_onnx.search import Projection, build_space
 from bocr_onnx.search.workers import check_ray
+
+MAX_NAMED = 3
+"""Refusals that are named where a budget cannot be reached."""
 
 
 @dataclass(slots=True)
@@ -81,7 +84,7 @@ def prepare(options: Options, run_dir: str | Path | None, progress: Progress, *,
     shared = () if len(budgets) == 1 else (top.path, top.options, top.front)
     inputs = () if history is None else (history.path,)
     for i, budget in enumerate(budgets):
-        budget.check_reachable(cost, space)
+        budget.check_reachable(cost, space, _further(options, inspect_graph(graph, index, cost)))
         alone = len(budgets) == 1
         output = check_writable(path if alone else path.with_name(f"{path.stem}_{budget.label}{path.suffix}"))
         own = RunDir(folder if alone else folder / budget.label)
@@ -103,6 +106,17 @@ def _read(options: Options, progress: Progress) -> ModelGraph:
         return pools, split(pools, seed=options.seed, n_score=options.n_score, n_recovery=options.n_recovery).score
 
     return read_for_images(options.model, source, options.preprocessing, options.input_shapes, note=progress.note)
+
+
+def _further(options: Options, inspection: Inspection) -> str:
+    """Returns what keeps a budget out of reach: the grid, the user's own options, and the refusals that cost most."""
+    hints = ["A finer grid reaches further: --round-to 1."] if options.grid > 1 else []
+    own = {"--freeze": options.freeze, "--only": options.only, "--min-width": options.min_width > 1}
+    if given := [name for name, value in own.items() if value]:
+        hints.append(f"{' and '.join(given)} keep channels too.")
+    refused = sorted(zip(inspection.refusal_shares, inspection.refusals, strict=True), key=lambda pair: -pair[0])
+    costly = [f"{r.node} ({share:.0%} of the MACs; {r.reason})" for share, r in refused[:MAX_NAMED] if share >= 0.005]
+    return " ".join([*hints, *([f"Left alone: {', '.join(costly)}."] if costly else [])])
 
 
 def _frozen(index: GroupIndex, options: Options) -> tuple[str, ...]:

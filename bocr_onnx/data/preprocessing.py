@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from importlib import resources
 from pathlib import Path
-from typing import Any, Literal, TypeGuard
+from typing import Any, Literal, TypeGuard, get_args
 
 import numpy as np
 import numpy.typing as npt
@@ -23,6 +23,8 @@ N_CHANNELS: Mapping[str, int] = {"RGB": 3, "BGR": 3, "L": 1}
 _LAYOUTS = ("NCHW", "NHWC")
 _DEEP_MODES = ("I", "F")
 _REQUIRED = ("channels", "scale", "mean", "std")
+DType = Literal["float32", "float16", "uint8"]
+_DTYPES = get_args(DType)
 _KEYS = (*_REQUIRED, "name", "resize", "crop", "layout", "dtype", "augment")
 _REMEDY = "calibration/README.md shows a whole preprocessing file."
 
@@ -41,7 +43,7 @@ class Preprocessing:
         mean: Per channel in the order of `channels`, subtracted after `scale`.
         std: Per channel in the order of `channels`, positive, divided by after `mean`.
         layout: ``"NCHW"`` or ``"NHWC"``.
-        dtype: Of the result.
+        dtype: Of the model's input. Results are float32; they are cast where they are fed.
         augment: Random changes under finetuning; `apply` makes none.
 
     Raises:
@@ -56,7 +58,7 @@ class Preprocessing:
     mean: tuple[float, ...]
     std: tuple[float, ...]
     layout: Layout = "NCHW"
-    dtype: Literal["float32"] = "float32"
+    dtype: DType = "float32"
     augment: Augmentation = field(default_factory=Augmentation)
 
     def __post_init__(self) -> None:
@@ -217,7 +219,7 @@ def _faults(p: Preprocessing) -> list[tuple[str, str]]:
             _is_row(p.std, n) and all(value > 0 for value in p.std),
         ),
         ("layout", f"be one of {', '.join(_LAYOUTS)}", p.layout, p.layout in _LAYOUTS),
-        ("dtype", "be float32", p.dtype, p.dtype == "float32"),
+        ("dtype", f"be one of {', '.join(_DTYPES)}", p.dtype, p.dtype in _DTYPES),
     ]
     return [(key, f"{condition}, got {value!r}") for key, condition, value, holds in checks if not holds]
 

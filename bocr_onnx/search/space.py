@@ -158,8 +158,13 @@ class Budget:
                 used.append(count(widths) / (share * count(cost.full)[0]))
         return np.asarray(np.max(used, axis=0))
 
-    def check_reachable(self, cost: CostModel, space: SearchSpace) -> None:
+    def check_reachable(self, cost: CostModel, space: SearchSpace, hint: str = "") -> None:
         """Raises where the smallest policy exceeds the budget.
+
+        Args:
+            cost: Cost of the model.
+            space: What the search may choose.
+            hint: What would reach further.
 
         Raises:
             BudgetError: Names the smallest reachable share of each bound.
@@ -182,5 +187,5 @@ class Budget:
         smallest = np.ceil(least[name] * 1000) / 1000
         raise BudgetError(
             f"--{name} must be reachable, got {share:g}; the smallest reachable share is {smallest:.3f}",
-            hint="A finer grid reaches further: --round-to 1. Frozen or refused groups: bocr-onnx inspect MODEL",
+            hint=hint,
         )

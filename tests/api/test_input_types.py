@@ -114,3 +114,14 @@ def test_pixels_of_any_size_are_guessed(tmp_path: Path) -> None:
     np.savez(tmp_path / "x.npz", images=pictures, labels=np.arange(20) % 4)
     found = bocr_onnx.evaluate(model, tmp_path / "x.npz")
     assert (found.preprocessing, found.n_images) == ("raw-nhwc", 20)
+
+
+def test_a_type_that_a_file_names_must_be_that_of_the_input(tmp_path: Path) -> None:
+    model, data, described = pixels(tmp_path), images(tmp_path), tmp_path / "p.toml"
+    keeps = 'channels = "RGB"\nlayout = "NHWC"\nscale = 1\nmean = [0, 0, 0]\nstd = [1, 1, 1]\n'
+    asked = {**QUICK, "strategy": "uniform", "data": data, "preprocess": described, "output": tmp_path / "s.onnx"}
+    described.write_text(keeps + 'dtype = "uint8"\n')
+    assert bocr_onnx.prune(model, **asked).proof["passed"]
+    described.write_text(keeps + 'dtype = "float16"\n')
+    with pytest.raises(DataError, match="must be that of input 'p' of .*, uint8, got float16"):
+        bocr_onnx.prune(model, **asked)

@@ -272,6 +272,35 @@ def test_wrong_options(tmp_path, options, error, text):
     assert not (tmp_path / "x.onnx").exists()
 
 
+@pytest.mark.parametrize(
+    ("options", "said", "unsaid"),
+    [
+        ({}, "A finer grid reaches further: --round-to 1.", "--freeze"),
+        ({"round_to": 1}, "", "--"),
+        ({"round_to": 1, "freeze": ["*"]}, "", "--round-to"),
+        ({"round_to": 1, "min_width": 5}, "--min-width keep channels too.", "--freeze"),
+    ],
+)
+def test_hints_of_an_unreachable_budget_name_what_was_not_given(tmp_path, options, said, unsaid):
+    with pytest.raises(BudgetError) as caught:
+        bocr_onnx.prune(DEMO, flops=0.001, strategy="uniform", output=tmp_path / "x.onnx", **options)
+    assert said in caught.value.hint
+    assert unsaid not in caught.value.hint
+
+
+def test_what_is_refused_and_costs_most_is_named_where_a_budget_is_out_of_reach(tmp_path):
+    wide = proto(
+        """m (float[1, 32, 8, 8] x) => (float[1, 32, 8, 8] y, float[1, 4, 8, 8] z) {
+            y = Conv <pads = [1, 1, 1, 1]> (x, w) a = Conv <pads = [1, 1, 1, 1]> (x, v) z = Conv(a, u)
+        }""",
+        w=(32, 32, 3, 3), v=(8, 32, 3, 3), u=(4, 8, 1, 1),
+    )  # fmt: skip
+    onnx.save(wide, tmp_path / "m.onnx")
+    with pytest.raises(BudgetError) as caught:
+        bocr_onnx.prune(tmp_path / "m.onnx", flops=0.5, strategy="uniform", round_to=1, output=tmp_path / "x.onnx")
+    assert caught.value.hint == "Left alone: Conv_0 (80% of the MACs; they are the model's output 'y')."
+
+
 def test_wrong_outputs(tmp_path):
     for output, text in ((tmp_path, "got a folder"), (tmp_path / "no" / "x.onnx", "must exist")):
         with pytest.raises(OutputError, match=text):

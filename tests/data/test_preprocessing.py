@@ -214,7 +214,7 @@ def test_a_file_that_is_no_text(tmp_path: Path) -> None:
         (VALID + "crop = [8, 8.5]", "crop must be", "README"),
         (VALID + "crop = true", "crop must be", "README"),
         (VALID + 'layout = "NCWH"', "layout must be one of NCHW, NHWC, got 'NCWH'", "README"),
-        (VALID + 'dtype = "int8"', "dtype must be float32, got 'int8'", "README"),
+        (VALID + 'dtype = "int8"', "dtype must be one of float32, float16, uint8, got 'int8'", "README"),
         (VALID + "name = 3", "name must be a text, got 3", "README"),
         (VALID + "augment = true", "augment must be a table, got True", "[augment]"),
         (VALID + "[augment]\nflop = true", "key 'augment.flop' must be a known one", "'flip'"),

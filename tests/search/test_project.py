@@ -100,7 +100,8 @@ def _single(n):
 def test_an_unreachable_budget_names_the_smallest_reachable():
     found = projection([16, 16], Budget(flops=0.01))
     with pytest.raises(BudgetError, match=r"smallest reachable share is 0\.\d+") as error:
-        found.budget.check_reachable(found.cost, found.space)
+        found.budget.check_reachable(found.cost, found.space, "Try less.")
+    assert error.value.hint == "Try less."
     smallest = float(str(error.value).split("share is ")[1].split()[0])
     projection([16, 16], Budget(flops=smallest)).budget.check_reachable(found.cost, found.space)
 
