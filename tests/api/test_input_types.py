@@ -123,5 +123,5 @@ def test_a_type_that_a_file_names_must_be_that_of_the_input(tmp_path: Path) -> N
     described.write_text(keeps + 'dtype = "uint8"\n')
     assert bocr_onnx.prune(model, **asked).proof["passed"]
     described.write_text(keeps + 'dtype = "float16"\n')
-    with pytest.raises(DataError, match="must be that of input 'p' of .*, uint8, got float16"):
+    with pytest.raises(DataError, match=r"must be that of input 'p' of .*, uint8, got float16"):
         bocr_onnx.prune(model, **asked)
