@@ -194,6 +194,9 @@ def _infer(node: Node, proto: onnx.NodeProto, opsets: dict[str, int], known: Kno
     for name, found in _infer_types(node, proto, opsets, known).items():
         if name and found.WhichOneof("value") == "tensor_type":
             known.types[name] = _possible(found, node)
+    if node.op == "MaxUnpool" and (size := known.known(node.input(2))) is not None and node.inputs[0] in known.types:
+        elem = known.types[node.inputs[0]].tensor_type.elem_type
+        known.types[node.outputs[0]] = onnx.helper.make_tensor_type_proto(elem, size.tolist())  # onnx leaves it open
 
 
 def _possible(found: TypeProto, node: Node) -> TypeProto:

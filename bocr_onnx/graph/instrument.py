@@ -152,7 +152,7 @@ def with_masks(proto: ModelProto, nodes: Mapping[str, int], masks: Mapping[Opera
 def _masked(proto: ModelProto, nodes: Mapping[str, int], masks: Mapping[Operand, tuple[int, Array]]) -> ModelProto:
     graph = gs.import_onnx(proto)
     for node in list(graph.nodes):
-        index = nodes.get(node.outputs[0].name) if node.outputs else None
+        index = nodes.get(next((o.name for o in node.outputs if o.name), ""))
         for position, tensor in enumerate(list(node.inputs)):
             if index is None or (index, position) not in masks:
                 continue

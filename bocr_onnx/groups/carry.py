@@ -17,7 +17,7 @@ from itertools import pairwise
 import numpy as np
 
 from bocr_onnx.groups.labels import MAX_REPEATED
-from bocr_onnx.groups.records import Block, RuleError
+from bocr_onnx.groups.records import Block, Labels, RuleError
 
 Shape = tuple[int, ...]
 
@@ -39,30 +39,56 @@ class Carry:
     mixed: frozenset[int]
 
     def __call__(self, block: Block) -> Block:
-        """Returns the labels over the new axes; over none where the block has a single label.
+        """Returns the labels over the new axes along which they vary; over none where the block has no factors.
 
         Raises:
             RuleError: They would be repeated beyond `MAX_REPEATED`.
         """
-        own = [f for axis in block.axes for f in self.before[axis]]
+        own, apart = self._varying(block)
         axes = tuple(axis for axis, made in enumerate(self.after) if set(made) & set(own))
         wanted = [f for axis in axes for f in self.after[axis]]
-        sizes = [math.prod(self.factors[f] for f in self.after[axis]) for axis in axes]
-        if math.prod(sizes) > MAX_REPEATED:
+        if self._n_labels(own) > MAX_REPEATED:
             raise RuleError("the channels are merged with too large an axis")
-        apart = block.labels.reshape([self.factors[f] if f in own else 1 for f in wanted])
-        return _varying(Block(axes, np.broadcast_to(apart, [self.factors[f] for f in wanted]).reshape(sizes)))
+        spread = np.broadcast_to(
+            apart.reshape([self.factors[f] if f in own else 1 for f in wanted]), [self.factors[f] for f in wanted]
+        )
+        return Block(axes, spread.reshape([math.prod(self.factors[f] for f in self.after[axis]) for axis in axes]))
 
+    def crowded(self, block: Block) -> tuple[int, ...]:
+        """Returns the factors along which a block must be tied, so that it is not repeated beyond `MAX_REPEATED`.
 
-def _varying(block: Block) -> Block:
-    """Returns a block without the axes along which its labels are all the same."""
-    labels, axes = block.labels, list(block.axes)
-    for i in reversed(range(len(axes))):
-        first = labels.take([0], axis=i)
-        if len(axes) > 1 and bool((labels == first).all()):
-            labels = first.squeeze(i)
-            del axes[i]
-    return Block(tuple(axes), labels)
+        They lie on the new axes that repeat the labels most. None are returned where none would be left.
+        """
+        own, _ = self._varying(block)
+        merged = [
+            [f for f in made if f in own] for made in sorted(self.after, key=lambda made: -self._repeats(made, own))
+        ]
+        tied: list[int] = []
+        while merged and self._n_labels([f for f in own if f not in tied]) > MAX_REPEATED:
+            tied += merged.pop(0)
+        return tuple(tied) if len(tied) < len(own) else ()
+
+    def split(self, axis: int) -> tuple[int, ...]:
+        """Returns the sizes of the factors of an old axis."""
+        return tuple(self.factors[f] for f in self.before[axis])
+
+    def _repeats(self, made: Sequence[int], own: Sequence[int]) -> int:
+        return math.prod(self.factors[f] for f in made if f not in own)
+
+    def _n_labels(self, own: Sequence[int]) -> int:
+        """Returns the size of the new axes that labels along some factors lie on."""
+        return math.prod(self.factors[f] for made in self.after if set(made) & set(own) for f in made)
+
+    def _varying(self, block: Block) -> tuple[list[int], Labels]:
+        """Returns the factors along which labels vary, one of them at least, and the labels along these."""
+        own = [f for axis in block.axes for f in self.before[axis]]
+        labels = block.labels.reshape([self.factors[f] for f in own])
+        for i in reversed(range(len(own))):
+            first = labels.take([0], axis=i)
+            if len(own) > 1 and bool((labels == first).all()):
+                labels = first.squeeze(i)
+                del own[i]
+        return own, labels
 
 
 def carry(before: Shape, after: Shape) -> Carry:

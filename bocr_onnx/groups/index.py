@@ -215,10 +215,11 @@ def _name(made: set[tuple[str, int]], members: list[Member], taken: set[str]) ->
 
 def _refusals(at: Labeller, classed: Labels, alone: list[int]) -> Iterator[Refusal]:
     touched = _touched(at, classed)
+    stored = {int(cls) for _, labels in _carriers(at) for cls in np.unique(classed[labels])}
     merged: dict[tuple[int, str], set[int]] = defaultdict(set)
     for freeze in at.freezes:
         if freeze.reason:
-            merged[(freeze.node, freeze.reason)] |= set(classed[freeze.labels].tolist())
+            merged[(freeze.node, freeze.reason)] |= stored & set(classed[freeze.labels].tolist())
     n_tied = dict(zip(*np.unique(classed, return_counts=True), strict=True))
     for cls in alone:
         if n_tied[cls] > 1 and touched.get(cls):
@@ -241,10 +242,14 @@ def _is_foreign(at: Labeller, node: Node) -> bool:
 def _touched(at: Labeller, classed: Labels) -> dict[int, set[int]]:
     """Returns the weighted nodes that read or make the channels of each class."""
     found: dict[int, set[int]] = defaultdict(set)
-    carriers = [(i, labels) for (i, _), axes in at.slices.items() for labels in axes.values()]
-    carriers += [(i, labels) for (i, _), (_, labels) in at.reads.items()]
-    for index, labels in carriers:
+    for index, labels in _carriers(at):
         if is_weighted(at.graph.nodes[index]):
             for cls in np.unique(classed[labels]).tolist():
                 found[cls].add(index)
     return found
+
+
+def _carriers(at: Labeller) -> Iterator[tuple[int, Labels]]:
+    """Yields the labels along every axis of a constant that is cut, and of every read that is summed over."""
+    yield from ((i, labels) for (i, _), axes in at.slices.items() for labels in axes.values())
+    yield from ((i, labels) for (i, _), (_, labels) in at.reads.items())

@@ -132,7 +132,7 @@ class Labeller:
             return
         a, b = a.reshape(-1), b.reshape(-1)
         if a.size > MANY:
-            a, b = np.unique(np.stack([a, b]), axis=1)
+            a, b = np.divmod(np.unique(a * self.n_labels + b), self.n_labels)
         self.joins.append((a, b))
 
     def collapse(self, block: Block, axis: int) -> Labels:

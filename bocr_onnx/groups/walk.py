@@ -10,12 +10,16 @@ from bocr_onnx.graph import ModelGraph, Node, Operand, weight_positions
 from bocr_onnx.groups import rules
 from bocr_onnx.groups.labels import Labeller
 from bocr_onnx.groups.records import RuleError
+from bocr_onnx.groups.rules.sizing import begins_a_state
 
 CONTRIB = "com.microsoft"
 """What the names of ONNX Runtime's own domains begin with."""
 
 MAX_ENTRIES = 64
 """Longer integer tensors are no shapes."""
+
+SIZED = frozenset({"ConstantOfShape", "Expand"})
+"""Operators whose constant sizes may follow a recurrent operator, even where shapes alone say all they make."""
 
 
 def carry_labels(graph: ModelGraph) -> Labeller:
@@ -76,7 +80,8 @@ def _apply_rule(node: Node, at: Labeller) -> None:
         if compute is not None:
             at.entries[node.outputs[0]] = compute(node, at)
             return
-    if values and values[0] is not None and not any(at.read(n) or at.counts(n) for n in node.inputs):
+    told = values and values[0] is not None and not any(at.read(n) or at.counts(n) for n in node.inputs)
+    if told and not (node.op in SIZED and begins_a_state(node, at)):
         return
     rule = rules.find_rule(node.domain, node.op, at.graph.opset)
     if node.captures:

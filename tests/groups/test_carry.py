@@ -109,3 +109,28 @@ def test_labels_are_not_repeated_without_end(monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr(module, "MAX_REPEATED", 11)
     with pytest.raises(RuleError, match="too large an axis"):
         carry((3, 4), (12,))(Block((0,), np.arange(3)))
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "most", "factors"),
+    [
+        ((6, 50), (2, 150), 300, ()),
+        ((6, 50), (2, 150), 299, (1,)),
+        ((6, 50), (2, 3, 50), 5, (0,)),
+        ((12, 50), (2, 3, 100), 5, (2, 0)),
+        ((12, 50), (2, 3, 100), 2, ()),
+        ((6, 50), (300,), 299, ()),
+    ],
+)
+def test_factors_on_the_axes_that_repeat_most_are_crowded(
+    before: Shape, after: Shape, most: int, factors: tuple[int, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "MAX_REPEATED", most)
+    assert carry(before, after).crowded(Block((0,), np.arange(before[0]))) == factors
+
+
+def test_labels_that_are_equal_along_a_factor_do_not_lie_on_it() -> None:
+    found = carry((6, 5), (2, 15))(Block((0,), np.array([4, 4, 4, 7, 7, 7])))
+    assert (found.axes, found.labels.tolist()) == ((0,), [4, 7])
+    alone = carry((6, 5), (2, 15))(Block((0,), np.zeros(6, np.int64)))
+    assert (alone.axes, alone.labels.tolist()) == ((0,), [0, 0])

@@ -11,8 +11,10 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
+import numpy as np
+
 from bocr_onnx.graph import Node
-from bocr_onnx.groups.carry import carry
+from bocr_onnx.groups.carry import Carry, carry
 from bocr_onnx.groups.labels import Labeller
 from bocr_onnx.groups.records import Block, Entry, RuleError, on
 from bocr_onnx.groups.rules.registry import rule
@@ -37,7 +39,7 @@ def reshape(node: Node, at: Labeller) -> None:
         moved = carry(before, after)
         mixed = moved.mixed | _mixed_elsewhere(node, at)
         blocks = tuple(b for b in (at.squash(node, b, mixed, reason) for b in blocks) if b is not None)
-        blocks = tuple(new for b in blocks if (new := _kept(node, at, b, moved(b))) is not None)
+        blocks = tuple(new for b in blocks if (new := _kept(node, at, b, moved(_tied(at, b, moved)))) is not None)
         blocks = _disjoint(at, blocks)
     if node.op == "Reshape":
         blocks = _follow_target(node, at, blocks)
@@ -50,6 +52,19 @@ def _mixed_elsewhere(node: Node, at: Labeller) -> frozenset[int]:
     if before is None or after is None or math.prod(before) != math.prod(after):
         return frozenset()  # unknown there, or a size baked into the target
     return carry(before, after).mixed
+
+
+def _tied(at: Labeller, block: Block, moved: Carry) -> Block:
+    """Returns a block that is tied along the factors that are merged with too large an axis, such as an image's."""
+    for factor in moved.crowded(block):
+        place = next(i for i, axis in enumerate(block.axes) if factor in moved.before[axis])
+        axis = block.axes[place]
+        whole = block.labels.reshape(*block.labels.shape[:place], *moved.split(axis), *block.labels.shape[place + 1 :])
+        first = whole.take([0], axis=place + moved.before[axis].index(factor))
+        labels = np.broadcast_to(first, whole.shape).reshape(block.labels.shape)
+        at.join(labels, block.labels)
+        block = Block(block.axes, labels)
+    return block
 
 
 def _kept(node: Node, at: Labeller, before: Block, after: Block) -> Block | None:

@@ -5,10 +5,10 @@ from __future__ import annotations
 from bocr_onnx.groups.rules.registry import refuse
 
 refuse("channels enter a subgraph", "If", "Loop", "Scan", "SequenceMap")
-refuse("its state mixes the channels", "RNN", "LSTM", "GRU", "CausalConvWithState", "LinearAttention")
+refuse("its state mixes the channels", "CausalConvWithState", "LinearAttention")
 refuse(
     "what it takes or writes is computed, entry by entry",
-    *"Compress GatherElements GatherND MaxUnpool NonMaxSuppression NonZero OneHot ReverseSequence".split(),
+    *"Compress GatherElements GatherND NonMaxSuppression NonZero OneHot ReverseSequence".split(),
     *"Scatter ScatterElements ScatterND TensorScatter Unique".split(),
 )
 refuse("its scale is taken over all channels", "DynamicQuantizeLinear")

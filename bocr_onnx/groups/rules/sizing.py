@@ -3,14 +3,22 @@
 Resize, Upsample     y[n, c, q] = f(x[n, c, p(q)])
 Expand, Tile         an axis of one entry is repeated: any labels fit it, so it takes those that its size counts
 ConstantOfShape      as Expand, of one number
+
+The states in which recurrent operators begin are often made so, of a constant size: that size follows the hidden units.
 """
 
 from __future__ import annotations
 
-from bocr_onnx.graph import Node
+from bocr_onnx.graph import RECURRENT, Node
 from bocr_onnx.groups.labels import Labeller
 from bocr_onnx.groups.records import Block, Entry, RuleError, on
 from bocr_onnx.groups.rules.registry import rule
+
+STATES = frozenset({5, 6})
+"""Inputs of recurrent operators that are initial states."""
+
+MOVES = frozenset("Cast Concat Gather Identity Reshape Slice Split Squeeze Transpose Unsqueeze".split())
+"""Operators through which a state comes from where its size is told."""
 
 
 @rule("Resize", "Upsample")
@@ -72,6 +80,8 @@ def expand(node: Node, at: Labeller) -> None:
             continue
         if own < 0 or before[own] == 1:
             blocks += _repeated(node, at, axis, entry)
+        elif axis == len(after) - 1 and at.constant(node.inputs[0]) is not None and begins_a_state(node, at):
+            blocks += _stored_state(node, at, (own, axis), entry)
         else:
             at.freeze_entry(node, entry)
     at.emit(node.outputs[0], blocks)
@@ -83,10 +93,40 @@ def _fits(node: Node, at: Labeller, block: Block, axis: int, entries: tuple[Entr
     return at.follow(node, entries[entry], block.rows(axis))
 
 
-def _repeated(node: Node, at: Labeller, axis: int, entry: Entry) -> list[Block]:
-    """Returns the labels of an axis along which all entries are equal: those that its size counts."""
-    if entry.width is None:
+def _stored_state(node: Node, at: Labeller, axes: tuple[int, int], entry: Entry) -> list[Block]:
+    """Returns fresh labels of an axis (its number before and after) of a constant that is repeated along others."""
+    labels = at.fresh(at.shape(node.inputs[0])[axes[0]])
+    if entry.value not in (1, -1) and not at.follow(node, entry, labels):
         return []
+    at.cut((node.index, 0), axes[0], labels)
+    return [on(axes[1], labels)]
+
+
+def begins_a_state(node: Node, at: Labeller) -> bool:
+    """Returns whether what a node makes is read as an initial state, directly or through what only moves it."""
+    waiting, seen = [node.outputs[0]], set[str]()
+    while waiting:
+        name = waiting.pop()
+        for index, position in at.graph.readers.get(name, ()) if name not in seen else ():
+            reader = at.graph.nodes[index]
+            if not reader.domain and reader.op in RECURRENT and position in STATES:
+                return True
+            waiting += reader.outputs if reader.op in MOVES else ()
+        seen.add(name)
+    return False
+
+
+def _repeated(node: Node, at: Labeller, axis: int, entry: Entry) -> list[Block]:
+    """Returns the labels of an axis along which all entries are equal: those that its size counts.
+
+    A constant size counts nothing. Those of the hidden units in a state get labels of their own, which it follows.
+    """
+    if entry.width is None:
+        last = axis == len(at.shape(node.outputs[0])) - 1
+        if entry.value < 2 or not last or not entry.slots or not begins_a_state(node, at):
+            return []
+        labels = at.fresh(entry.value)
+        return [on(axis, labels)] if at.follow(node, entry, labels) else []
     if entry.times != 1:
         at.freeze_entry(node, entry)
         return []

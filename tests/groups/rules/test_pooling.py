@@ -1,9 +1,12 @@
 from __future__ import annotations
 
 import pytest
+from onnx import numpy_helper
 
+from bocr_onnx.graph import ModelGraph
 from bocr_onnx.groups import build_index
-from tests.oracle import build, check, reasons, widths
+from bocr_onnx.slimming import cut
+from tests.oracle import Constant, build, check, random_mask, reasons, widths
 
 CONV = {"W": (6, 3, 1, 1), "V": (2, 6, 1, 1)}
 
@@ -97,3 +100,110 @@ def test_channels_that_say_where_to_sample_are_frozen() -> None:
     index = build_index(graph)
     assert (index.slices[(1, 1)][0] < 0).all()
     assert reasons(index)["GridSample_3"] == "the channels say where to sample"
+
+
+UNPOOL = "MaxUnpool <kernel_shape = [2, 2], strides = [2, 2]>"
+
+
+def unpooled(
+    unpool: str, *, size: str = "4, 4", batch: str = "N", between: str = "", **constants: Constant
+) -> ModelGraph:
+    """SegNet: Conv -> MaxPool -> Conv -> MaxUnpool -> Conv."""
+    return build(
+        f"""m (float[{batch}, 3, {size}] x) => (float[{batch}, 2, A, B] y) {{
+            c = Conv(x, W)
+            p, i = MaxPool <kernel_shape = [2, 2], strides = [2, 2]> (c)
+            d = Conv(p, U)
+            {between}
+            u = {unpool}
+            y = Conv(u, V)
+        }}""",
+        U=(6, 6, 1, 1),
+        **CONV,
+        **constants,
+    )
+
+
+@pytest.mark.parametrize(("between", "indices"), [("", "i"), ("j = Identity(i) k = Identity(j)", "k")])
+def test_channels_are_unpooled_to_where_their_maxima_were(between: str, indices: str) -> None:
+    index = check(unpooled(f"{UNPOOL} (d, {indices})", between=between))
+    assert widths(index) == {"Conv_0": 6}
+    assert [(m.tensor, m.axis) for m in index.groups[0].members] == [("W", 0), ("U", 1), ("U", 0), ("V", 1)]
+
+
+def test_the_constant_size_of_what_is_unpooled_follows_the_channels() -> None:
+    graph = unpooled(f"{UNPOOL} (d, i, k)", size="5, 5", batch="2", k=[2, 6, 5, 5])
+    index = check(graph)
+    assert widths(index) == {"Conv_0": 6}
+    mask = random_mask(index, 0)
+    sizes = next(t for t in cut(graph, index, mask).graph.initializer if t.name == "k")
+    assert numpy_helper.to_array(sizes).tolist() == [2, mask.sum(), 5, 5]
+
+
+def test_a_size_read_off_another_tensor_of_as_many_channels_freezes_them() -> None:
+    graph = unpooled(
+        f"{UNPOOL} (d, i, s)", size="5, 5", between="e = Conv(x, E) s = Shape(e) t = Relu(e)", E=(6, 3, 1, 1)
+    )
+    index = build_index(graph)
+    assert index.groups == ()
+    assert reasons(index)["MaxUnpool_6"].startswith("the target shape is computed in a way that does not follow")
+
+
+def test_a_height_that_counts_channels_keeps_them() -> None:
+    between = "s = Shape(c) k = Gather <axis = 0> (s, at)"
+    index = build_index(unpooled(f"{UNPOOL} (d, i, k)", size="6, 6", between=between, at=[0, 1, 1, 1]))
+    assert index.groups == ()
+    assert reasons(index)["MaxUnpool_5"] == "the number of channels is used in arithmetic"
+
+
+@pytest.mark.parametrize("size", ["5, 5", "H, W"])
+def test_the_computed_size_of_what_is_unpooled_follows_the_channels(size: str) -> None:
+    graph = unpooled(f"{UNPOOL} (d, i, s)", size=size, between="s = Shape(c)")
+    assert widths(check(graph)) == {"Conv_0": 6}
+
+
+OTHER_SIZE = "it unpools to a size that is not, or not always, the one before the MaxPool"
+
+
+@pytest.mark.parametrize("size", ["5, 5", "H, W"])
+def test_indices_of_another_volume_freeze_the_channels(size: str) -> None:
+    """They number the entries of the larger one: the channels mix."""
+    index = build_index(unpooled(f"{UNPOOL} (d, i)", size=size))
+    assert index.groups == ()
+    assert reasons(index)["MaxUnpool_3"] == OTHER_SIZE
+
+
+def test_indices_that_are_computed_with_freeze_the_channels() -> None:
+    index = build_index(unpooled(f"{UNPOOL} (d, k)", between="k = Add(i, zero)", zero=[0]))
+    assert index.groups == ()
+    assert reasons(index)["MaxPool_1"] == "the indices of MaxPool count channels"
+    assert reasons(index)["MaxUnpool_4"] == "its indices are not those of a MaxPool"
+
+
+def test_channels_that_are_unpooled_by_an_input_are_frozen() -> None:
+    graph = build(
+        f"""m (float[N, 3, 4, 4] x, int64[N, 6, 4, 4] i) => (float[N, 2, 8, 8] y) {{
+            c = Conv(x, W)
+            u = {UNPOOL} (c, i)
+            y = Conv(u, V)
+        }}""",
+        **CONV,
+    )
+    index = build_index(graph)
+    assert index.groups == ()
+    assert reasons(index)["MaxUnpool_1"] == "its indices are not those of a MaxPool"
+
+
+def test_maxima_that_an_input_is_unpooled_to_are_frozen() -> None:
+    graph = build(
+        f"""m (float[N, 3, 4, 4] x, float[N, 6, 2, 2] d) => (float[N, 2, 4, 4] y) {{
+            c = Conv(x, W)
+            p, i = MaxPool <kernel_shape = [2, 2], strides = [2, 2]> (c)
+            u = {UNPOOL} (d, i)
+            y = Conv(u, V)
+        }}""",
+        **CONV,
+    )
+    index = build_index(graph)
+    assert index.groups == ()
+    assert reasons(index)["MaxUnpool_2"] == "it meets 'd', whose channels cannot be cut"
