@@ -10,7 +10,7 @@ import numpy.typing as npt
 import pytest
 
 from bocr_onnx import prune
-from bocr_onnx.evaluation import calibrate, run_once
+from bocr_onnx.evaluation import calibrate, distortion, predict, run_once, weigh_curves
 from bocr_onnx.evaluation.patches import is_refitted
 from bocr_onnx.graph import Array, ModelGraph, random_feeds, save
 from bocr_onnx.groups import ChannelGroup, GroupIndex, build_index
@@ -187,6 +187,57 @@ def test_queries_and_keys_count_by_the_weights_that_make_both() -> None:
     assert kept(graph, images(40, 6, 10), 8) == LIVE.tolist()
     graph = build(ATTENTION, wq=wk, wk=wq)
     assert kept(graph, None, 8) == LIVE.tolist()
+
+
+RECURRENT = """m (float[7, N, 5] x) => (float[7, N, 3] y) {{
+    a = MatMul(x, w)
+    h{more} = {op} <hidden_size = 8> (a, W, R)
+    q = Squeeze(h, one)
+    y = MatMul(q, v)
+}}"""
+
+
+@pytest.mark.parametrize(("op", "gates", "more"), [("LSTM", 4, ", s, c"), ("GRU", 3, ", s"), ("RNN", 1, ", s")])
+def test_recurrent_weights_tell_their_inputs_and_hidden_units_apart(op: str, gates: int, more: str) -> None:
+    """Of the hidden units the live ones are read by the state itself or by the product behind it."""
+    units = np.arange(8)
+    by_state, by_reader = np.isin(units, [1, 6]), np.isin(units, [2, 4])
+    read = drawn((1, gates * 8, 8), 4) * by_state
+    graph = build(
+        RECURRENT.format(op=op, more=more),
+        w=(5, 16), W=dead(1, gates * 8, 16, axis=2), R=read.astype(np.float32),
+        v=(drawn((8, 3), 5) * by_reader[:, None]).astype(np.float32), one=[1],
+    )  # fmt: skip
+    index = build_index(graph)
+    sensitivity = calibrate(graph, index, None).sensitivity
+    inputs, hidden = (sensitivity.ranked[[g.n_channels for g in index.groups].index(n)] for n in (16, 8))
+    assert sorted(inputs[:8]) == LIVE.tolist()
+    assert sorted(hidden[:4]) == [1, 2, 4, 6]
+
+
+def test_a_group_that_is_not_refitted_has_a_curve_from_measured_cuts() -> None:
+    graph = model("ConvTranspose")
+    index = build_index(graph)
+    seen = images(40, 3, 8, 8)
+    weighed = weigh_curves(calibrate(graph, index, seen))
+    (curve,) = weighed.sensitivity.curves
+    reference = predict(graph, graph.proto, seen)
+    for width in (8, 12):
+        slim = cut(graph, index, weighed.mask(np.array([width])))
+        measured = distortion(predict(graph, slim, seen), reference)
+        assert curve[width] == pytest.approx(measured, rel=1e-3, abs=1e-8)
+    assert curve[4] > 10 * curve[8]
+
+
+def test_a_group_whose_channels_nothing_tells_apart_still_has_a_curve() -> None:
+    graph = build(
+        STEM.format(x="float[N, 3, 8, 8] x", y=IMAGE, tail="y = ConvTranspose(r, v)"),
+        w=(16, 3, 3, 3), b=(16,), v=np.zeros((16, 4, 1, 1), np.float32),
+    )  # fmt: skip
+    found = calibrate(graph, build_index(graph), None).sensitivity
+    assert found.blind == (0,)
+    assert found.ranked[0].tolist() == list(range(16))
+    assert np.all(np.diff(found.curves[0][1:]) < 0)
 
 
 def test_channels_that_nothing_tells_apart_are_named(tmp_path: Path) -> None:
