@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 
-from bocr_onnx.graph import RECURRENT, ModelGraph, Node, full_name, weight_positions
+from bocr_onnx.graph import RECURRENT, ModelGraph, Node, branches, full_name, weight_positions
 
 CONVOLUTIONS = frozenset({"Conv", "ConvInteger", "QLinearConv", "DeformConv"})
 FUSED = {
@@ -32,6 +32,8 @@ def full_macs(graph: ModelGraph, node: Node) -> int:
     Returns:
         Zero where the operator costs none, or where the shapes that would tell are unknown.
     """
+    if node.op == "If" and not node.domain:
+        return max((sum(full_macs(b, inner) for inner in b.nodes) for b in branches(graph, node)), default=0)
     op = FUSED.get(full_name(node), "") if node.domain else node.op
     out = next((graph.shapes[name] for name in node.outputs if name in graph.shapes), None)
     x = graph.shapes.get(node.input(0))

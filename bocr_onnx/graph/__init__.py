@@ -1,5 +1,6 @@
 """An ONNX file becomes a `ModelGraph`, and a changed copy of it becomes a file."""
 
+from bocr_onnx.graph.branches import branches
 from bocr_onnx.graph.edit import Edit, apply_edit, set_attribute
 from bocr_onnx.graph.fills import FILLS
 from bocr_onnx.graph.instrument import HALF, widened, with_given, with_masks, with_outputs, without_rounding
@@ -33,6 +34,7 @@ __all__ = [
     "Operand",
     "apply_edit",
     "at_shapes",
+    "branches",
     "check_writable",
     "from_proto",
     "full_name",

@@ -15,6 +15,7 @@ import onnx
 from onnx import AttributeProto, GraphProto, ModelProto, NodeProto
 
 from bocr_onnx.graph.edit import sweep
+from bocr_onnx.graph.nodes import captures
 from bocr_onnx.graph.unshare import unshare_dequantized
 
 CONTRIB = "com.microsoft"
@@ -50,21 +51,12 @@ def _copied(proto: ModelProto) -> ModelProto:
 def _handed_on(graph: GraphProto) -> Iterator[tuple[str, str]]:
     """Yields every tensor that is a stored constant behind Identity, and that constant."""
     stored = {t.name: t.name for t in graph.initializer}
-    kept = {o.name for o in graph.output} | {name for n in graph.node for name in _captured(n)}
+    kept = {o.name for o in graph.output} | {name for n in graph.node for name in captures(n)}
     for node in graph.node:
         if node.op_type == "Identity" and not node.domain and node.input[0] in stored:
             stored[node.output[0]] = stored[node.input[0]]
             if node.output[0] not in kept:
                 yield node.output[0], stored[node.input[0]]
-
-
-def _captured(node: NodeProto) -> set[str]:
-    """Returns all names that a node's subgraphs read."""
-    graphs = [a.g for a in node.attribute if a.type == AttributeProto.GRAPH]
-    graphs += [g for a in node.attribute for g in a.graphs]
-    inner = [n for g in graphs for n in g.node]
-    outputs = {o.name for g in graphs for o in g.output}
-    return outputs.union(*(set(n.input) | _captured(n) for n in inner)) if inner else outputs
 
 
 def _without(proto: ModelProto, handed: dict[str, str]) -> ModelProto:

@@ -22,6 +22,7 @@ from onnx import TensorProto, TypeProto, numpy_helper
 from onnx.reference import ReferenceEvaluator
 
 from bocr_onnx.graph.model import ROUNDING, Array, Node
+from bocr_onnx.graph.nodes import branches_left, named
 from bocr_onnx.graph.operators import full_name, operand_positions
 
 MAX_FOLDED_ELEMENTS = 1 << 27
@@ -207,7 +208,23 @@ def _possible(found: TypeProto, node: Node) -> TypeProto:
     return found
 
 
+def _infer_if(node: Node, proto: onnx.NodeProto, opsets: dict[str, int], known: Knowledge) -> dict[str, TypeProto]:
+    """Returns the output types on which the branches agree, of those that the condition leaves, where it is known."""
+    found: list[list[TypeProto | None]] = []
+    for body in branches_left(proto, known.known(node.inputs[0])):
+        inner = replace(known, types=dict(known.types), constants=dict(known.constants), values=dict(known.values))
+        for tensor in body.initializer:
+            inner.learn(tensor.name, numpy_helper.to_array(tensor), constant=True)
+        walk(zip(named(body.node), body.node, strict=True), opsets, inner)
+        known.n_folded = inner.n_folded
+        found.append([inner.types.get(o.name) for o in body.output])
+    outputs = zip(node.outputs, *found, strict=True) if found else ()
+    return {name: t for name, t, *others in outputs if t is not None and all(o == t for o in others)}
+
+
 def _infer_types(node: Node, proto: onnx.NodeProto, opsets: dict[str, int], known: Knowledge) -> dict[str, TypeProto]:
+    if node.op == "If" and not node.domain:
+        return _infer_if(node, proto, opsets, known)
     if full_name(node) in _STANDARD and not node.attributes.get("channels_last", 0):
         return _infer_as_standard(node, proto, opsets, known)
     domain = "" if node.domain == "ai.onnx" else node.domain

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections import Counter
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
 
 import onnx
 from google.protobuf.message import DecodeError
@@ -20,6 +18,7 @@ from bocr_onnx.errors import ModelError
 from bocr_onnx.graph.canonical import canonical
 from bocr_onnx.graph.infer import Knowledge, walk
 from bocr_onnx.graph.model import ModelGraph, Node, Operand
+from bocr_onnx.graph.nodes import captures, named, subgraphs
 from bocr_onnx.graph.shuffle import gather_shuffles, has_shuffles
 from bocr_onnx.graph.sizes import (
     InputShapes,
@@ -134,11 +133,11 @@ def from_proto(
             hint="Convert it: onnx.version_converter.convert_version(model, 13)",
         )
     sha256 = sha256 or hashlib.sha256(proto.SerializeToString(deterministic=True)).hexdigest()
-    graph = _read(canonical(proto), opsets, label, path, sha256, external, input_shapes, strict=strict)
+    graph = read_checked(canonical(proto), opsets, label, path, sha256, external, input_shapes, strict=strict)
     return graph if graph.proto is proto else replace(graph, written=proto)
 
 
-def _read(
+def read_checked(
     proto: ModelProto,
     opsets: dict[str, int],
     label: str,
@@ -154,7 +153,7 @@ def _read(
     protos = _topological(proto.graph, label)
     for node in protos:
         _check_parts(node, label)
-    nodes = tuple(_named(protos))
+    nodes = tuple(named(protos))
     initializers = {t.name for t in proto.graph.initializer} | {t.values.name for t in proto.graph.sparse_initializer}
     inputs = tuple(i.name for i in proto.graph.input if i.name not in initializers)
     known = start(proto, inputs, label, input_shapes)
@@ -165,7 +164,9 @@ def _read(
     if shuffled and has_shuffles(nodes, readers):
         gathered = gather_shuffles(proto, nodes, readers, [known, *at_size.walk(other_size)], opsets)
         if gathered is not None:
-            return _read(gathered, opsets, label, path, sha256, external, input_shapes, strict=strict, shuffled=False)
+            return read_checked(
+                gathered, opsets, label, path, sha256, external, input_shapes, strict=strict, shuffled=False
+            )
     sizes = [known, *at_size.walk(odd_size)]
     if any(name not in sizes[-1].values for name in known.values):
         sizes += at_size.walk(even_size)
@@ -292,14 +293,8 @@ def _tensors(graph: GraphProto) -> Iterator[TensorProto]:
                 yield attribute.t
             elif attribute.type == AttributeProto.TENSORS:
                 yield from attribute.tensors
-            for subgraph in _subgraphs(attribute):
+            for subgraph in subgraphs(attribute):
                 yield from _tensors(subgraph)
-
-
-def _subgraphs(attribute: AttributeProto) -> list[GraphProto]:
-    if attribute.type == AttributeProto.GRAPH:
-        return [attribute.g]
-    return list(attribute.graphs) if attribute.type == AttributeProto.GRAPHS else []
 
 
 def _topological(graph: GraphProto, label: str) -> list[NodeProto]:
@@ -310,60 +305,19 @@ def _topological(graph: GraphProto, label: str) -> list[NodeProto]:
     while waiting:
         rest = []
         for node in waiting:
-            if all(name in made for name in (*node.input, *_captures(node))):
+            if all(name in made for name in (*node.input, *captures(node))):
                 ordered.append(node)
                 made.update(node.output)
             else:
                 rest.append(node)
         if len(rest) == len(waiting):
-            missing = next(name for name in (*rest[0].input, *_captures(rest[0])) if name not in made)
+            missing = next(name for name in (*rest[0].input, *captures(rest[0])) if name not in made)
             raise ModelError(
                 f"{label}: node {rest[0].name or rest[0].op_type!r} must read tensors made before it, "
                 f"got {missing!r}, which nothing makes or which depends on itself"
             )
         waiting = rest
     return ordered
-
-
-def _captures(node: NodeProto) -> tuple[str, ...]:
-    names: set[str] = set()
-    for attribute in node.attribute:
-        for graph in _subgraphs(attribute):
-            own = {i.name for i in graph.input} | {t.name for t in graph.initializer}
-            own |= {name for inner in graph.node for name in inner.output}
-            for inner in graph.node:
-                names |= {n for n in (*inner.input, *_captures(inner)) if n and n not in own}
-            names |= {o.name for o in graph.output if o.name not in own}
-    return tuple(sorted(names))
-
-
-def _named(protos: list[NodeProto]) -> Iterator[Node]:
-    count = Counter(p.name for p in protos)
-    for index, proto in enumerate(protos):
-        name = proto.name
-        if not name or count[name] > 1:
-            name = f"{proto.op_type}_{index}"
-            while name in count:
-                name += "_"
-        yield Node(
-            index=index,
-            name=name,
-            op=proto.op_type,
-            domain="" if proto.domain == "ai.onnx" else proto.domain,
-            inputs=tuple(proto.input),
-            outputs=tuple(proto.output),
-            attributes={a.name: _value(a) for a in proto.attribute if not _subgraphs(a)},
-            captures=_captures(proto),
-        )
-
-
-def _value(attribute: AttributeProto) -> Any:
-    value = onnx.helper.get_attribute_value(attribute)
-    if isinstance(value, bytes):
-        return value.decode("utf-8", errors="replace")
-    if isinstance(value, TensorProto):
-        return numpy_helper.to_array(value)
-    return list(value) if attribute.type == AttributeProto.INTS else value
 
 
 def _readers(nodes: tuple[Node, ...]) -> dict[str, tuple[Operand, ...]]:

@@ -116,6 +116,10 @@ class GroupIndex:
         return next(g for g in self.groups if g.name == name)
 
 
+CONTROL = frozenset({"If", "Loop", "Scan", "SequenceMap"})
+"""Operators that hold subgraphs; whatever these compute, none of it is cut."""
+
+
 def build_index(graph: ModelGraph) -> GroupIndex:
     """Returns the channel groups of a graph.
 
@@ -227,9 +231,9 @@ def _refusals(at: Labeller, classed: Labels, alone: list[int]) -> Iterator[Refus
     for (index, reason), found in sorted(merged.items()):
         node: Node = at.graph.nodes[index]
         nodes = {i for cls in found for i in touched.get(cls, ())}
-        if is_weighted(node) and index not in at.work:
+        if (is_weighted(node) or node.op in CONTROL) and index not in at.work:
             nodes.add(index)
-        if found or nodes or is_weighted(node) or _is_foreign(at, node):
+        if found or nodes or is_weighted(node) or node.op in CONTROL or _is_foreign(at, node):
             yield Refusal(node.name, node.op, reason, len(found), tuple(sorted(nodes)))
 
 

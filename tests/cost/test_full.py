@@ -92,3 +92,21 @@ def test_whatever_follows_channels_counts_as_many(name: str) -> None:
     graph = build(text.replace("=> (y)", f"=> ({_kind(text)} y)"), **constants)
     cost = build_cost_model(graph, build_index(graph))
     assert cost.cost(cost.full).macs * graph.batch == expected
+
+
+def test_an_if_costs_what_its_more_expensive_branch_does() -> None:
+    graph = build(
+        """m (float[1, 3, 8, 8] x, bool b) => (float[A, B, C, D] y) {
+            q = If (b) <
+                then_branch = t () => (float[A, B, C, D] a) { c = Conv(x, w) r = Relu(c) a = Conv(r, v) },
+                else_branch = e () => (float[A, B, C, D] z) { z = Conv(x, w) }
+            >
+            y = Relu(q)
+        }""",
+        w=(5, 3, 1, 1),
+        v=(5, 5, 1, 1),
+    )
+    index = build_index(graph)
+    cost = build_cost_model(graph, index)
+    assert cost.cost(cost.full).macs == 64 * 5 * 3 + 64 * 5 * 5
+    assert [(r.op, r.nodes) for r in index.refusals] == [("If", (0,))]

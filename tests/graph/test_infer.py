@@ -119,17 +119,26 @@ def test_dequantized_weights_are_constants(opset: int) -> None:
     assert graph.constants["w"].tolist() == [[0.5, 1.0], [1.5, 2.0]]
 
 
-def test_a_subgraph_leaves_its_shapes_unknown() -> None:
-    graph = build(
-        """m (float[2] x, bool b) => (float[2] y) {
-            q = If (b) <
-                then_branch = t () => (float[2] a) { a = Relu(x) },
-                else_branch = e () => (float[2] a) { a = Neg(x) }
-            >
-            y = Relu(q)
-        }"""
-    )
-    assert "q" not in graph.shapes
+BRANCHES = """m (float[2] x, bool b) => (float[K] y) {{
+    k = Constant <value_int = 1> () c = Cast <to = 9> (k)
+    q = If ({condition}) <
+        then_branch = t () => (float[K] a) {{ r = Relu(x) a = {taken} }},
+        else_branch = e () => (float[K] a) {{ a = Concat <axis = 0> (x, x) }}
+    >
+    y = Relu(q)
+}}"""
+
+
+@pytest.mark.parametrize(
+    ("condition", "taken", "shape"),
+    [("b", "Neg(r)", None), ("c", "Neg(r)", (2,)), ("b", "Concat <axis = 0> (x, r)", (4,))],
+)
+def test_the_shape_behind_an_if_is_what_its_branches_agree_on(
+    condition: str, taken: str, shape: tuple[int, ...] | None
+) -> None:
+    graph = build(BRANCHES.format(condition=condition, taken=taken))
+    assert graph.shapes.get("q") == shape
+    assert graph.shapes.get("y") == shape
 
 
 def test_the_folding_of_an_operator_that_cannot_be_evaluated_is_no_error() -> None:

@@ -227,7 +227,7 @@ def test_an_unknown_shape_upstream_does_not_stop_the_proof() -> None:
         """m (float[N, 3, 4, 4] x, bool b) => (float[N, 2] y) {
             q = If (b) <
                 then_branch = t () => (float[N, 3, 4, 4] a) { a = Relu(x) },
-                else_branch = e () => (float[N, 3, 4, 4] a) { a = Neg(x) }
+                else_branch = e () => (float[N, 3, K, 4] a) { a = Concat <axis = 2> (x, x) }
             >
             c = Conv(q, W)
             r = Relu(c)
