@@ -195,6 +195,8 @@ def changed_operands(graph: ModelGraph, index: GroupIndex, mask: Mask, slim: Mod
                 continue
             at = (original.index, position)
             known = graph.operand(at)
+            if known is None and original.input(position):
+                continue  # both compute it, and the slim model's is small enough to be folded
             if known is None or not np.array_equal(cut_operand(graph, index, mask, at), array, equal_nan=True):
                 changed[at] = array
     return changed

@@ -5,7 +5,7 @@ import onnx
 import pytest
 from onnx import numpy_helper
 
-from bocr_onnx.graph import Array, from_proto
+from bocr_onnx.graph import Array, from_proto, infer
 from bocr_onnx.groups import build_index
 from bocr_onnx.slimming import changed_operands, cut, cut_edit, cut_operand, output_axis, prove, widen
 from tests.oracle import build, check, drawn, proto, run
@@ -162,3 +162,23 @@ def test_the_axis_of_a_weight_that_counts_its_outputs(node: str, axis: int) -> N
     rank = "N, 4, 4, 4" if "Conv" in node else "N, 4"
     graph = from_proto(proto(f"m (float[{rank}] x) => (float[{rank}] y) {{ y = {node} }}", W=shape))
     assert output_axis(graph, 0) == axis
+
+
+def test_what_only_the_slim_model_is_small_enough_to_fold_is_no_change(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Weights that the file computes are folded up to a number of elements, over which the original is."""
+    monkeypatch.setattr(infer, "MAX_ALL_FOLDED", 8 * 16)
+    graph = build(
+        """m (float[N, 8] x) => (float[N, 3] y) {
+            h = MatMul(x, W) r = Relu(h)
+            U = ConstantOfShape <value = float[1] {0.5}> (u) s = MatMul(r, U) t = Relu(s)
+            one = ConstantOfShape <value = float[1] {0.1}> (v) V = Mul(one, one) y = MatMul(t, V)
+        }""",
+        W=(8, 16), u=[16, 9], v=[9, 3],
+    )  # fmt: skip
+    assert graph.constant("V") is None
+    index = build_index(graph)
+    mask = np.arange(index.n_channels) < 4
+    slim = cut(graph, index, mask)
+    assert from_proto(slim).constant("V") is not None
+    assert changed_operands(graph, index, mask, from_proto(slim)) == {}
+    assert prove(graph, index, mask, slim, run, weights={}).passed
