@@ -9,10 +9,10 @@ of attention), their energies are multiplied, or, without images, the squared no
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Collection, Mapping
 
 import numpy as np
-import numpy.typing as npt
 
 from bocr_onnx.evaluation.moments import batch_size, whole_runs
 from bocr_onnx.evaluation.patches import Floats
@@ -33,58 +33,65 @@ Energies = Mapping[Operand, Floats]
 """Read of a computed operand -> mean square of each entry along the axis that is summed over, shape `(n,)`."""
 
 
-def energy_drawn(graph: ModelGraph, index: GroupIndex, energies: Energies) -> dict[int, Floats]:
-    """Returns what every reader draws from each channel of every group.
+def energy_drawn(graph: ModelGraph, index: GroupIndex, energies: Energies, *, without: Collection[int] = ()) -> Floats:
+    """Returns what the readers draw from each channel of every group, together.
 
     Args:
         graph: The original.
         index: Its groups.
         energies: Of what is read; may lack reads, or be empty.
+        without: Nodes that do not count.
 
     Returns:
-        Node index -> shares of all the energy that the node reads, shape `(n_channels,)`, in [0, 1].
+        Sum over readers of the share of all the energy that each reads, shape `(n_channels,)`.
     """
-    weighted = _weighted(graph, index)
-    found: dict[int, Floats] = {}
-    for node in sorted({*weighted, *_products(graph, index)}):
-        drawn = weighted.get(node, np.ones(index.n_channels + 1))
-        for read in (read for read in index.reads if read[0] == node):
-            known = energies.get(read)
-            if known is not None:
-                drawn = drawn * _per_channel(index, index.reads[read][1], known, mean=True)
-            elif node not in weighted:
-                drawn = drawn * _made(graph, index, read)
-        drawn = np.where(_read_by(index, node, weighted), drawn, 0.0)
-        found[node] = drawn[:-1] / max(float(drawn.sum()), 1e-30)
-    return found
+    sinks: dict[int, list[Operand]] = defaultdict(list)
+    for operand in index.sinks:
+        sinks[operand[0]].append(operand)
+    reads: dict[int, list[Operand]] = defaultdict(list)
+    for read in index.reads:
+        reads[read[0]].append(read)
+    total = np.zeros(index.n_channels)
+    for number in sorted(({*sinks} | {*reads}) - {*without}):
+        drawn = _by_weights(graph, index, sinks[number])
+        if drawn is None:
+            drawn = _by_product(graph, index, energies, reads[number])
+        if drawn is None:
+            continue
+        for read in reads[number]:
+            if read in energies:
+                drawn = drawn * _per_channel(index, index.reads[read][1], energies[read], mean=True)
+        total += drawn[:-1] / max(float(drawn.sum()), 1e-30)
+    return total
 
 
-def _products(graph: ModelGraph, index: GroupIndex) -> set[int]:
-    """Returns the nodes that multiply activations; a depthwise convolution has a weight, and sums over no channels."""
-    readers = [graph.nodes[node] for node, _ in index.reads]
-    return {n.index for n in readers if all(graph.operand((n.index, p)) is None for p in weight_positions(n))}
-
-
-def _weighted(graph: ModelGraph, index: GroupIndex) -> dict[int, Floats]:
-    """Returns squared norms of the weights that read each channel, fixed ones last, shape `(n_channels + 1,)`."""
-    found: dict[int, Floats] = {}
-    for operand, axes in index.sinks.items():
-        for axis in axes:
+def _by_weights(graph: ModelGraph, index: GroupIndex, sinks: Collection[Operand]) -> Floats | None:
+    """Returns squared norms of the weights that read each channel, fixed ones last; None where no weight reads any."""
+    found: Floats | None = None
+    for operand in sinks:
+        for axis in index.sinks[operand]:
             channels = index.slices.get(operand, {}).get(axis)
             if channels is not None:
                 norms = _per_channel(index, channels, _norms(graph, operand, axis))
-                found[operand[0]] = found.get(operand[0], 0.0) + norms
+                found = norms if found is None else found + norms
     return found
 
 
-def _read_by(index: GroupIndex, node: int, weighted: Mapping[int, Floats]) -> npt.NDArray[np.bool_]:
-    if node in weighted:
-        return np.ones(index.n_channels + 1, dtype=bool)
-    reads = np.zeros(index.n_channels + 1, dtype=bool)
-    for (reader, _), (_, channels) in index.reads.items():
-        if reader == node:
-            reads[channels] = True  # -1 is the last entry
-    return reads
+def _by_product(graph: ModelGraph, index: GroupIndex, energies: Energies, reads: Collection[Operand]) -> Floats | None:
+    """Returns what a product of activations draws but for the energies that are known; None where it is none.
+
+    A depthwise convolution reads as well, but it has a weight, and sums over no channels.
+    """
+    node = graph.nodes[next(iter(reads))[0]] if reads else None
+    if node is None or any(graph.operand((node.index, p)) is not None for p in weight_positions(node)):
+        return None
+    drawn = np.ones(index.n_channels + 1)
+    touched = np.zeros(index.n_channels + 1, dtype=bool)
+    for read in reads:
+        touched[index.reads[read][1]] = True  # -1 is the last entry
+        if read not in energies:
+            drawn = drawn * _made(graph, index, read)
+    return np.where(touched, drawn, 0.0)
 
 
 def _norms(graph: ModelGraph, operand: Operand, axis: int) -> Floats:

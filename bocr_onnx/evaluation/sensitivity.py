@@ -76,10 +76,10 @@ def scan_sensitivity(
         energies: Of what the operators read that are not refitted; may be empty.
     """
     refitted = {a.node.index: a for a in affines if is_refitted(a) and a.node.index in moments}
-    drawn = {node: shares for node, shares in energy_drawn(graph, index, energies).items() if node not in refitted}
+    drawn = energy_drawn(graph, index, energies, without=refitted)
     ranked, curves, blind = [], [], []
     for number, group in enumerate(index.groups):
-        lost = np.sum([shares[group.span] for shares in drawn.values()], axis=0) + np.zeros(group.n_channels)
+        lost = drawn[group.span]
         consumers = _consumers(graph, index, refitted.values(), moments, group)
         if not consumers and np.ptp(lost) <= SAME * lost.max(initial=0):
             blind.append(number)
