@@ -10,7 +10,11 @@ Example:
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING, Any
+
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
+"""ONNX Runtime reports what it runs by default, from 1.29 on Linux; it reads this when it is imported."""
 
 if TYPE_CHECKING:
     from bocr_onnx.api import apply, evaluate, finetune, inspect, prune
