@@ -15,9 +15,10 @@ from bocr_onnx.api.rundir import RunDir, default_output, default_run_dir
 from bocr_onnx.api.sized import read_for_images
 from bocr_onnx.cost import CostModel, build_cost_model
 from bocr_onnx.data import Pools, Samples, open_data, split
+from bocr_onnx.errors import HistoryError
 from bocr_onnx.graph import ModelGraph, check_writable
 from bocr_onnx.groups import GroupIndex, build_index
-from bocr_onnx.search import Projection, build_space
+from bocr_onnx.search import PastSearch, Projection, build_space
 from bocr_onnx.search.workers import check_ray
 
 MAX_NAMED = 3
@@ -75,8 +76,7 @@ def prepare(options: Options, run_dir: str | Path | None, progress: Progress, *,
     index = build_index(graph)
     cost = build_cost_model(graph, index)
     space = build_space(index, grid=options.grid, frozen=_frozen(index, options), min_width=options.min_width)
-    history = open_history(options.history)
-    others = () if history is None else history.others(graph.sha256)
+    history, others = _remembered(options, graph, progress)
     if not resuming:
         check_transfer(options, others)
     budgets, runs = options.budgets, []
@@ -93,6 +93,24 @@ def prepare(options: Options, run_dir: str | Path | None, progress: Progress, *,
         projection = Projection(space, cost, budget)
         runs.append(Run(part, graph, index, cost, projection, progress, output, own, history, resuming))
     return tuple(runs)
+
+
+def _remembered(
+    options: Options, graph: ModelGraph, progress: Progress
+) -> tuple[History | None, tuple[PastSearch, ...]]:
+    """Returns the history and what it knows of other models; none, with a note, where the default cannot be opened.
+
+    Raises:
+        HistoryError: A history that the user has named, or whose searches are to be transferred, cannot be opened.
+    """
+    history = open_history(options.history)
+    try:
+        return history, () if history is None else history.others(graph.sha256)
+    except HistoryError as error:
+        if options.history is not None or options.settings.transfer != "none":
+            raise
+        progress.note(f"no history: {error.message}")
+        return None, ()
 
 
 def _read(options: Options, progress: Progress) -> ModelGraph:

@@ -12,10 +12,12 @@ from onnx import numpy_helper
 
 import bocr_onnx
 from bocr_onnx.api.options import Options
+from bocr_onnx.api.progress import Silent
 from bocr_onnx.errors import (
     BocrError,
     BudgetError,
     DataError,
+    HistoryError,
     ModelError,
     OutputError,
     PlanError,
@@ -299,6 +301,19 @@ def test_what_is_refused_and_costs_most_is_named_where_a_budget_is_out_of_reach(
     with pytest.raises(BudgetError) as caught:
         bocr_onnx.prune(tmp_path / "m.onnx", flops=0.5, strategy="uniform", round_to=1, output=tmp_path / "x.onnx")
     assert caught.value.hint == "Left alone: Conv_0 (80% of the MACs; they are the model's output 'y')."
+
+
+def test_a_history_that_cannot_be_opened_is_a_note_unless_it_was_named(tmp_path, monkeypatch):
+    (tmp_path / "file").write_text("no folder")
+    closed = tmp_path / "file" / "history.sqlite"
+    monkeypatch.setenv("BOCR_ONNX_HISTORY", str(closed))
+    notes = []
+    quiet = type("Noting", (Silent,), {"note": lambda self, text: notes.append(text)})()
+    asked = {"flops": 0.5, "strategy": "uniform", "output": tmp_path / "s.onnx", "progress": quiet}
+    assert bocr_onnx.prune(DEMO, **asked).proof["passed"]
+    assert [note for note in notes if note.startswith("no history: ")]
+    with pytest.raises(HistoryError):
+        bocr_onnx.prune(DEMO, **asked, history=str(closed))
 
 
 def test_wrong_outputs(tmp_path):
