@@ -7,14 +7,14 @@ from collections.abc import Callable, Mapping
 import numpy as np
 import numpy.typing as npt
 
-from bocr_onnx.graph.model import Array, ModelGraph
+from bocr_onnx.graph.model import Array, ModelGraph, Node
 
 Fill = Callable[[np.random.Generator, tuple[int, ...]], Array]
 
 FILLS: Mapping[str, Fill] = {
-    "zeros": lambda rng, shape: np.zeros(shape),
-    "ones": lambda rng, shape: np.ones(shape),
     "uniform": lambda rng, shape: rng.random(shape),
+    "ones": lambda rng, shape: np.ones(shape),
+    "zeros": lambda rng, shape: np.zeros(shape),
 }
 """What an input may hold instead of random numbers, where these turn the outputs into NaN: a mask, a scale."""
 
@@ -26,39 +26,55 @@ MOVES = frozenset(
 )
 """Operators that hand their first input on as it is."""
 
-INDICES: Mapping[str, tuple[int, ...]] = {
+PLACES: Mapping[str, tuple[int, str]] = {
+    "Gather": (1, "axis"),
+    "GatherElements": (1, "axis"),
+    "GatherND": (1, ""),
+    "Scatter": (1, "axis"),
+    "ScatterElements": (1, "axis"),
+    "ScatterND": (1, ""),
+}
+"""Operators that take integers for places -> position of these, and which attribute says along which axis."""
+
+LENGTHS: Mapping[str, tuple[int, str]] = {
+    "GRU": (4, ""),
+    "LSTM": (4, ""),
+    "RNN": (4, ""),
+    "ReverseSequence": (1, "time_axis"),
+}
+"""Operators that take integers for lengths -> position of these, and which attribute says along which axis."""
+
+COUNTS: Mapping[str, tuple[int, ...]] = {
     "Compress": (1,),
     "ConstantOfShape": (0,),
-    "CumSum": (1,),
     "Expand": (1,),
-    "GRU": (4,),
-    "Gather": (1,),
-    "GatherElements": (1,),
-    "GatherND": (1,),
-    "If": (0,),
-    "LSTM": (4,),
-    "Loop": (0, 1),
-    "MaxUnpool": (1, 2),
+    "Loop": (0,),
     "NonMaxSuppression": (2,),
-    "OneHot": (0, 1),
-    "Pad": (1, 3),
-    "RNN": (4,),
-    "Range": (0, 1, 2),
-    "Reshape": (1,),
+    "OneHot": (1,),
+    "Range": (1, 2),
     "Resize": (3,),
-    "ReverseSequence": (1,),
-    "Scatter": (1,),
-    "ScatterElements": (1,),
-    "ScatterND": (1,),
-    "Slice": (1, 2, 3, 4),
-    "Split": (1,),
-    "Squeeze": (1,),
+    "Slice": (2, 4),
     "Tile": (1,),
     "TopK": (1,),
+}
+"""Operators that take integers for counts, ends and steps, of which one is always possible -> positions of these."""
+
+SIZES: Mapping[str, tuple[int, ...]] = {
+    "CumSum": (1,),
+    "If": (0,),
+    "Loop": (1,),
+    "MaxUnpool": (1, 2),
+    "OneHot": (0,),
+    "Pad": (1, 3),
+    "Range": (0,),
+    "Reshape": (1,),
+    "Slice": (1, 3),
+    "Split": (1,),
+    "Squeeze": (1,),
     "Trilu": (1,),
     "Unsqueeze": (1,),
 }
-"""Operators that take integers for places, counts or sizes -> positions of these."""
+"""Operators that take integers for axes, amounts and sizes, of which only zero is tried -> positions of these."""
 
 
 def fill(graph: ModelGraph, name: str, shape: tuple[int, ...], dtype: npt.DTypeLike, rng: np.random.Generator) -> Array:
@@ -73,22 +89,21 @@ def fill(graph: ModelGraph, name: str, shape: tuple[int, ...], dtype: npt.DTypeL
 
     Returns:
         Standard normal numbers for floating inputs. Integers in 0..255, as far as the element type holds them, and
-        booleans of either kind; zeros where an integer says a place, a count or a size.
+        booleans of either kind; where an integer is a place or a length, one that exists; where it is a count, one;
+        where it is an axis or a size, zero.
     """
     kind = np.dtype(dtype)
     chosen = graph.fills.get(name)
     if chosen is not None:
         return FILLS[chosen](rng, shape).astype(kind)
-    if kind.kind in "iu" and not is_index(graph, name):
-        most = min(np.iinfo(kind).max, MAX_INTEGER)
-        return rng.integers(0, most, shape, endpoint=True).astype(kind)
-    if kind.kind == "b" and not is_index(graph, name):
-        return rng.random(shape) < 0.5
-    return np.zeros(shape, kind) if kind.kind in "iubSUO" else rng.standard_normal(shape).astype(kind)
+    if kind.kind in "biu":
+        widest = (0, 1 if kind.kind == "b" else min(np.iinfo(kind).max, MAX_INTEGER))
+        return np.asarray(rng.integers(*(bound(graph, name) or widest), shape, endpoint=True)).astype(kind)
+    return np.zeros(shape, kind) if kind.kind in "SUO" else rng.standard_normal(shape).astype(kind)
 
 
-def is_index(graph: ModelGraph, name: str) -> bool:
-    """Returns whether an input, as it is or moved, says a place, a count or a size anywhere.
+def bound(graph: ModelGraph, name: str) -> tuple[int, int] | None:
+    """Returns the smallest and largest integer that an input may hold; None where it reaches arithmetic alone.
 
     Example:
         >>> import onnx
@@ -98,9 +113,10 @@ def is_index(graph: ModelGraph, name: str) -> bool:
         ... tiny (int64[N] i, uint8[N, 4] x) => (float[N, 4] y, float[N, 2] e)
         ... <float[2, 2] table = {1, 2, 3, 4}> { e = Gather(table, i)  y = Cast <to = 1> (x) }''')
         >>> graph = from_proto(proto)
-        >>> is_index(graph, "i"), is_index(graph, "x")
-        (True, False)
+        >>> bound(graph, "i"), bound(graph, "x")
+        ((0, 1), None)
     """
+    found: list[tuple[int, int]] = []
     waiting, seen = [name], set[str]()
     while waiting:
         name = waiting.pop()
@@ -109,10 +125,31 @@ def is_index(graph: ModelGraph, name: str) -> bool:
         seen.add(name)
         for index, position in graph.readers.get(name, ()):
             node = graph.nodes[index]
-            if position in INDICES.get(node.op, ()) and not node.domain:
-                return True
-            if node.op in MOVES and not node.domain:
+            found += _asked(graph, node, position)
+            if node.op in MOVES and not node.domain and position == 0:
                 waiting.extend(node.outputs)
         if any(name in node.captures for node in graph.nodes):
-            return True
-    return False
+            found.append((0, 0))
+    if not found:
+        return None
+    low = max(least for least, _ in found)
+    high = min(most for _, most in found)
+    return (low, high) if low <= high else (0, 0)
+
+
+def _asked(graph: ModelGraph, node: Node, position: int) -> list[tuple[int, int]]:
+    """Returns the bounds that one reader sets, none where it computes with the integers."""
+    if node.domain:
+        return []
+    if position in SIZES.get(node.op, ()):
+        return [(0, 0)]
+    if position in COUNTS.get(node.op, ()):
+        return [(1, 1)]
+    for table, least in ((PLACES, 0), (LENGTHS, 1)):
+        place, attribute = table.get(node.op, (-1, ""))
+        if position == place:
+            shape = graph.shapes.get(node.inputs[0], ())
+            axis = int(node.attributes.get(attribute, 0))
+            size = shape[axis] if -len(shape) <= axis < len(shape) else 1
+            return [(least, max(size - 1 + least, least))]
+    return []

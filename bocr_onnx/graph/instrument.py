@@ -14,6 +14,9 @@ from bocr_onnx.graph.infer import FIRST_ROUNDING, evaluate
 from bocr_onnx.graph.model import ROUNDING, Array, Operand
 from bocr_onnx.graph.operators import INTEGER, ZERO_POINT
 
+FIRST_WHERE = 9
+"""The operator set that brought Where."""
+
 HALF = frozenset({TensorProto.FLOAT16, TensorProto.BFLOAT16})
 
 
@@ -163,12 +166,20 @@ def _masked(proto: ModelProto, nodes: Mapping[str, int], masks: Mapping[Operand,
                 zero = node.inputs[position + ZERO_POINT] if position + ZERO_POINT < len(node.inputs) else None
                 steps = _choosing(name, tensor, zero, shaped)
             else:
-                steps = [_step(name, "Mul", tensor, gs.Constant(f"{name}.mask", shaped))]
+                steps = [_zeroing(name, tensor, shaped, graph.opset)]
             graph.nodes.extend(steps)
             node.inputs[position] = steps[-1].outputs[0]
     graph.toposort()
     made: ModelProto = gs.export_onnx(graph, ir_version=proto.ir_version, opset_imports=proto.opset_import)
     return made
+
+
+def _zeroing(name: str, tensor: gs.Tensor, mask: Array, opset: int) -> gs.Node:
+    """Returns the node that puts zero where the mask is zero, whatever is there: infinity times zero would be NaN."""
+    if opset < FIRST_WHERE:
+        return _step(name, "Mul", tensor, gs.Constant(f"{name}.mask", mask))
+    zero = gs.Constant(f"{name}.zero", np.zeros((), dtype=mask.dtype))
+    return _step(name, "Where", gs.Constant(f"{name}.mask", mask.astype(bool)), tensor, zero)
 
 
 def _choosing(name: str, tensor: gs.Tensor, zero: gs.Tensor | None, mask: Array) -> list[gs.Node]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 import numpy as np
-from onnx import ModelProto, TensorProto
+from onnx import ModelProto, NodeProto, TensorProto
 
 from bocr_onnx.graph import Array, ModelGraph, Node, with_given, with_outputs
 from bocr_onnx.groups import GroupIndex
@@ -86,11 +86,12 @@ def hand_over(
         run: Runs a model.
 
     Returns:
-        Models that also output what decides, and the inputs of each; None where the graph decides nothing.
+        Models that also output what decides, and the inputs of each; None where the graph decides nothing, or the
+        slim model in another way.
     """
     found = decisions(graph)
     masked, slim = models
-    if not found:
+    if not found or not _decide_alike(models, found):
         return None
     before = [n for n in dict.fromkeys(n for names in found.values() for n in names) if n not in graph.inputs]
     decided = [name for name in found if name in {o for node in masked.graph.node for o in node.output}]
@@ -101,6 +102,21 @@ def hand_over(
         for model, given in ((masked, values), (slim, kept))
     )
     return (made[0], made[1]), ({**feeds, **values}, {**feeds, **kept})
+
+
+def _decide_alike(models: tuple[ModelProto, ModelProto], decided: Mapping[str, tuple[str, ...]]) -> bool:
+    """Returns whether both models make what is decided by the same operators from the same tensors."""
+    masked, slim = ({name: node for node in model.graph.node for name in node.output} for model in models)
+    return all(
+        name in slim and _described(masked[name], inputs) == _described(slim[name], inputs)
+        for name, inputs in decided.items()
+        if name in masked
+    )
+
+
+def _described(node: NodeProto, inputs: tuple[str, ...]) -> tuple[object, ...]:
+    attributes = sorted((a.name, a.SerializeToString(deterministic=True)) for a in node.attribute)
+    return node.op_type, node.domain, attributes, [name for name in node.input if name in inputs]
 
 
 def _last(outputs: list[Array], model: ModelProto, names: list[str]) -> list[Array]:

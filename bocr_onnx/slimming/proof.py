@@ -142,7 +142,7 @@ def prove(
     if any(n.op in ROUNDING for n in graph.nodes) and not any(n.op in INTEGER for n in graph.nodes):
         _run_slim(graph, slim, feeds, run)
         masked, observed = without_rounding(masked), without_rounding(observed)
-    other = next((o for o in other_feeds(graph, batch=batch, seed=seed) if _runs(graph, o, run)), None)
+    other = next((o for o in other_feeds(graph, batch=batch, seed=seed) if _takes(graph, o, feeds, run)), None)
     if other is not None:
         check_runs(graph, other, run)
     if any(dtype in HALF for dtype in graph.dtypes.values()):
@@ -244,13 +244,18 @@ def _run_slim(graph: ModelGraph, slim: ModelProto, feeds: Mapping[str, Array], r
         raise ProofError(f"the slim model of {graph.label} must run, got: {error}") from error
 
 
-def _runs(graph: ModelGraph, feeds: Mapping[str, Array], run: Run) -> bool:
-    """Returns whether the original takes inputs of these sizes."""
+def _takes(graph: ModelGraph, other: Mapping[str, Array], feeds: Mapping[str, Array], run: Run) -> bool:
+    """Returns whether the original takes inputs of other sizes: it runs, and its outputs hold as many samples.
+
+    A Reshape to (-1, C * H * W) runs at other sizes too, by taking a part of an image for a sample.
+    """
     try:
-        run(graph.proto, feeds)
+        outputs, first = run(graph.proto, other), run(graph.proto, feeds)
     except Exception:  # whatever the runtime raises: the model does not take this size
         return False
-    return True
+    samples = [np.shape(x)[:1] for x in feeds.values() if np.ndim(x) > 1][:1]
+    pairs = [(np.shape(a)[:1], np.shape(b)[:1]) for a, b in zip(outputs, first, strict=True)]
+    return all(a == b for a, b in pairs if [b] == samples)
 
 
 def check_runs(graph: ModelGraph, feeds: Mapping[str, Array], run: Run) -> None:

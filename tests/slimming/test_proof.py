@@ -395,7 +395,7 @@ def test_what_is_forgiven_as_rounding_has_a_cap() -> None:
 
 MASKED = """m (float[N, 3, 4, 4] x, {kind}[N, 1, 4, 4] mask) => (float[N, 2, 4, 4] y) {{
     f = Cast <to = 1> (mask)
-    g = Sqrt(f) l = ReduceSum(g)
+    u = Sub(f, one) v = Abs(u) w = Neg(v) g = Sqrt(w) l = ReduceSum(g)
     c = Conv(x, W) d = Conv(x, U) j = Concat <axis = 1> (c, d) r = Relu(j)
     s = Add(r, l) t = Mul(s, f)
     y = Conv(t, V)
@@ -404,8 +404,13 @@ MASKED = """m (float[N, 3, 4, 4] x, {kind}[N, 1, 4, 4] mask) => (float[N, 2, 4, 
 
 @pytest.mark.parametrize("kind", ["float", "double"])
 def test_a_mask_that_random_numbers_turn_into_nan_is_filled_otherwise(kind: str) -> None:
-    graph = build(MASKED.format(kind=kind), W=(6, 3, 1, 1), U=(6, 3, 1, 1), V=np.ones((2, 12, 1, 1), np.float32))
-    graph = replace(graph, fills={})
+    graph = build(
+        MASKED.format(kind=kind),
+        W=(6, 3, 1, 1),
+        U=(6, 3, 1, 1),
+        V=np.ones((2, 12, 1, 1), np.float32),
+        one=np.float32(1),
+    )
     found = filled(graph, run)
     assert found.fills == {"mask": "ones"}
     index = build_index(graph)
