@@ -128,7 +128,8 @@ def calibrate(
     found = {} if images is None else collect_moments(graph, affines, images, seed=seed, progress=progress)
     moments = {index: known.shrunk() for index, known in found.items()}
     refitted = {a.node.index for a in affines if is_refitted(a) and a.node.index in moments}
-    energies = {} if images is None else collect_energies(graph, index, images[:N_SCAN], without=refitted)
+    seen = None if images is None else images[:N_SCAN]
+    energies = collect_energies(graph, index, seen, without=refitted)
     with one_thread():
         sensitivity = scan_sensitivity(graph, index, affines, moments, energies)
     return Calibration(

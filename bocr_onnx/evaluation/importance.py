@@ -4,13 +4,14 @@
 
 A reader is an operator that sums over channels, whatever its weight is and however it is stored. Without images every
 energy E counts as one. Where no weight reads the channels, because two activations are multiplied (queries and keys
-of attention), their energies are multiplied, or, without images, the squared norms of the weights that make both.
+of attention), the energies of both are multiplied; without images they are those that the weights that make both give
+to random inputs.
 """
 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
 
 import numpy as np
 
@@ -23,11 +24,15 @@ from bocr_onnx.graph import (
     Array,
     ModelGraph,
     Operand,
+    random_feeds,
     scale_positions,
     weight_positions,
     with_outputs,
 )
 from bocr_onnx.groups import Channels, GroupIndex
+
+N_RANDOM = 4
+"""Runs on random inputs where there are no images."""
 
 Energies = Mapping[Operand, Floats]
 """Read of a computed operand -> mean square of each entry along the axis that is summed over, shape `(n,)`."""
@@ -55,7 +60,7 @@ def energy_drawn(graph: ModelGraph, index: GroupIndex, energies: Energies, *, wi
     for number in sorted(({*sinks} | {*reads}) - {*without}):
         drawn = _by_weights(graph, index, sinks[number])
         if drawn is None:
-            drawn = _by_product(graph, index, energies, reads[number])
+            drawn = _by_product(graph, index, reads[number])
         if drawn is None:
             continue
         for read in reads[number]:
@@ -72,37 +77,44 @@ def _by_weights(graph: ModelGraph, index: GroupIndex, sinks: Collection[Operand]
         for axis in index.sinks[operand]:
             channels = index.slices.get(operand, {}).get(axis)
             if channels is not None:
-                norms = _per_channel(index, channels, _norms(graph, operand, axis))
+                norms = _per_channel(index, channels, _norms(graph, index, operand, axis))
                 found = norms if found is None else found + norms
     return found
 
 
-def _by_product(graph: ModelGraph, index: GroupIndex, energies: Energies, reads: Collection[Operand]) -> Floats | None:
-    """Returns what a product of activations draws but for the energies that are known; None where it is none.
+def _by_product(graph: ModelGraph, index: GroupIndex, reads: Collection[Operand]) -> Floats | None:
+    """Returns one for each channel that a product of activations reads; None where the operator is none.
 
     A depthwise convolution reads as well, but it has a weight, and sums over no channels.
     """
-    node = graph.nodes[next(iter(reads))[0]] if reads else None
-    if node is None or any(graph.operand((node.index, p)) is not None for p in weight_positions(node)):
+    if not reads or not is_product(graph, next(iter(reads))[0]):
         return None
-    drawn = np.ones(index.n_channels + 1)
-    touched = np.zeros(index.n_channels + 1, dtype=bool)
+    drawn = np.zeros(index.n_channels + 1)
     for read in reads:
-        touched[index.reads[read][1]] = True  # -1 is the last entry
-        if read not in energies:
-            drawn = drawn * _made(graph, index, read)
-    return np.where(touched, drawn, 0.0)
+        drawn[index.reads[read][1]] = 1  # -1 is the last entry
+    return drawn
 
 
-def _norms(graph: ModelGraph, operand: Operand, axis: int) -> Floats:
+def is_product(graph: ModelGraph, node: int) -> bool:
+    """Returns whether all factors of a node are computed."""
+    return all(graph.operand((node, position)) is None for position in weight_positions(graph.nodes[node]))
+
+
+def _norms(graph: ModelGraph, index: GroupIndex, operand: Operand, axis: int) -> Floats:
     """Returns the squared norm of a weight for each entry of an axis, shape `(n,)`."""
-    numbers = _numbers(graph, operand)
+    numbers = _numbers(graph, operand, index.sources.get(operand, -1))
     apart = np.moveaxis(numbers, axis, 0).reshape(numbers.shape[axis], -1)
     return np.asarray((apart**2).sum(axis=1))
 
 
-def _numbers(graph: ModelGraph, operand: Operand) -> Floats:
-    """Returns what a weight stands for, float64: without the zero point and times the scale that an operator takes."""
+def _numbers(graph: ModelGraph, operand: Operand, outputs: int) -> Floats:
+    """Returns what a weight stands for, float64: without the zero point and times the scale that an operator takes.
+
+    Args:
+        graph: The model.
+        operand: The weight.
+        outputs: Its axis of outputs, along which there may be a scale for each.
+    """
     weight, node = graph.operand(operand), graph.nodes[operand[0]]
     assert weight is not None
     numbers = weight.astype(np.float64)
@@ -110,7 +122,7 @@ def _numbers(graph: ModelGraph, operand: Operand) -> Floats:
         value = graph.operand((node.index, position))
         if value is None:
             continue
-        along = value.reshape(-1, *[1] * (weight.ndim - 1)) if node.op.endswith(("Conv", "ConvInteger")) else value
+        along = value.reshape(-1, *[1] * (weight.ndim - 1 - outputs % weight.ndim)) if value.ndim == 1 else value
         numbers = numbers - along if position == operand[1] + ZERO_POINT else numbers * along
     return numbers
 
@@ -126,26 +138,6 @@ def _per_channel(index: GroupIndex, channels: Channels, values: Floats, *, mean:
     return np.asarray(np.where(times > 0, sums / np.maximum(times, 1), 1.0))
 
 
-def _made(graph: ModelGraph, index: GroupIndex, read: Operand) -> Floats:
-    """Returns squared norms of the weights that make what is read, one where none is found."""
-    total = np.zeros(index.n_channels + 1)
-    waiting, seen = [graph.nodes[read[0]].input(read[1])], set[str]()
-    while waiting:
-        name = waiting.pop()
-        maker = graph.producer.get(name)
-        if maker is None or name in seen:
-            continue
-        seen.add(name)
-        sources = [(operand, axis) for operand, axis in index.sources.items() if operand[0] == maker]
-        for operand, axis in sources:
-            channels = index.slices.get(operand, {}).get(axis)
-            if channels is not None:
-                total += _per_channel(index, channels, _norms(graph, operand, axis))
-        if not sources:
-            waiting.extend(n for n in graph.nodes[maker].inputs if n)
-    return np.where(total > 0, total, 1.0) if total.any() else np.ones(index.n_channels + 1)
-
-
 def _zero_point(graph: ModelGraph, read: Operand) -> float:
     """Returns what stands for zero in an operand of an operator on integers; zero where it is computed."""
     node = graph.nodes[read[0]]
@@ -154,37 +146,46 @@ def _zero_point(graph: ModelGraph, read: Operand) -> float:
 
 
 def collect_energies(
-    graph: ModelGraph, index: GroupIndex, images: Array, *, without: Collection[int] = ()
+    graph: ModelGraph, index: GroupIndex, images: Array | None, *, without: Collection[int] = ()
 ) -> dict[Operand, Floats]:
     """Returns the energies of what operators read.
 
     Args:
         graph: The original.
         index: Its groups.
-        images: Preprocessed, first axis the images.
+        images: Preprocessed, first axis the images. None takes random inputs, and asks for products of activations
+            alone: their factors differ by the weights that made them.
         without: Nodes of which nothing is asked.
     """
     wanted = {
         read: axis
         for read, (axis, _) in index.reads.items()
-        if read[0] not in without and graph.operand(read) is None and graph.nodes[read[0]].inputs[read[1]] != ""
+        if read[0] not in without and graph.operand(read) is None and (images is not None or is_product(graph, read[0]))
     }
     if not wanted:
         return {}
     names = {read: graph.nodes[read[0]].inputs[read[1]] for read in wanted}
     inside = [name for name in dict.fromkeys(names.values()) if name not in graph.inputs]
     session = open_session(with_outputs(graph.proto, inside))
-    batch = batch_size(graph)
-    n_images = whole_runs(graph, len(images), batch)
     sums: dict[Operand, Floats] = {}
-    n_runs = 0
-    for start in range(0, n_images, batch):
-        feed = images[start : min(start + batch, n_images)]
-        found = dict(zip(inside, run_session(session, {graph.inputs[0]: feed}, inside), strict=True))
-        found[graph.inputs[0]] = feed
+    n_samples = 0
+    for feeds, n in _batches(graph, images):
+        found = dict(zip(inside, run_session(session, feeds, inside), strict=True)) | feeds
         for read, axis in wanted.items():
             x = found[names[read]].astype(np.float32) - _zero_point(graph, read)
             square = np.square(np.moveaxis(x, axis, 0).reshape(x.shape[axis], -1), dtype=np.float64)
-            sums[read] = sums.get(read, 0.0) + square.mean(axis=1) * len(feed)
-        n_runs += len(feed)
-    return {read: total / n_runs for read, total in sums.items()}
+            sums[read] = sums.get(read, 0.0) + square.mean(axis=1) * n
+        n_samples += n
+    return {read: total / n_samples for read, total in sums.items()}
+
+
+def _batches(graph: ModelGraph, images: Array | None) -> Iterator[tuple[dict[str, Array], int]]:
+    """Yields inputs of single runs, and how many samples they hold."""
+    if images is None:
+        yield from ((random_feeds(graph, seed=seed), 1) for seed in range(N_RANDOM))
+        return
+    batch = batch_size(graph)
+    n_images = whole_runs(graph, len(images), batch)
+    for start in range(0, n_images, batch):
+        feed = images[start : min(start + batch, n_images)]
+        yield {graph.inputs[0]: feed}, len(feed)

@@ -27,6 +27,11 @@ ACTIVATIONS = {
     "LeakyRelu": ("alpha",),
     "HardSigmoid": ("alpha", "beta"),
     "Clip": ("min", "max"),
+    "Elu": ("alpha",),
+    "Selu": ("alpha", "gamma"),
+    "Softplus": (),
+    "Softsign": (),
+    "ThresholdedRelu": ("alpha",),
 }
 """Activations that are fused -> what their parameters are called, in order."""
 
@@ -87,9 +92,11 @@ def _attribute(node: NodeProto, name: str) -> AttributeProto | None:
 def _unfused(proto: ModelProto) -> ModelProto:
     made = _copied(proto)
     opset = next((o.version for o in made.opset_import if o.domain in ("", "ai.onnx")), 1)
+    taken = {name for node in made.graph.node for name in (*node.input, *node.output)}
+    taken |= {item.name for item in (*made.graph.initializer, *made.graph.input)}
     nodes: list[NodeProto] = []
     for node in made.graph.node:
-        nodes += _parts(node, opset, made) if _is_fused(node) else [node]
+        nodes += _parts(node, opset, made, taken) if _is_fused(node) else [node]
     copies = [NodeProto.FromString(node.SerializeToString()) for node in nodes]
     del made.graph.node[:]
     made.graph.node.extend(copies)
@@ -100,7 +107,7 @@ def _unfused(proto: ModelProto) -> ModelProto:
     return made
 
 
-def _parts(node: NodeProto, opset: int, made: ModelProto) -> list[NodeProto]:
+def _parts(node: NodeProto, opset: int, made: ModelProto, taken: set[str]) -> list[NodeProto]:
     """Returns the operator, the addition of what is fused in, and the activation; the last has the node's output."""
     op = _activation_of(node)
     added = node.input[3] if node.op_type == "FusedConv" and len(node.input) > 3 else ""
@@ -115,13 +122,21 @@ def _parts(node: NodeProto, opset: int, made: ModelProto) -> list[NodeProto]:
     if added:
         parts.append(onnx.helper.make_node("Add", ["", added], [name], name=f"{node.name}.add" if node.name else ""))
     if op:
-        parts.append(_activation(node, op, opset, made))
+        parts.append(_activation(node, op, opset, made, taken))
     for i, (part, following) in enumerate(pairwise(parts)):
-        part.output[0] = following.input[0] = f"{name}.{i}"
+        part.output[0] = following.input[0] = _free(f"{name}.{i}", taken)
     return parts
 
 
-def _activation(node: NodeProto, op: str, opset: int, made: ModelProto) -> NodeProto:
+def _free(name: str, taken: set[str]) -> str:
+    """Returns a name that nothing has, and takes it."""
+    while name in taken:
+        name += "_"
+    taken.add(name)
+    return name
+
+
+def _activation(node: NodeProto, op: str, opset: int, made: ModelProto, taken: set[str]) -> NodeProto:
     """Returns the activation as a node of its own; its first input is not named yet."""
     values = _parameters(node, op)
     label = f"{node.name}.{op}" if node.name else ""
@@ -129,7 +144,7 @@ def _activation(node: NodeProto, op: str, opset: int, made: ModelProto) -> NodeP
         return onnx.helper.make_node(op, [""], [node.output[0]], name=label, **values)
     names = []
     for key, value in values.items():
-        names.append(f"{node.output[0]}.{key}")
+        names.append(_free(f"{node.output[0]}.{key}", taken))
         made.graph.initializer.append(onnx.helper.make_tensor(names[-1], onnx.TensorProto.FLOAT, [], [value]))
     return onnx.helper.make_node(op, ["", *names], [node.output[0]], name=label)
 

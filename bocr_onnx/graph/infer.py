@@ -66,7 +66,9 @@ _STANDARD = {
 }
 """Operators of ONNX Runtime -> the standard one whose output is as large as theirs, and how many operands it takes."""
 
-_OWN = frozenset("channels_last activation activation_params activation_alpha activation_beta channels".split())
+_OWN = frozenset(
+    "channels_last channels activation activation_params activation_alpha activation_beta activation_gamma".split()
+)
 """Attributes that change no shape, and that the standard operator may not have."""
 
 _TURNS = ("transA", "transB")
@@ -258,12 +260,13 @@ def _infer_as_standard(
     inputs = tuple(node.inputs[p] for p in operand_positions(node)[:n_operands])
     if not inputs or any(name not in known.types for name in inputs):
         return {}
-    like = replace(node, op=op, domain="", inputs=inputs)
-    made = onnx.helper.make_node(op, inputs, like.outputs)
+    apart = tuple(f"{i}" for i in range(len(inputs)))  # a tensor may be both factors, each turned in its own way
+    like = replace(node, op=op, domain="", inputs=apart)
+    made = onnx.helper.make_node(op, apart, like.outputs)
     made.attribute.extend(a for a in proto.attribute if a.name not in _OWN and op not in ("MatMul", "Identity"))
-    types = {name: _typed(known.types[name], TensorProto.FLOAT) for name in inputs}
+    types = {own: _typed(known.types[name], TensorProto.FLOAT) for own, name in zip(apart, inputs, strict=True)}
     if op == "MatMul":
-        types = {name: _turned(types[name], node.attributes.get(t, 0)) for name, t in zip(inputs, _TURNS, strict=True)}
+        types = {own: _turned(types[own], node.attributes.get(t, 0)) for own, t in zip(apart, _TURNS, strict=True)}
     scaled = node.op != "QGemm" or node.input(_QGEMM_SCALE)
     kind = known.types[inputs[0]].tensor_type.elem_type if scaled else TensorProto.FLOAT
     found = _infer_types(like, made, opsets, Knowledge(types))

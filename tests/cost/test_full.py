@@ -94,6 +94,16 @@ def test_whatever_follows_channels_counts_as_many(name: str) -> None:
     assert cost.cost(cost.full).macs * graph.batch == expected
 
 
+def test_a_tensor_may_be_both_factors_of_a_fused_product() -> None:
+    graph = build(
+        """<ir_version: 8, opset_import: ["" : 17, "com.microsoft" : 1]> m (float[1, 3, 4] x) => (float[A, B, C] y) {
+            r = Relu(x) y = com.microsoft.FusedMatMul <transB = 1> (r, r)
+        }"""
+    )
+    assert graph.shapes["y"] == (1, 3, 3)
+    assert full_macs(graph, graph.nodes[1]) == 3 * 3 * 4
+
+
 def test_an_if_costs_what_its_more_expensive_branch_does() -> None:
     graph = build(
         """m (float[1, 3, 8, 8] x, bool b) => (float[A, B, C, D] y) {

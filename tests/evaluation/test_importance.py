@@ -189,6 +189,38 @@ def test_queries_and_keys_count_by_the_weights_that_make_both() -> None:
     assert kept(graph, None, 8) == LIVE.tolist()
 
 
+@pytest.mark.parametrize("with_images", [False, True])
+def test_queries_and_keys_of_one_weight_and_their_gains_count_as_apart(with_images: bool) -> None:
+    """The weight makes both; of the gains behind it those of the queries are weak where the keys' are strong."""
+    gain = np.where(np.isin(np.arange(16), LIVE), 1, 0.05).astype(np.float32)
+    graph = build(
+        """m (float[N, 6, 10] x) => (float[N, 6, 6] y) {
+            f = MatMul(x, w) q, k = Split <axis = 2> (f, halves)
+            g = Mul(q, gain) t = Transpose <perm = [0, 2, 1]> (k) y = MatMul(g, t)
+        }""",
+        w=np.concatenate([drawn((10, 16), 1), drawn((10, 16), 2)], axis=1), gain=gain, halves=[16, 16],
+    )  # fmt: skip
+    assert kept(graph, images(40, 6, 10) if with_images else None, 8) == LIVE.tolist()
+
+
+def test_scales_of_a_product_on_integers_lie_along_its_outputs() -> None:
+    weight = dead(16, 16, axis=1)
+    weight[:8] *= 50
+    scales = np.abs(weight).max(axis=1) / 127
+    stored = np.round(weight / scales[:, None]).astype(np.int8)
+    graph = build(
+        """<ir_version: 8, opset_import: ["" : 17, "com.microsoft" : 1]> m (float[N, 5] x) => (float[N, 16] y) {
+            h = MatMul(x, w) q = QuantizeLinear(h, s, z)
+            y = com.microsoft.QGemm <transB = 1> (q, s, z, v, vs, vz)
+        }""",
+        w=(5, 16), s=np.float32(0.05), z=np.int8(0), v=stored, vs=scales.astype(np.float32), vz=np.zeros(16, np.int8),
+    )  # fmt: skip
+    index = build_index(graph)
+    group = next(g for g in index.groups if g.n_channels == 16)
+    found = calibrate(graph, index, None).sensitivity.ranked[index.groups.index(group)]
+    assert sorted(found[:8].tolist()) == LIVE.tolist()
+
+
 RECURRENT = """m (float[7, N, 5] x) => (float[7, N, 3] y) {{
     a = MatMul(x, w)
     h{more} = {op} <hidden_size = 8> (a, W, R)

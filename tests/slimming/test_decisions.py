@@ -156,3 +156,17 @@ def test_shape_arithmetic_decides_nothing() -> None:
         }""",
     )
     assert decisions(graph) == {}
+
+
+@pytest.mark.parametrize(
+    ("name", "op", "instead"),
+    [("threshold", "Greater", "Less"), ("classes", "ArgMax", "ArgMin"), ("rounded", "Round", "Floor")],
+)
+def test_a_decision_made_by_another_operator_is_not_handed_over(name: str, op: str, instead: str) -> None:
+    graph = model(name)
+    index = build_index(graph)
+    slim = cut(graph, index, MASK)
+    assert prove(graph, index, MASK, slim, run).passed
+    next(n for n in slim.graph.node if n.op_type == op).op_type = instead
+    with pytest.raises(ProofError, match="must equal the masked original"):
+        prove(graph, index, MASK, slim, run)

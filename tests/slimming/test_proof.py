@@ -13,7 +13,7 @@ from bocr_onnx.graph import Array, Edit, ModelGraph, apply_edit, from_proto, ran
 from bocr_onnx.groups import GroupIndex, build_index
 from bocr_onnx.slimming import check_runs, compare, cut, filled, masked_original, prove
 from bocr_onnx.slimming.proof import TOLERANCE
-from tests.oracle import build, drawn, random_mask, run
+from tests.oracle import build, drawn, proto, random_mask, run
 
 SHORTCUT = """m (float[N, 3, 8, 8] x) => (float[N, 4] y) {
     c = Conv <pads = [1, 1, 1, 1]> (x, W, wb)
@@ -478,3 +478,69 @@ def test_the_standard_domain_may_be_spelled_out() -> None:
     index = build_index(graph)
     mask = random_mask(index, 0)
     assert prove(graph, index, mask, cut(graph, index, mask), run).passed
+
+
+PLACES = {
+    "rows of a table": """m (int64[N, 6] i) => (float[N, 3] y) {
+        e = Gather(table, i) t = Transpose <perm = [0, 2, 1]> (e) p = ReduceMean <axes = [2], keepdims = 0> (t)
+        a = MatMul(p, w) b = MatMul(p, u) j = Concat <axis = 1> (a, b) y = MatMul(j, v)
+    }""",
+    "lengths": """m (float[6, N, 8] x, int32[N] l) => (float[N, 3] y) {
+        h, hn = GRU <hidden_size = 4> (x, W, R, , l) q = Squeeze(hn, zero)
+        a = MatMul(q, wq) b = MatMul(q, uq) j = Concat <axis = 1> (a, b) y = MatMul(j, v)
+    }""",
+    "a count": """m (float[N, 8] x, int64[1] k) => (float[N, A] y) {
+        a = MatMul(x, w) b = MatMul(x, u) j = Concat <axis = 1> (a, b) z = MatMul(j, v) y, i = TopK(z, k)
+    }""",
+}
+
+
+@pytest.mark.parametrize("name", PLACES)
+def test_places_lengths_and_counts_are_such_that_a_wrong_cut_shows(name: str) -> None:
+    """Of the table the first row is zero, which is what a padding index reads."""
+    table = drawn((9, 8), 1)
+    table[0] = 0
+    shapes = {"w": (8, 5), "u": (8, 5), "v": (10, 3), "W": (1, 12, 8), "R": (1, 12, 4), "wq": (4, 5), "uq": (4, 5)}
+    wanted = {n: s for n, s in shapes.items() if f" {n}" in PLACES[name]}
+    extra = {"table": table} if "table" in PLACES[name] else {"zero": [0]}
+    graph = build(PLACES[name], **wanted, **extra)
+    index = build_index(graph)
+    mask = np.ones(index.n_channels, dtype=bool)
+    group = next(g for g in index.groups if g.n_channels == 5)
+    mask[[group.start + 1, group.start + 3]] = False
+    slim = cut(graph, index, mask)
+    assert prove(graph, index, mask, slim, run, weights={}).passed
+    joined = next(n for n in slim.graph.node if n.op_type == "Concat")
+    joined.input[:] = list(joined.input)[::-1]
+    with pytest.raises(ProofError):
+        prove(graph, index, mask, slim, run)
+
+
+@pytest.mark.parametrize("opset", [9, 17])
+def test_a_removed_channel_that_is_infinite_does_not_fail_a_right_cut(opset: int) -> None:
+    graph = build(
+        """m (float[N, 3, 4, 4] x) => (float[N, 2, 4, 4] y) {
+            c = Conv(x, W, b) r = Relu(c) l = Reciprocal(r) y = Conv(l, V)
+        }""",
+        opset=opset, W=(4, 3, 1, 1), b=np.array([9, 0, 9, 9], np.float32), V=(2, 4, 1, 1),
+    )  # fmt: skip
+    index = build_index(graph)
+    mask = np.array([True, False, True, True])
+    assert prove(graph, index, mask, cut(graph, index, mask), run, weights={}).passed
+
+
+def test_a_size_at_which_samples_mix_is_no_witness() -> None:
+    """A Reshape to (-1, C * 16 * 16) takes a quarter of an image of 32 x 32 for a sample."""
+    graph = from_proto(
+        proto(
+            """m (float[N, 3, H, W] x) => (float[M, 4] y) {
+                c = Conv <pads = [1, 1, 1, 1]> (x, W0) r = Relu(c) f = Reshape(r, flat) y = MatMul(f, V)
+            }""",
+            W0=(8, 3, 3, 3), V=(8 * 256, 4), flat=[-1, 8 * 256],
+        ),
+        input_shapes={"x": (1, 3, 16, 16)},
+    )  # fmt: skip
+    index = build_index(graph)
+    assert index.groups
+    mask = np.arange(8) < 5
+    assert prove(graph, index, mask, cut(graph, index, mask), run, weights={}).passed

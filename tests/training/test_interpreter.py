@@ -161,7 +161,7 @@ def test_a_weight_read_twice_is_one_parameter() -> None:
 def test_a_folded_weight_trains_and_is_written_apart() -> None:
     graph = graph_of(
         """one (float[N, 2, 4, 4] x) => (float[N, 2, 4, 4] y) {
-            k = Identity(W)
+            k = Neg(W)
             a = Conv (x, W)
             b = Conv (x, k)
             y = Add (a, b)
