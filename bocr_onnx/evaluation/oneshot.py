@@ -18,8 +18,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 import numpy as np
-import scipy.linalg
 
+from bocr_onnx.evaluation.blas import solve_positive
 from bocr_onnx.evaluation.moments import Moments
 from bocr_onnx.evaluation.patches import (
     Affine,
@@ -48,7 +48,7 @@ def fit_rows(covariance: Floats, kept: np.ndarray[tuple[int], np.dtype[np.int64]
     """
     inner = covariance[np.ix_(kept, kept)]
     inner[np.diag_indices_from(inner)] += RIDGE * max(float(np.trace(inner)) / len(kept), 1e-12)
-    return np.asarray(scipy.linalg.solve(inner, target[kept], assume_a="pos", check_finite=False)).T
+    return solve_positive(inner, target[kept]).T
 
 
 def recover_oneshot(

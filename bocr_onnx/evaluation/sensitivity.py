@@ -29,6 +29,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from bocr_onnx.evaluation.blas import solve_blocks, solve_positive
 from bocr_onnx.evaluation.importance import Energies, energy_drawn
 from bocr_onnx.evaluation.moments import Moments
 from bocr_onnx.evaluation.oneshot import RIDGE
@@ -109,13 +110,13 @@ class _Consumer:
         columns = self.columns[alive]
         blocks = self.inverse[columns[:, :, None], columns[:, None, :]]
         weights = self.weight[:, columns].transpose(1, 2, 0)
-        return np.asarray(np.einsum("cto,cto->c", weights, np.linalg.solve(blocks, weights)))
+        return np.asarray(np.einsum("cto,cto->c", weights, solve_blocks(blocks, weights)))
 
     def lose(self, channel: int) -> None:
         """Removes a channel."""
         columns = self.columns[channel]
         rows = self.inverse[columns]
-        gain = np.linalg.solve(rows[:, columns], rows)
+        gain = solve_blocks(rows[:, columns], rows)
         self.weight -= self.weight[:, columns] @ gain
         self.inverse -= rows.T @ gain
 
@@ -147,9 +148,7 @@ def _consumers(
         total = float(np.einsum("oi,ij,oj->", matrix, covariance, matrix, optimize=True))
         covariance[np.diag_indices_from(covariance)] += RIDGE * max(np.trace(covariance) / len(covariance), 1e-12)
         found.append(
-            _Consumer(
-                matrix / np.sqrt(max(total, 1e-30)), np.asarray(np.linalg.inv(covariance), dtype=np.float64), columns
-            )
+            _Consumer(matrix / np.sqrt(max(total, 1e-30)), solve_positive(covariance, np.eye(len(covariance))), columns)
         )
     return found
 

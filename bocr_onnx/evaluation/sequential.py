@@ -17,9 +17,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
-import scipy.linalg
 
-from bocr_onnx.evaluation.blas import one_thread
+from bocr_onnx.evaluation.blas import one_thread, solve_blocks, solve_positive
 from bocr_onnx.evaluation.moments import MAX_COLUMNS, N_ROWS, Progress, batch_size, centred, whole_runs
 from bocr_onnx.evaluation.patches import (
     Affine,
@@ -265,12 +264,12 @@ class _Normal:
             b = np.asarray(self.py) / self.n - p * y[:, None]
             ridge = RIDGE * np.maximum(np.einsum("ctt->c", c) / c.shape[1], 1e-12)
             c = c + ridge[:, None, None] * np.eye(c.shape[1])
-            matrix = np.linalg.solve(c, (b + ridge[:, None] * start)[:, :, None])[:, :, 0]
+            matrix = solve_blocks(c, (b + ridge[:, None] * start)[:, :, None])[:, :, 0]
             return matrix, y - np.einsum("ct,ct->c", matrix, p)
         c = centred(np.asarray(self.pp) / self.n, p)
         b = np.asarray(self.py) / self.n - np.outer(p, y)
         rho = min(shrinkage(c, self.n), MAX_SHRINKAGE)
         ridge = max(RIDGE, rho / (1 - rho)) * max(float(np.trace(c)) / len(c), 1e-12)
         c[np.diag_indices_from(c)] += ridge
-        matrix = scipy.linalg.solve(c, b + ridge * start.T, assume_a="pos", check_finite=False).T
+        matrix = solve_positive(c, b + ridge * start.T).T
         return matrix, y - matrix @ p

@@ -117,14 +117,16 @@ def structure_digest(graph: ModelGraph, index: GroupIndex) -> str:
     record = [
         [[g.n_channels, [[m.axis, m.width] for m in g.members]] for g in index.groups],
         _Reader(opsets).graph(graph.proto.graph, ChainMap()),
-        [[name, graph.symbolic.get(name, ()), *_type(graph, name)] for name in graph.inputs],
-        [[name, *_type(graph, name)] for name in graph.outputs],
+        [[info.name, *_declared(info)] for info in graph.proto.graph.input if info.name in graph.inputs],
+        [[info.name, *_declared(info)] for info in graph.proto.graph.output],
     ]
     return hashlib.sha256(json.dumps(record).encode()).hexdigest()
 
 
-def _type(graph: ModelGraph, name: str) -> tuple[int | None, tuple[int, ...] | None]:
-    return graph.dtypes.get(name), graph.shapes.get(name)
+def _declared(info: onnx.ValueInfoProto) -> tuple[int, list[int]]:
+    """Returns element type and shape as the file declares them, zero for an axis that it leaves open."""
+    tensor = info.type.tensor_type
+    return tensor.elem_type, [d.dim_value for d in tensor.shape.dim]
 
 
 def _is_stored(node: NodeProto, scope: Scope) -> bool:

@@ -284,3 +284,13 @@ def test_a_model_of_integers_throughout_has_nothing_to_recover():
     found = calibrate(graph, index, np.ones((3, 4), np.float32))
     assert [g.n_channels for g in index.groups] == [6]
     assert found.moments == found.recover(np.arange(6) < 4, "sequential") == {}
+
+
+@pytest.mark.parametrize("recovery", ["oneshot", "sequential"])
+@pytest.mark.parametrize("value", [0.0, 1.0, 100.0, 1e4])
+def test_images_that_are_all_alike_are_survived(graph, value, recovery):
+    """The covariance of every layer is nothing but rounding, and may have negative eigenvalues."""
+    alike = np.full((60, 3, 8, 8), value, np.float32)
+    found = weigh_curves(calibrate(graph, build_index(graph), alike))
+    weights = found.recover(found.mask(halved(found)), recovery)
+    assert all(np.isfinite(array).all() for array in weights.values())
