@@ -120,7 +120,8 @@ def measure_latency(graph: ModelGraph, slim: ModelProto, threads: int) -> dict[s
     """
     feeds = random_feeds(graph)
     sessions = [open_session(proto, threads=threads) for proto in (graph.proto, slim)]
-    before, after = compare_latency(sessions, feeds, threads=threads)
+    batch = 1 if graph.batch_is_symbolic() else graph.batch
+    before, after = compare_latency(sessions, feeds, threads=threads, batch=batch)
     return {
         "threads": threads,
         "batch": before.batch,

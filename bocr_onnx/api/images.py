@@ -112,11 +112,21 @@ def load_images(graph: ModelGraph, data: ModelData, samples: Samples) -> Array:
 
 
 def as_input(graph: ModelGraph, images: npt.NDArray[np.float32]) -> Array:
-    """Returns images in the element type of the model's input; integers are rounded, and clipped to their range."""
+    """Returns images in the element type of the model's input; integers are rounded.
+
+    Raises:
+        DataError: A value is out of the range of an integer type.
+    """
     dtype = _input_type(graph)
     if dtype.kind in "iu":
-        limits = np.iinfo(dtype)
-        images = np.clip(np.rint(images), limits.min, limits.max)
+        limits, images = np.iinfo(dtype), np.rint(images)
+        least, most = float(images.min(initial=0)), float(images.max(initial=0))
+        if least < limits.min or most > limits.max:
+            raise DataError(
+                f"images must fit {dtype} input {graph.inputs[0]!r} of {graph.label}, {limits.min} to {limits.max}, "
+                f"got {least:g} to {most:g}",
+                hint="Shift the pixels in a preprocessing file: mean = [128, 128, 128] for int8.",
+            )
     return images.astype(dtype, copy=False)
 
 

@@ -77,6 +77,8 @@ def at_sizes_that_run(
         return graph
     tried = [dict(input_shapes), *({**input_shapes, **guess} for guess in _guesses(graph, free))]
     number = first_that_runs(graph.proto, _feeds(graph, tried))
+    if number is None and note is not None:
+        note(f"the model runs at none of the sizes tried; the figures are those of {_spelled(graph, free)}")
     if not number:
         return graph
     found = resized(graph, tried[number])
@@ -120,6 +122,10 @@ def _with_sizes(shape: tuple[int, ...], free: tuple[int, ...], pair: tuple[int, 
     for axis in free:
         made[axis] = places.get(axis, made[axis])
     return tuple(made)
+
+
+def _spelled(graph: ModelGraph, names: Iterable[str]) -> str:
+    return ", ".join(f"{name} {'x'.join(map(str, graph.shapes[name]))}" for name in names)
 
 
 def _tell(graph: ModelGraph, names: Iterable[str], note: Note | None) -> None:

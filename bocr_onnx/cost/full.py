@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 
-from bocr_onnx.graph import RECURRENT, ModelGraph, Node, branches, full_name, weight_positions
+from bocr_onnx.graph import FLOATING, RECURRENT, ModelGraph, Node, branches, full_name, stored_in, weight_positions
 
 CONVOLUTIONS = frozenset({"Conv", "ConvInteger", "QLinearConv", "DeformConv"})
 FUSED = {
@@ -72,3 +72,12 @@ def _einsum(graph: ModelGraph, node: Node) -> int:
         for letter, size in zip(letters, shape, strict=True):
             sizes[letter] = max(sizes.get(letter, 1), size)
     return math.prod(sizes.values())
+
+
+def hidden_params(graph: ModelGraph) -> int:
+    """Returns how many floating-point constants subgraphs hold, or are alone in reading; none of them is cut."""
+    captured = {name for node in graph.nodes for name in node.captures if name not in graph.readers}
+    outer = sum(int(a.size) for name in captured if (a := graph.constant(name)) is not None and a.dtype.kind == "f")
+    attributes = [attribute for node in graph.proto.graph.node for attribute in node.attribute]
+    inner = [t for attribute in attributes for t in stored_in(attribute) if t.data_type in FLOATING]
+    return outer + sum(int(math.prod(t.dims)) for t in inner)

@@ -19,7 +19,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 import numpy.typing as npt
 
-from bocr_onnx.cost.full import full_macs
+from bocr_onnx.cost.full import full_macs, hidden_params
 from bocr_onnx.graph import INTEGER, ModelGraph, Node, Operand, operand_positions, serialized_size, weight_positions
 from bocr_onnx.groups import Channels, GroupIndex, Work
 
@@ -142,12 +142,13 @@ def build_cost_model(graph: ModelGraph, index: GroupIndex) -> CostModel:
     form = _FormOf(np.repeat(np.arange(n_groups), full), full, graph.batch)
     weighted = {node.index: terms for node in graph.nodes if (terms := _macs_terms(graph, index, node, form))}
     stored = _stored(graph)
+    hidden: _Term = (float(hidden_params(graph)), [])
     sizes = _terms(
-        [form.term(1.0, graph.shapes[_read(graph, at)], index.slices.get(at, {})) for at in stored.values()],
+        [form.term(1.0, graph.shapes[_read(graph, at)], index.slices.get(at, {})) for at in stored.values()] + [hidden],
         n_groups,
     )
-    floating = np.array([_is_parameter(graph, name) for name in stored], dtype=np.float64)
-    itemsize = np.array([graph.constants[name].dtype.itemsize for name in stored], dtype=np.float64)
+    floating = np.array([*(_is_parameter(graph, name) for name in stored), True], dtype=np.float64)
+    itemsize = np.array([*(graph.constants[name].dtype.itemsize for name in stored), 0], dtype=np.float64)
     model = CostModel(
         full=full,
         macs_terms=_terms([term for terms in weighted.values() for term in terms], n_groups),

@@ -67,8 +67,9 @@ class Preprocessing:
 
     @property
     def keeps_pixels(self) -> bool:
-        """Returns whether the values stay the pixels 0..255, as an integer input wants them."""
-        return self.scale == 1 and not any(self.mean) and all(value == 1 for value in self.std)
+        """Returns whether the values stay the pixels, shifted by whole numbers at most, as integer inputs want them."""
+        whole = all(float(value).is_integer() for value in self.mean)
+        return self.scale == 1 and whole and all(value == 1 for value in self.std)
 
     def apply(self, image: npt.NDArray[np.uint8] | Image.Image) -> npt.NDArray[np.float32]:
         """Returns what the model reads for one image.

@@ -39,7 +39,7 @@ class Latency:
         cpu_ms: CPU time of the calling thread in ms during the same runs.
         clock: Which of them is quoted: the same for all models that were compared.
         threads: Intra-op threads.
-        batch: Images per run.
+        batch: Samples per run.
     """
 
     wall_ms: tuple[float, ...]
@@ -77,7 +77,7 @@ class Latency:
 
 
 def compare_latency(
-    sessions: Sequence[Any], feeds: Mapping[str, Array], *, threads: int, budget_s: float = BUDGET_S
+    sessions: Sequence[Any], feeds: Mapping[str, Array], *, threads: int, batch: int = 1, budget_s: float = BUDGET_S
 ) -> tuple[Latency, ...]:
     """Returns the latency of several models on the same inputs, measured in turn: A B B A A B B A.
 
@@ -85,8 +85,9 @@ def compare_latency(
 
     Args:
         sessions: ONNX Runtime sessions, opened with the same options.
-        feeds: Inputs by name. The first axis of the first that is not a scalar is recorded as the batch.
+        feeds: Inputs by name.
         threads: Intra-op threads the sessions were opened with, 0 for one per core; recorded.
+        batch: Samples that the inputs hold; recorded.
         budget_s: Time to spend in s. Each model is run at least 16 and at most 200 times.
     """
     inputs = dict(feeds)
@@ -104,7 +105,7 @@ def compare_latency(
             wall_ms, cpu_ms = _timed(sessions[i], inputs)
             wall[i].append(wall_ms)
             cpu[i].append(cpu_ms)
-    clock, batch = choose_clock(wall, cpu, threads=threads), _batch(inputs)
+    clock = choose_clock(wall, cpu, threads=threads)
     return tuple(Latency(tuple(w), tuple(c), clock, threads, batch) for w, c in zip(wall, cpu, strict=True))
 
 
@@ -137,8 +138,3 @@ def _timed(session: Any, inputs: dict[str, Array]) -> tuple[float, float]:
 
 def _median(samples: Sequence[float]) -> float:
     return float(np.median(samples))
-
-
-def _batch(inputs: Mapping[str, Array]) -> int:
-    """Returns the first axis of the first input that is not a scalar; 1 where all are."""
-    return next((len(value) for value in inputs.values() if np.ndim(value)), 1)

@@ -5,7 +5,8 @@ from bocr_onnx.graph.edit import Edit, apply_edit, set_attribute
 from bocr_onnx.graph.fills import FILLS
 from bocr_onnx.graph.instrument import HALF, widened, with_given, with_masks, with_outputs, without_rounding
 from bocr_onnx.graph.load import from_proto, load, resized
-from bocr_onnx.graph.model import ROUNDING, Array, ModelGraph, Node, Operand
+from bocr_onnx.graph.model import FLOATING, ROUNDING, Array, ModelGraph, Node, Operand
+from bocr_onnx.graph.nodes import stored_in
 from bocr_onnx.graph.operators import (
     INTEGER,
     RECURRENT,
@@ -21,6 +22,7 @@ from bocr_onnx.graph.sizes import InputShapes, at_shapes, open_sides, other_feed
 
 __all__ = [
     "FILLS",
+    "FLOATING",
     "HALF",
     "INTEGER",
     "RECURRENT",
@@ -50,6 +52,7 @@ __all__ = [
     "scale_positions",
     "serialized_size",
     "set_attribute",
+    "stored_in",
     "weight_positions",
     "widened",
     "with_given",

@@ -9,12 +9,16 @@ from typing import Any
 
 import numpy.typing as npt
 import onnx
+from onnx import TensorProto
 
 from bocr_onnx.graph.batch import samples_per_run
 
 Array = npt.NDArray[Any]
 Operand = tuple[int, int]
 """Where a constant is used: (node index, input position)."""
+
+FLOATING = frozenset({TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.DOUBLE, TensorProto.BFLOAT16})
+"""Element types of floating-point numbers."""
 
 ROUNDING = frozenset({"QuantizeLinear", "DequantizeLinear"})
 """Operators that only change the number format: what they make of a constant is stored in front of them."""

@@ -71,3 +71,14 @@ def branches_left(node: NodeProto, condition: Array | None) -> list[GraphProto]:
         return list(bodies.values())
     taken = "then_branch" if condition.item() else "else_branch"
     return [body for name, body in bodies.items() if name == taken]
+
+
+def stored_in(attribute: AttributeProto) -> Iterator[TensorProto]:
+    """Yields the constants that the subgraphs of an attribute hold."""
+    for graph in subgraphs(attribute):
+        yield from graph.initializer
+        for node in graph.node:
+            for inner in node.attribute:
+                if node.op_type == "Constant" and inner.type == AttributeProto.TENSOR:
+                    yield inner.t
+                yield from stored_in(inner)

@@ -113,6 +113,8 @@ def _asked_shapes(infos: list[onnx.ValueInfoProto], asked: InputShapes, label: s
                 f"{label}: an input shape must be of an input, got one of {name!r}",
                 hint=did_you_mean(name, by_name),
             )
+        if name in found:
+            raise UsageError(f"{label}: the shape of input {name!r} must be given once, got it twice")
         found[name] = _checked_shape(by_name[name], tuple(sizes), label)
     return found
 

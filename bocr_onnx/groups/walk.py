@@ -85,7 +85,8 @@ def _apply_rule(node: Node, at: Labeller) -> None:
         return
     rule = rules.find_rule(node.domain, node.op, at.graph.opset)
     if node.captures:
-        raise RuleError("a subgraph reads the channels")
+        uncounted = "" if node.op == "If" else ", and what its body costs is not counted"
+        raise RuleError(f"a subgraph reads the channels{uncounted}")
     if rule is None:
         own = "; prune the file before ONNX Runtime has optimized it" if node.domain.startswith(CONTRIB) else ""
         raise RuleError(f"operator {node.domain or 'ai.onnx'}.{node.op} has no rule{own}")

@@ -174,7 +174,7 @@ class Budget:
             if share is not None and (not space.free.size or counts[name](cost.full)[0] <= 0):
                 raise BudgetError(
                     f"--{name} {share:g} must be reachable, but no group of channels can be cut",
-                    hint="bocr-onnx inspect MODEL says why.",
+                    hint=hint or "bocr-onnx inspect MODEL says why.",
                 )
         if self.use(cost, space.low[None])[0] <= 1:
             return

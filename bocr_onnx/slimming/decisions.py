@@ -11,11 +11,9 @@ from collections.abc import Callable, Mapping
 import numpy as np
 from onnx import ModelProto, NodeProto, TensorProto
 
-from bocr_onnx.graph import Array, ModelGraph, Node, with_given, with_outputs
+from bocr_onnx.graph import FLOATING, Array, ModelGraph, Node, with_given, with_outputs
 from bocr_onnx.groups import GroupIndex
 from bocr_onnx.slimming.plan import Mask, kept_positions
-
-FLOATS = frozenset({TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.DOUBLE, TensorProto.BFLOAT16})
 
 WHOLE = frozenset(
     "ArgMax ArgMin Ceil Equal Floor Greater GreaterOrEqual Hardmax Less LessOrEqual NonMaxSuppression NonZero Round "
@@ -55,14 +53,14 @@ def decisions(graph: ModelGraph) -> dict[str, tuple[str, ...]]:
 def _is_measured(graph: ModelGraph, name: str) -> bool:
     """Returns whether a tensor holds floating-point numbers that depend on the inputs, not on their shapes alone."""
     known = graph.constant(name) is not None or name in graph.values
-    return bool(name) and graph.dtypes.get(name) in FLOATS and not known
+    return bool(name) and graph.dtypes.get(name) in FLOATING and not known
 
 
 def _decided(graph: ModelGraph, node: Node) -> tuple[str, ...]:
     if node.domain:
         return ()
     names = node.outputs if node.op in WHOLE else node.outputs[1:] if node.op in POSITIONS else ()
-    if node.op in ("Cast", "CastLike") and graph.dtypes.get(node.outputs[0], TensorProto.FLOAT) not in FLOATS:
+    if node.op in ("Cast", "CastLike") and graph.dtypes.get(node.outputs[0], TensorProto.FLOAT) not in FLOATING:
         names = node.outputs
     return tuple(name for name in names if name)
 

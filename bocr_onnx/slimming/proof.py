@@ -51,7 +51,6 @@ SATURATED_SCALE = 1e-2
 SATURATING = frozenset({"Sigmoid", "HardSigmoid", "Softmax", "Tanh", "Erf", "Hardmax", "Exp"})
 MAX_STEPS_BACK = 64
 NUDGE = 1e-6
-_REMEDY = "Name sizes of the open axes that it takes: --input-shape NAME:1x3x48x320"
 
 MAX_WITNESSES = 8
 """Inner tensors that are compared beside the outputs."""
@@ -275,7 +274,7 @@ def check_runs(graph: ModelGraph, feeds: Mapping[str, Array], run: Run) -> None:
         shapes = ", ".join(f"{name} {array.shape}" for name, array in feeds.items())
         raise ModelError(
             f"{graph.label} must run on random inputs, got: {error}",
-            hint=f"Tried {shapes}. {_REMEDY if graph.symbolic else ''}".strip(),
+            hint=f"Tried {shapes}. {_remedy(graph)}".strip(),
         ) from error
     _check_reading(graph, outputs, feeds, run)
     for name, output in zip(graph.outputs, outputs, strict=True):
@@ -287,6 +286,15 @@ def check_runs(graph: ModelGraph, feeds: Mapping[str, Array], run: Run) -> None:
                 f"or numbers in [0, 1] as inputs {', '.join(map(repr, graph.inputs))}",
                 hint="Are there NaN or infinite weights in the file?",
             )
+
+
+def _remedy(graph: ModelGraph) -> str:
+    """Returns how to name other sizes, where axes other than the first are open."""
+    name = next((name for name, axes in graph.symbolic.items() if any(axes)), None)
+    if name is None:
+        return ""
+    shape = "x".join(map(str, graph.shapes[name]))
+    return f"Name sizes of the open axes that it takes, in place of those in --input-shape {name}:{shape}"
 
 
 def _check_reading(graph: ModelGraph, outputs: list[Array], feeds: Mapping[str, Array], run: Run) -> None:

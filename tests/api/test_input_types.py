@@ -100,10 +100,23 @@ def test_a_preprocessing_that_normalizes_is_refused_for_pixels(tmp_path: Path) -
 
 def test_values_become_the_nearest_that_the_input_holds() -> None:
     bytes_ = build("m (uint8[N, 3] x) => (float[N, 3] y) { y = Cast <to = 1> (x) }")
-    found = as_input(bytes_, np.array([[-3.0, 1.6, 300.0]], np.float32))
+    found = as_input(bytes_, np.array([[-0.4, 1.6, 255.3]], np.float32))
     assert (found.dtype, found.tolist()) == (np.uint8, [[0, 2, 255]])
     halves = build("m (float16[N, 1] x) => (float16[N, 1] y) { y = Relu(x) }")
     assert as_input(halves, np.ones((1, 1), np.float32)).dtype == np.float16
+
+
+def test_pixels_that_an_input_cannot_hold_are_refused_and_may_be_shifted(tmp_path: Path) -> None:
+    text = f"m (int8[N, 12, 12, 3] p) => (float[N, 4] y) {{ {PIXELS} }}"
+    model = write(tmp_path, text, scale=np.array(255, np.float32), **constants(np.float32))
+    asked = {**QUICK, "strategy": "uniform", "data": images(tmp_path), "output": tmp_path / "s.onnx"}
+    with pytest.raises(DataError, match=r"must fit int8 input 'p' of .*, -128 to 127, got 0 to 255"):
+        bocr_onnx.prune(model, **asked)
+    described = tmp_path / "p.toml"
+    described.write_text(
+        'channels = "RGB"\nlayout = "NHWC"\nscale = 1\nmean = [128, 128, 128]\nstd = [1, 1, 1]\n', encoding="utf-8"
+    )
+    assert bocr_onnx.prune(model, **asked, preprocess=described).proof["passed"]
 
 
 def test_pixels_of_any_size_are_guessed(tmp_path: Path) -> None:

@@ -120,3 +120,19 @@ def test_an_if_costs_what_its_more_expensive_branch_does() -> None:
     cost = build_cost_model(graph, index)
     assert cost.cost(cost.full).macs == 64 * 5 * 3 + 64 * 5 * 5
     assert [(r.op, r.nodes) for r in index.refusals] == [("If", (0,))]
+
+
+def test_what_only_a_loop_reads_counts_as_parameters_and_its_refusal_says_what_does_not() -> None:
+    graph = build(
+        """m (float[1, 4] x, int64 n, bool go) => (float[1, 4] y) {
+            h = MatMul(x, W) r = Relu(h) s = MatMul(r, V)
+            y = Loop (n, go, s) <body = b (int64 i, bool c, float[1, 4] a) => (bool d, float[1, 4] e)
+                <float[4] k = {1, 2, 3, 4}> { d = Identity(c) m = MatMul(a, C) e = Add(m, k) }>
+        }""",
+        W=(4, 6), V=(6, 4), C=(4, 4),
+    )  # fmt: skip
+    index = build_index(graph)
+    cost = build_cost_model(graph, index)
+    assert cost.cost(cost.full).params == 24 + 24 + 16 + 4
+    (said,) = (r.reason for r in index.refusals if r.op == "Loop")
+    assert said.endswith("what its body costs is not counted")

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import pytest
+
 from bocr_onnx.cost import build_cost_model
 from bocr_onnx.evaluation.moments import batch_size
 from bocr_onnx.evaluation.sequential import peak_bytes
-from bocr_onnx.graph import ModelGraph
+from bocr_onnx.graph import ModelGraph, from_proto
 from bocr_onnx.groups import build_index
-from tests.oracle import build
+from tests.oracle import build, proto
 
 CONV = "{ c = Conv(x, W) p = GlobalAveragePool(c) y = Flatten(p) }"
 WEIGHTS = {"W": (8, 3, 3, 3)}
@@ -70,6 +72,50 @@ def test_rows_that_attend_to_each_other_are_one_sample() -> None:
     apart = build(rows + "{ h = MatMul(x, W) y = Relu(h) }", W=(4, 4))
     mixed = build(rows + "{ h = MatMul(x, W) t = Transpose(h) s = MatMul(h, t) y = MatMul(s, h) }", W=(4, 4))
     assert (apart.batch, mixed.batch) == (6, 1)
+
+
+ROWS = "m (float[4, 6] x) => (float[4, 5] y) {{ {body} y = MatMul(t, V) }}"
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        "r = Relu(x) t = MatMul(A, r)",
+        "t = Gemm(A, x)",
+        "s = Gemm <transA = 1> (x, A) t = Transpose(s)",
+        'r = Relu(x) t = Einsum <equation = "pq,qc->pc"> (A, r)',
+        "u = Unsqueeze(x, zero) v = MatMul(A, u) t = Squeeze(v, zero)",
+        "t = Softmax <axis = 0> (x)",
+        "p = ReduceMean <axes = [0]> (x) t = Sub(x, p)",
+    ],
+)
+def test_rows_that_an_operator_mixes_are_one_sample(body: str) -> None:
+    graph = build(ROWS.format(body=body), A=(4, 4), V=(6, 5), **({"zero": [0]} if "zero" in body else {}))
+    assert graph.batch == 1
+
+
+def test_samples_that_a_constant_mixes_behind_convolutions_are_one() -> None:
+    graph = build(
+        """m (float[4, 3, 10, 10] x) => (float[4, 8] y) {
+            c = Conv(x, W) p = GlobalAveragePool(c) f = Flatten(p) y = MatMul(A, f)
+        }""",
+        A=(4, 4), **WEIGHTS,
+    )  # fmt: skip
+    assert graph.batch == 1
+
+
+def test_axes_of_two_names_are_no_batch() -> None:
+    text = """m (float[{n}, 3, 10, 10] x, float[{m}, 8] z) => (float[{n}, 8] y) {{
+        c = Conv(x, W) p = GlobalAveragePool(c) f = Flatten(p) y = Add(f, z)
+    }}"""
+    shapes = {"x": (4, 3, 10, 10), "z": (4, 8)}
+    for n, m, batch in (("N", "N", 4), ("N", "M", 1)):
+        assert from_proto(proto(text.format(n=n, m=m), **WEIGHTS), input_shapes=shapes).batch == batch
+
+
+@pytest.mark.parametrize("inputs", ["float s, float[4, 6] x", "float[4, 6] x, float s", "float[4] s, float[4, 6] x"])
+def test_the_first_input_of_two_axes_has_the_batch(inputs: str) -> None:
+    assert build(f"m ({inputs}) => (float[4, 5] y) {{ y = MatMul(x, V) }}", V=(6, 5)).batch == 4
 
 
 def test_an_axis_that_an_output_lacks_is_no_batch() -> None:
