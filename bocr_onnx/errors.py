@@ -80,6 +80,20 @@ class TrainingError(BocrError):
     """The model cannot be finetuned."""
 
 
+def shortened(value: object, most: int = 60) -> str:
+    """Returns how a value is shown in an error: not all of its 400 digits.
+
+    Example:
+        >>> shortened([0] * 100, 7)
+        '[0, 0, ... (300 long)'
+    """
+    try:
+        text = repr(value)
+    except (ValueError, RecursionError):  # more digits than Python prints, or brackets
+        return f"a {type(value).__name__} too long to show"
+    return text if len(text) <= most else f"{text[:most]}... ({len(text)} long)"
+
+
 def did_you_mean(name: str, known: Iterable[str]) -> str:
     """Returns a hint that names the nearest known names.
 

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
-from bocr_onnx.errors import UsageError
+from bocr_onnx.errors import UsageError, shortened
 from bocr_onnx.evaluation import Recovery
 from bocr_onnx.search import Budget, Settings
 from bocr_onnx.search.strategies import MIN_TRIALS, find_strategy
 
+MAX_TRIALS, MAX_IMAGES = 1_000_000, 100_000_000
 MAX_EPOCHS, MAX_THREADS, MAX_WORKERS, MAX_SEED, MAX_GRID, MAX_STEPS = 10_000, 1_024, 256, 2**32 - 1, 65_536, 100
 AUTO_GRID = 8
 """Full blocks of the CPU kernels of ONNX Runtime: counts off the grid run up to twice as slow as the unpruned layer."""
@@ -144,9 +145,12 @@ class Options:
             ("seed", self.seed, MAX_SEED),
             ("steps", self.steps, MAX_STEPS),
             ("round-to", self.round_to, MAX_GRID),
+            ("trials", self.trials, MAX_TRIALS),
+            ("score-images", self.n_score, MAX_IMAGES),
+            ("recovery-images", self.n_recovery, MAX_IMAGES),
         ):
             if value > most:
-                raise UsageError(f"--{name} must be at most {most}, got {value}")
+                raise UsageError(f"--{name} must be at most {most}, got {shortened(value)}")
         if self.data is None and self.finetune:
             raise UsageError("--finetune must have images to train on, got no --data")
         if not 0 <= self.finetune < MAX_EPOCHS:

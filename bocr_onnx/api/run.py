@@ -131,7 +131,7 @@ def _further(options: Options, inspection: Inspection) -> str:
     hints = ["A finer grid reaches further: --round-to 1."] if options.grid > 1 else []
     own = {"--freeze": options.freeze, "--only": options.only, "--min-width": options.min_width > 1}
     if given := [name for name, value in own.items() if value]:
-        hints.append(f"{' and '.join(given)} keep channels too.")
+        hints.append(f"{' and '.join(given)} also keep channels.")
     refused = sorted(zip(inspection.refusal_shares, inspection.refusals, strict=True), key=lambda pair: -pair[0])
     costly = [f"{r.node} ({share:.0%} of the MACs; {r.reason})" for share, r in refused[:MAX_NAMED] if share >= 0.005]
     return " ".join([*hints, *([f"Left alone: {', '.join(costly)}."] if costly else [])])

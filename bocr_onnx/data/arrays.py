@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import math
 import zipfile
 import zlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +17,11 @@ from bocr_onnx.errors import DataError, did_you_mean
 
 Array = npt.NDArray[Any]
 TORCHVISION = "torchvision:"
+MAX_BYTES = 8 << 30
+"""Of all arrays of a file together; they lie in memory."""
+
 _NPZ_NAMES = ("images", "labels", "val_images", "val_labels")
-_NPZ_ERRORS = (OSError, ValueError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error)
+_NPZ_ERRORS = (OSError, ValueError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error, KeyError, MemoryError)
 _NPZ_HINT = (
     "Save it with numpy.savez_compressed(path, images=..., labels=...), plain arrays only; "
     "val_images and val_labels are optional."
@@ -35,7 +39,6 @@ def open_npz(path: Path) -> Pools:
             are not those of `Samples`, labels that do not fit, or only one pool is labelled.
     """
     arrays = _read_npz(path)
-    _check_names(path, arrays)
     train = _samples(arrays["images"], arrays.get("labels"), f"{path} images")
     if "val_images" not in arrays:
         return _pools(str(path), train)
@@ -57,11 +60,20 @@ def open_torchvision(source: str) -> Pools:
 
 
 def _read_npz(path: Path) -> Mapping[str, Array]:
+    """Returns the arrays of a file whose names are known and whose sizes are sound; nothing else is decompressed."""
     try:
         with path.open("rb") as stream:  # opened here: np.load leaves a broken file open
             archive = np.load(stream, allow_pickle=False)
             if not isinstance(archive, np.lib.npyio.NpzFile):
                 raise ValueError("it is a single .npy array")
+            _check_names(path, archive.files)
+            with zipfile.ZipFile(path) as members:
+                declared = {name: _declared_bytes(members, f"{name}.npy") for name in archive.files}
+            if sum(declared.values()) > MAX_BYTES:
+                raise DataError(
+                    f"{path} must hold at most {MAX_BYTES >> 30} GiB, got {sum(declared.values()) / 2**30:.1f} GiB",
+                    hint="A folder of image files may be of any size.",
+                )
             return {name: archive[name] for name in archive.files}
     except _NPZ_ERRORS as error:
         raise DataError(
@@ -69,7 +81,26 @@ def _read_npz(path: Path) -> Mapping[str, Array]:
         ) from error
 
 
-def _check_names(path: Path, arrays: Mapping[str, Array]) -> None:
+def _declared_bytes(archive: zipfile.ZipFile, member: str) -> int:
+    """Returns the bytes that an array takes, from its header alone.
+
+    Raises:
+        ValueError: The header declares another size than the member has.
+    """
+    size = archive.getinfo(member).file_size
+    with archive.open(member) as stream:
+        version = np.lib.format.read_magic(stream)
+        read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+        shape, _, dtype = read(stream)
+        if dtype.hasobject:
+            raise ValueError("Object arrays cannot be loaded")
+        declared = math.prod(shape) * dtype.itemsize
+        if declared != size - stream.tell():
+            raise ValueError(f"{member} declares {declared} bytes, got {size - stream.tell()}")
+    return declared
+
+
+def _check_names(path: Path, arrays: Sequence[str]) -> None:
     for name in arrays:
         if name not in _NPZ_NAMES:
             raise DataError(f"{path}: array {name!r} must be a known one", hint=did_you_mean(name, _NPZ_NAMES))

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from bocr_onnx.errors import DataError, did_you_mean
+from bocr_onnx.errors import DataError, did_you_mean, shortened
+
+MAX_PAD = 256
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,7 +18,7 @@ class Augmentation:
         pad: Zeros added on every side, in pixels, before a crop of the original size is taken at random.
 
     Raises:
-        DataError: `flip` is not true or false, or `pad` is not a whole number from 0 on.
+        DataError: `flip` is not true or false, or `pad` is not a whole number from 0 to `MAX_PAD`.
     """
 
     flip: bool = False
@@ -24,9 +26,9 @@ class Augmentation:
 
     def __post_init__(self) -> None:
         if not isinstance(self.flip, bool):
-            raise DataError(f"augment.flip must be true or false, got {self.flip!r}")
-        if not isinstance(self.pad, int) or isinstance(self.pad, bool) or self.pad < 0:
-            raise DataError(f"augment.pad must be a whole number from 0 on, got {self.pad!r}")
+            raise DataError(f"augment.flip must be true or false, got {shortened(self.flip)}")
+        if not isinstance(self.pad, int) or isinstance(self.pad, bool) or not 0 <= self.pad <= MAX_PAD:
+            raise DataError(f"augment.pad must be a whole number from 0 to {MAX_PAD}, got {shortened(self.pad)}")
 
 
 def read_augmentation(table: object) -> Augmentation:
@@ -36,7 +38,9 @@ def read_augmentation(table: object) -> Augmentation:
         DataError: It is no table, or has unknown keys or impossible values.
     """
     if not isinstance(table, dict):
-        raise DataError(f"augment must be a table, got {table!r}", hint="Write [augment] on a line of its own.")
+        raise DataError(
+            f"augment must be a table, got {shortened(table)}", hint="Write [augment] on a line of its own."
+        )
     for key in table:
         if key not in ("flip", "pad"):
             raise DataError(f"key 'augment.{key}' must be a known one", hint=did_you_mean(key, ("flip", "pad")))

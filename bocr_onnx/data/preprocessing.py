@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -15,7 +14,8 @@ import numpy.typing as npt
 from PIL import Image
 
 from bocr_onnx.data.augmentation import Augmentation, read_augmentation
-from bocr_onnx.errors import DataError, UsageError, did_you_mean
+from bocr_onnx.errors import DataError, UsageError, did_you_mean, shortened
+from bocr_onnx.graph import read_text
 
 Channels = Literal["RGB", "BGR", "L"]
 Layout = Literal["NCHW", "NHWC"]
@@ -23,6 +23,16 @@ N_CHANNELS: Mapping[str, int] = {"RGB": 3, "BGR": 3, "L": 1}
 _LAYOUTS = ("NCHW", "NHWC")
 _DEEP_MODES = ("I", "F")
 _REQUIRED = ("channels", "scale", "mean", "std")
+MAX_BYTES = 1 << 20
+MAX_SIDE = 16_384
+"""Pixels along a side of an image that is resized or cropped."""
+
+MAX_PIXELS = 1 << 26
+"""Of an image that is resized: a sliver whose shorter side becomes 224 would fill the memory."""
+
+MIN_NUMBER, MAX_NUMBER = 1e-30, 1e30
+"""Of scale, mean and std: products and quotients of them stay finite in single precision."""
+
 DType = Literal["float32", "float16", "uint8"]
 _DTYPES = get_args(DType)
 _KEYS = (*_REQUIRED, "name", "resize", "crop", "layout", "dtype", "augment")
@@ -107,6 +117,12 @@ class Preprocessing:
         if self.resize is None:
             return picture
         size = _wanted_size(picture.size, self.resize)
+        if size[0] * size[1] > MAX_PIXELS:
+            raise DataError(
+                f"image must have at most {MAX_PIXELS} pixels once preprocessing {self.name} has resized it, "
+                f"got {picture.height} x {picture.width} pixels that become {size[1]} x {size[0]}",
+                hint="Give resize as [height, width], or take the image out of the data.",
+            )
         return picture if size == picture.size else picture.resize(size, Image.Resampling.BILINEAR)
 
     def _crop(self, picture: Image.Image) -> Image.Image:
@@ -154,8 +170,8 @@ def load_preprocessing(preset_or_path: str | Path) -> Preprocessing:
 
 def _read(path: Path) -> str:
     try:
-        return path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
+        return read_text(path, MAX_BYTES)
+    except (OSError, ValueError) as error:  # a name may hold a zero byte
         reason = error.strerror if isinstance(error, OSError) else "it is no UTF-8 text"
         raise DataError(
             f"preprocessing file {path} must be a readable TOML file: {reason}",
@@ -166,7 +182,7 @@ def _read(path: Path) -> str:
 def _parse(text: str, *, name: str, source: str) -> Preprocessing:
     try:
         table = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
+    except (ValueError, RecursionError) as error:  # not TOML, an integer of thousands of digits, or deep brackets
         raise DataError(f"{source} must be valid TOML: {error}", hint=_REMEDY) from error
     for key in table:
         if key not in _KEYS:
@@ -211,26 +227,27 @@ def _faults(p: Preprocessing) -> list[tuple[str, str]]:
             p.resize is None or _is_side(p.resize) or _is_size(p.resize),
         ),
         ("crop", "be [height, width] of positive whole numbers", p.crop, p.crop is None or _is_size(p.crop)),
-        ("scale", "be a positive number", p.scale, _is_number(p.scale) and p.scale > 0),
+        ("scale", "be a positive number", p.scale, _is_number(p.scale) and p.scale >= MIN_NUMBER),
         ("mean", f"be {n} numbers, one per channel", p.mean, _is_row(p.mean, n)),
         (
             "std",
             f"be {n} positive numbers, one per channel",
             p.std,
-            _is_row(p.std, n) and all(value > 0 for value in p.std),
+            _is_row(p.std, n) and all(value >= MIN_NUMBER for value in p.std),
         ),
         ("layout", f"be one of {', '.join(_LAYOUTS)}", p.layout, p.layout in _LAYOUTS),
         ("dtype", f"be one of {', '.join(_DTYPES)}", p.dtype, p.dtype in _DTYPES),
     ]
-    return [(key, f"{condition}, got {value!r}") for key, condition, value, holds in checks if not holds]
+    return [(key, f"{condition}, got {shortened(value)}") for key, condition, value, holds in checks if not holds]
 
 
 def _is_number(value: object) -> TypeGuard[float]:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    """Returns whether a value is a number that single precision holds."""
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= MAX_NUMBER
 
 
 def _is_side(value: object) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and value > 0
+    return isinstance(value, int) and not isinstance(value, bool) and 0 < value <= MAX_SIDE
 
 
 def _is_size(value: object) -> bool:

@@ -27,6 +27,9 @@ MAX_CLASSES = 1_000_000
 _N_WORKERS = 4
 _CHUNK = 256
 _DECODE_ERRORS = (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError)
+FORMATS = ("BMP", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
+"""Raster formats: a file that only claims to be one does not start what interprets PostScript."""
+
 _ONE_SHAPE = "Give a preset with resize and crop."
 
 
@@ -197,7 +200,7 @@ def _size(path: Path) -> int:
 
 def _decode(path: Path) -> Image.Image:
     try:
-        with Image.open(path) as picture:
+        with Image.open(path, formats=FORMATS) as picture:
             picture.load()
             return picture
     except _DECODE_ERRORS as error:

@@ -17,7 +17,7 @@ from bocr_onnx.graph.operators import (
     scale_positions,
     weight_positions,
 )
-from bocr_onnx.graph.save import check_writable, replacing, save, serialized_size, write_text
+from bocr_onnx.graph.save import check_writable, read_text, replacing, save, serialized_size, write_text
 from bocr_onnx.graph.sizes import InputShapes, at_shapes, open_sides, other_feeds, random_feeds
 
 __all__ = [
@@ -46,6 +46,7 @@ __all__ = [
     "open_sides",
     "other_feeds",
     "random_feeds",
+    "read_text",
     "replacing",
     "resized",
     "save",

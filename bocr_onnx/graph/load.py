@@ -6,6 +6,7 @@ import hashlib
 import math
 from collections.abc import Iterator
 from dataclasses import replace
+from itertools import chain
 from pathlib import Path
 from types import MappingProxyType
 
@@ -31,7 +32,7 @@ from bocr_onnx.graph.sizes import (
     start,
 )
 
-MAX_INLINED_NODES = 200_000
+MAX_INLINED_NODES, MAX_NESTED = 200_000, 200
 MAX_ELEMENTS = 1 << 28
 FIRST_OPSET = 7
 
@@ -220,6 +221,8 @@ def _check_inlining(proto: ModelProto, label: str) -> None:
     def size(key: tuple[str, str], above: frozenset[tuple[str, str]]) -> int:
         if key in above:
             raise ModelError(f"{label}: local function {key[1]!r} must not call itself")
+        if len(above) >= MAX_NESTED:
+            raise ModelError(f"{label}: local functions must be nested at most {MAX_NESTED} deep")
         if key not in sizes:
             inner = above | {key}
             calls = ((n.domain, n.op_type) for n in bodies[key].node)
@@ -257,7 +260,8 @@ def _check_sizes(known: Knowledge, label: str) -> None:
 def _read_external(proto: ModelProto, path: Path) -> tuple[Path, ...]:
     folder = path.parent.resolve()
     found: dict[Path, None] = {}
-    for tensor in _tensors(proto.graph):
+    bodies = (_tensors_of(node) for function in proto.functions for node in function.node)
+    for tensor in chain(_tensors(proto.graph), *bodies):
         if tensor.data_location != TensorProto.EXTERNAL:
             continue
         location = next((e.value for e in tensor.external_data if e.key == "location"), "")
@@ -288,13 +292,17 @@ def _read_external(proto: ModelProto, path: Path) -> tuple[Path, ...]:
 def _tensors(graph: GraphProto) -> Iterator[TensorProto]:
     yield from graph.initializer
     for node in graph.node:
-        for attribute in node.attribute:
-            if attribute.type == AttributeProto.TENSOR:
-                yield attribute.t
-            elif attribute.type == AttributeProto.TENSORS:
-                yield from attribute.tensors
-            for subgraph in subgraphs(attribute):
-                yield from _tensors(subgraph)
+        yield from _tensors_of(node)
+
+
+def _tensors_of(node: NodeProto) -> Iterator[TensorProto]:
+    for attribute in node.attribute:
+        if attribute.type == AttributeProto.TENSOR:
+            yield attribute.t
+        elif attribute.type == AttributeProto.TENSORS:
+            yield from attribute.tensors
+        for subgraph in subgraphs(attribute):
+            yield from _tensors(subgraph)
 
 
 def _topological(graph: GraphProto, label: str) -> list[NodeProto]:

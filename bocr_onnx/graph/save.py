@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
+import stat
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -69,6 +71,26 @@ def write_text(path: Path, text: str) -> None:
     """Writes a text file whole or not at all."""
     with replacing(path) as temporary:
         temporary.write_text(text, encoding="utf-8", errors="surrogateescape")
+
+
+def read_text(path: str | Path, most_bytes: int) -> str:
+    """Returns the text of a regular file of bounded size.
+
+    Args:
+        path: The file.
+        most_bytes: What it may hold.
+
+    Raises:
+        OSError: It is missing, unreadable, a device or a pipe, or larger.
+        UnicodeDecodeError: It is no UTF-8 text.
+    """
+    path = Path(path)
+    status = path.stat()
+    if not stat.S_ISREG(status.st_mode):
+        raise OSError(errno.EINVAL, "it is not a regular file", str(path))
+    if status.st_size > most_bytes:
+        raise OSError(errno.EFBIG, f"it is larger than {most_bytes >> 20} MiB", str(path))
+    return path.read_text(encoding="utf-8")
 
 
 def save(proto: ModelProto, path: str | Path, *, external: bool = False) -> Path:

@@ -14,9 +14,12 @@ import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from bocr_onnx.errors import PlanError
-from bocr_onnx.graph import ModelGraph, write_text
+from bocr_onnx.graph import ModelGraph, read_text, write_text
 from bocr_onnx.groups import Channels, GroupIndex
 from bocr_onnx.slimming.structure import structure_digest
+
+MAX_BYTES = 1 << 28
+"""A longer plan.json is none."""
 
 Mask = npt.NDArray[np.bool_]
 """Over all channels of all groups, shape `(n_channels,)`, True where the channel stays."""
@@ -147,7 +150,7 @@ def read_plan(path: str | Path, graph: ModelGraph, index: GroupIndex, *, strict:
         PlanError: The file is missing or malformed, or was made for another model.
     """
     try:
-        text = Path(path).read_text(encoding="utf-8")
+        text = read_text(path, MAX_BYTES)
         record = json.loads(text)
         if isinstance(record, dict):
             record["schema_"] = record.pop("schema", None)

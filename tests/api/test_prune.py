@@ -280,7 +280,7 @@ def test_wrong_options(tmp_path, options, error, text):
         ({}, "A finer grid reaches further: --round-to 1.", "--freeze"),
         ({"round_to": 1}, "", "--"),
         ({"round_to": 1, "freeze": ["*"]}, "", "--round-to"),
-        ({"round_to": 1, "min_width": 5}, "--min-width keep channels too.", "--freeze"),
+        ({"round_to": 1, "min_width": 5}, "--min-width also keep channels.", "--freeze"),
     ],
 )
 def test_hints_of_an_unreachable_budget_name_what_was_not_given(tmp_path, options, said, unsaid):

@@ -132,7 +132,7 @@ def test_presets_load(name: str) -> None:
     }.get(name, (3, 224, 224))
     assert out.shape == expected
     assert p.keeps_pixels == name.startswith("raw")
-    assert not replace(p, scale=1.0, std=tuple(1.0 for _ in p.std), mean=tuple(2.0 for _ in p.mean)).keeps_pixels
+    assert not replace(p, scale=1.0, std=tuple(1.0 for _ in p.std), mean=tuple(0.5 for _ in p.mean)).keeps_pixels
     assert not replace(p, scale=1.0, std=tuple(2.0 for _ in p.std), mean=tuple(0.0 for _ in p.mean)).keeps_pixels
 
 
@@ -219,7 +219,7 @@ def test_a_file_that_is_no_text(tmp_path: Path) -> None:
         (VALID + "augment = true", "augment must be a table, got True", "[augment]"),
         (VALID + "[augment]\nflop = true", "key 'augment.flop' must be a known one", "'flip'"),
         (VALID + "[augment]\nflip = 1", "augment.flip must be true or false, got 1", ""),
-        (VALID + "[augment]\npad = -1", "augment.pad must be a whole number from 0 on, got -1", ""),
+        (VALID + "[augment]\npad = -1", "augment.pad must be a whole number from 0 to 256, got -1", ""),
     ],
 )
 def test_malformed_files(tmp_path: Path, text: str, message: str, hint: str) -> None:
