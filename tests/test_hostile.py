@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import io
-import json
 import struct
-import subprocess
-import sys
 import zipfile
 from collections.abc import Callable, Iterator
 from importlib.resources import files
@@ -18,52 +15,16 @@ import onnx
 import pytest
 from PIL import Image
 
+from tests.served import Ask, served
+
 DEMO, DIGITS = (str(files("bocr_onnx.calibration") / name) for name in ("demo.onnx", "digits.npz"))
 CPU_S, MEMORY_BYTES = 20, 2 << 30
-
-SERVER = """
-import json, os, resource, sys, tempfile, time
-import numpy, onnx, onnxruntime, PIL.Image, scipy.linalg
-import bocr_onnx.api
-from bocr_onnx.cli.main import run
-for line in sys.stdin:
-    arguments, cpu_s = json.loads(line)
-    with tempfile.TemporaryFile() as said:
-        child = os.fork()
-        if not child:
-            os.dup2(said.fileno(), 1), os.dup2(said.fileno(), 2)
-            resource.setrlimit(resource.RLIMIT_CPU, (cpu_s, cpu_s))
-            sys.argv, code = ["bocr-onnx", *arguments], 0
-            try:
-                run()
-            except SystemExit as left:
-                code = left.code or 0
-            sys.stdout.flush(), sys.stderr.flush()
-            os._exit(code)
-        _, status, usage = os.wait4(child, 0)
-        said.seek(0)
-        text = said.read().decode(errors="replace")
-    print(json.dumps([os.waitstatus_to_exitcode(status), text, usage.ru_maxrss << 10]), flush=True)
-"""
-
-Ask = Callable[..., tuple[int, str, int]]
 
 
 @pytest.fixture(scope="module")
 def ask() -> Iterator[Ask]:
-    """Runs the command line in a fork of a process that has everything imported."""
-    with subprocess.Popen([sys.executable, "-c", SERVER], stdin=-1, stdout=-1, text=True) as server:
-        assert server.stdin is not None
-        assert server.stdout is not None
-
-        def run(*arguments: str) -> tuple[int, str, int]:
-            server.stdin.write(json.dumps([arguments, CPU_S]) + "\n")
-            server.stdin.flush()
-            code, text, memory = json.loads(server.stdout.readline())
-            return code, text, memory
-
-        yield run
-        server.stdin.close()
+    with served() as found:
+        yield found
 
 
 TOML = 'channels = "L"\nscale = 1\nmean = [0]\nstd = [1]\n'
@@ -263,10 +224,10 @@ HOSTILE: dict[str, tuple[Callable[[Path], list[str]], str]] = {
 @pytest.mark.parametrize("name", HOSTILE)
 def test_hostile_input_is_refused_in_words(name: str, ask: Ask, tmp_path: Path) -> None:
     make, said = HOSTILE[name]
-    code, text, memory = ask(*make(tmp_path))
-    assert code == 2, text
-    assert "error:" in text
-    assert said in " ".join(text.split()), text
-    assert "Traceback" not in text
-    assert memory < MEMORY_BYTES
+    answer = ask(*make(tmp_path), cpu_s=CPU_S)
+    assert answer.code == 2, answer.text
+    assert "error:" in answer.text
+    assert said in answer.words, answer.text
+    assert "Traceback" not in answer.text
+    assert answer.memory < MEMORY_BYTES
     assert not (tmp_path / "s.onnx").exists()

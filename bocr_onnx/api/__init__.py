@@ -6,7 +6,7 @@ from bocr_onnx.api.inspection import Inspection, inspect
 from bocr_onnx.api.options import Options
 from bocr_onnx.api.progress import Progress, Silent
 from bocr_onnx.api.prune import build_options, prune, prune_each
-from bocr_onnx.api.rundir import default_output, default_run_dir
+from bocr_onnx.api.rundir import default_output, default_run_dir, is_resumable
 from bocr_onnx.api.shapes import parse_shapes
 from bocr_onnx.search import Settings
 
@@ -27,6 +27,7 @@ __all__ = [
     "evaluate",
     "finetune",
     "inspect",
+    "is_resumable",
     "parse_shapes",
     "prune",
     "prune_each",

@@ -155,6 +155,8 @@ def _finetune(run: Run, images: Images, slim: ModelProto) -> tuple[ModelProto, d
         checkpoint=run.run_dir.checkpoint,
     )
     run.seconds["finetune"] = time.perf_counter() - start
+    if str(record.get("stopped", "")).startswith("interrupted"):
+        raise KeyboardInterrupt  # the checkpoint is kept; an undertrained model is no result
     return trained, record
 
 

@@ -154,6 +154,11 @@ class RunDir:
             raise ResumeError(f"{self.options} must hold the options of a run, got: {error}") from error
 
 
+def is_resumable(path: Path) -> bool:
+    """Returns whether a folder holds what a run that was stopped needs to go on."""
+    return RunDir(path).options.exists()
+
+
 def default_output(model: str | Path) -> Path:
     """Returns where the slim file goes where nothing is said: beside the original."""
     path = Path(model)

@@ -8,7 +8,8 @@ from typing import Annotated
 
 import typer
 
-from bocr_onnx.cli.output import EXIT_INTERRUPTED, InputShape, TerminalProgress, print_error, print_json
+from bocr_onnx.cli.output import InputShape, TerminalProgress, print_error, print_json
+from bocr_onnx.cli.signals import stopped_code
 
 LOSS, OPTIMIZER, MACHINES = "Loss", "Optimizer", "Machines"
 
@@ -133,4 +134,4 @@ def finetune(
             f"training stopped: {made.finetune['stopped']}; the best model so far is written",
             f"Go on with: {shlex.join((*again, '--resume', str(folder)))}",
         )
-        raise typer.Exit(EXIT_INTERRUPTED if "interrupted" in made.finetune["stopped"] else 1)
+        raise typer.Exit(stopped_code() if "interrupted" in made.finetune["stopped"] else 1)

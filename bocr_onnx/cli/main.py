@@ -1,8 +1,13 @@
-"""The command line: one file per subcommand, errors without traceback, exit codes 0, 1 and 2."""
+"""The command line: one file per subcommand, errors in words, and what exit codes mean.
+
+0 done, 1 done but a target or check was missed, 2 usage, data or model error, 70 a bug of bocr-onnx, 130 stopped by
+Ctrl-C, 143 stopped by SIGTERM.
+"""
 
 from __future__ import annotations
 
 import sys
+import traceback
 import warnings
 from importlib.metadata import version
 from typing import Annotated
@@ -14,9 +19,13 @@ from bocr_onnx.cli.evaluate import evaluate
 from bocr_onnx.cli.finetune import finetune
 from bocr_onnx.cli.history import app as history
 from bocr_onnx.cli.inspect import inspect
-from bocr_onnx.cli.output import EXIT_ERROR, print_error
+from bocr_onnx.cli.output import EXIT_BUG, EXIT_ERROR, print_error
 from bocr_onnx.cli.prune import prune
+from bocr_onnx.cli.signals import NOTHING_KEPT, listen, stoppable, stopped_code
 from bocr_onnx.errors import BocrError
+
+MAX_SHOWN = 300
+"""Characters of an unexpected error."""
 
 app = typer.Typer(
     name="bocr-onnx",
@@ -26,11 +35,8 @@ app = typer.Typer(
     add_completion=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-app.command()(inspect)
-app.command()(prune)
-app.command()(finetune)
-app.command()(apply)
-app.command()(evaluate)
+for command in (inspect, prune, finetune, apply, evaluate):
+    app.command()(stoppable(command))
 app.add_typer(history)
 
 
@@ -45,16 +51,32 @@ def _main(
     shown: Annotated[
         bool, typer.Option("--version", help="Print the version.", callback=_version, is_eager=True)
     ] = False,
+    debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an unexpected error.")] = False,
 ) -> None:
-    del shown
+    del shown, debug
 
 
 def run() -> None:
-    """Runs the command line; deliberate errors become one message and exit code 2."""
+    """Runs the command line; deliberate errors become a message and exit code 2, all others a line and 70."""
+    listen()
     if not sys.warnoptions:
         warnings.simplefilter("ignore")  # libraries' advice to developers; errors and notes are ours
+    debug = "--debug" in sys.argv
+    sys.argv = [sys.argv[0], *(argument for argument in sys.argv[1:] if argument != "--debug")]
     try:
         app()
     except BocrError as error:
         print_error(error.message, error.hint)
         sys.exit(EXIT_ERROR)
+    except KeyboardInterrupt:
+        print_error("interrupted; nothing was written", NOTHING_KEPT)
+        sys.exit(stopped_code())
+    except Exception as error:  # a bug: whatever it is, it is no missed target
+        if debug:
+            traceback.print_exc()
+        text = " ".join(str(error).split())
+        print_error(
+            f"unexpected {type(error).__name__}: {text[:MAX_SHOWN]}",
+            "This is a bug of bocr-onnx: please report it with the command, the model and what --debug adds to it.",
+        )
+        sys.exit(EXIT_BUG)

@@ -26,8 +26,8 @@ from rich.table import Table
 if TYPE_CHECKING:
     from bocr_onnx.api.progress import Update
 
-EXIT_MISSED, EXIT_ERROR, EXIT_INTERRUPTED = 1, 2, 130
-"""Done but a target was missed; usage, data or model error; stopped by the user."""
+EXIT_MISSED, EXIT_ERROR, EXIT_BUG = 1, 2, 70
+"""Done but a target was missed; usage, data or model error; a bug. `signals` has those of an interrupt."""
 
 _PLAIN_EVERY_S = 20.0
 

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from bocr_onnx.cli.output import (
-    EXIT_INTERRUPTED,
     EXIT_MISSED,
     InputShape,
     TerminalProgress,
@@ -17,6 +16,7 @@ from bocr_onnx.cli.output import (
     print_json,
     print_table,
 )
+from bocr_onnx.cli.signals import stopped_code
 from bocr_onnx.errors import UsageError
 
 if TYPE_CHECKING:
@@ -120,10 +120,12 @@ def prune(
     try:
         reports = api.prune_each(options, run_dir, resume=resume, progress=TerminalProgress())
     except KeyboardInterrupt:
-        folder = resume or run_dir or api.default_run_dir(output or api.default_output(model))
+        folder = Path(resume or run_dir or api.default_run_dir(output or api.default_output(model)))
+        if not api.is_resumable(folder):
+            raise
         again = shlex.join(("bocr-onnx", "prune", str(model), "--resume", str(folder)))
-        print_error("interrupted; finished trials are kept", f"Go on with: {again}")
-        raise typer.Exit(EXIT_INTERRUPTED) from None
+        print_error("interrupted; what is finished is kept", f"Go on with: {again}")
+        raise typer.Exit(stopped_code()) from None
     _show(reports, as_json)
     if any(report.missed for report in reports):
         raise typer.Exit(EXIT_MISSED)

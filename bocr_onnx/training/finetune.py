@@ -24,6 +24,7 @@ from bocr_onnx.training.learner import DivergedError, Learner, start_engine
 from bocr_onnx.training.normalization import Normalized, fold, normalize
 from bocr_onnx.training.operators.registry import to_tensor
 from bocr_onnx.training.settings import EpochReport, FinetuneResult, FinetuneSettings, StepReport
+from bocr_onnx.training.stopping import deferred
 
 MIN_STATISTICS_BATCH = 16
 """Smaller batches leave the running statistics of BatchNormalization as they are."""
@@ -156,7 +157,10 @@ class _Training:
             if not self.done:
                 self._add(student)
             while self.done < self.n_steps and not self._is_idle():
-                self._step(images, labels)
+                with deferred() as stop:
+                    self._step(images, labels)
+                    if stop.received is not None:
+                        self._save()
         except DivergedError as error:
             stopped = f"step {self.done + 1}: {error}"
         except OutputError as error:
