@@ -6,24 +6,28 @@ from collections.abc import Iterator, Mapping
 from dataclasses import replace
 
 import numpy as np
+from onnx import TensorProto
 
-from bocr_onnx.graph import FILLS, Array, ModelGraph, random_feeds
+from bocr_onnx.graph import FILLS, FLOATING, Array, ModelGraph, random_feeds
 from bocr_onnx.slimming.decisions import Run
 
 
 def filled(graph: ModelGraph, run: Run) -> ModelGraph:
-    """Returns the graph, with `ModelGraph.fills` where random inputs make an output NaN throughout.
+    """Returns the graph, with `ModelGraph.fills` where random inputs make an output NaN throughout or do not run.
 
-    Zeros, ones and numbers in [0, 1] are tried for one input after the other, the last first (masks come last), then
-    for all at once. Of those that serve, the first is taken that does not make an output constant.
+    Numbers in [0, 1], ones and zeros are tried for one input after the other, the last first (masks come last), then
+    for all at once. Of those that serve, the first is taken that does not make an output constant. Where the model
+    does not run, its integers may be choices: ones and zeros are tried for these alone.
 
     Args:
         graph: The model.
         run: Runs a model.
     """
-    if _finite(_outputs(graph, run)) is not False:
+    finite = _finite(_outputs(graph, run))
+    if finite:
         return graph
-    serving = [(fills, outputs) for fills in _fills(graph) if _finite(outputs := _outputs(_with(graph, fills), run))]
+    tried = _fills(graph) if finite is not None else _choices(graph)
+    serving = [(fills, outputs) for fills in tried if _finite(outputs := _outputs(_with(graph, fills), run))]
     if not serving:
         return graph
     lively = [fills for fills, outputs in serving if _varies(outputs)]
@@ -41,6 +45,12 @@ def _fills(graph: ModelGraph) -> Iterator[dict[str, str]]:
     if len(graph.inputs) > 1:
         for kind in FILLS:
             yield dict.fromkeys(graph.inputs, kind)
+
+
+def _choices(graph: ModelGraph) -> Iterator[dict[str, str]]:
+    integers = [name for name in graph.inputs if graph.dtypes.get(name, TensorProto.FLOAT) not in FLOATING]
+    if integers:
+        yield from (dict.fromkeys(integers, kind) for kind in ("ones", "zeros"))
 
 
 def _outputs(graph: ModelGraph, run: Run) -> list[Array] | None:

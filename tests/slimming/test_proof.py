@@ -544,3 +544,15 @@ def test_a_size_at_which_samples_mix_is_no_witness() -> None:
     assert index.groups
     mask = np.arange(8) < 5
     assert prove(graph, index, mask, cut(graph, index, mask), run, weights={}).passed
+
+
+def test_an_integer_that_chooses_is_one_or_zero_where_the_model_runs_with_no_other() -> None:
+    graph = build(
+        """m (float[2, 3] x, int64 rate) => (float[A, B] y) {
+            one = Constant <value_int = 1> () e = Equal(rate, one) h = MatMul(x, W) r = Relu(h)
+            y = If (e) <then_branch = t () => (float[A, B] a) { a = MatMul(r, V) },
+                        else_branch = f () => (float[A, B] b) { b = MatMul(r, U) }>
+        }""",
+        W=(3, 8), V=(8, 2), U=(7, 2),
+    )  # fmt: skip
+    assert filled(graph, run).fills == {"rate": "ones"}
