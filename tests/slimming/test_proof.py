@@ -548,11 +548,11 @@ def test_a_size_at_which_samples_mix_is_no_witness() -> None:
 
 def test_an_integer_that_chooses_is_one_or_zero_where_the_model_runs_with_no_other() -> None:
     graph = build(
-        """m (float[2, 3] x, int64 rate) => (float[A, B] y) {
+        """m (float[N, 3] x, int64 rate) => (float[A, B] y) {
             one = Constant <value_int = 1> () e = Equal(rate, one) h = MatMul(x, W) r = Relu(h)
             y = If (e) <then_branch = t () => (float[A, B] a) { a = MatMul(r, V) },
-                        else_branch = f () => (float[A, B] b) { b = MatMul(r, U) }>
+                        else_branch = f () => (float[A, B] b) { b = Reshape(r, sevens) }>
         }""",
-        W=(3, 8), V=(8, 2), U=(7, 2),
+        W=(3, 8), V=(8, 2), sevens=[7, -1],
     )  # fmt: skip
     assert filled(graph, run).fills == {"rate": "ones"}
