@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field, fields, replace
+from typing import Any
 
 from bocr_onnx.errors import UsageError, shortened
 from bocr_onnx.evaluation import Recovery
@@ -183,3 +184,29 @@ def parse_grid(round_to: int | str) -> int:
     if grid < 1:
         raise UsageError(f"--round-to must be auto or at least 1, got {grid}")
     return grid
+
+
+FLAGS = {"strategy": "search", "n_score": "score-images", "n_recovery": "recovery-images", "preprocessing": "preset"}
+"""Options that the command line calls otherwise."""
+
+
+def flag(name: str) -> str:
+    """Returns what the command line calls an option.
+
+    Example:
+        >>> flag("n_score"), flag("min_width")
+        ('--score-images', '--min-width')
+    """
+    return f"--{FLAGS.get(name, name).replace('_', '-')}"
+
+
+def shown(value: object) -> str:
+    """Returns the value of an option as it is typed; words where it is not given."""
+    if isinstance(value, tuple):
+        return ",".join(map(str, value)) or "not given"
+    return "not given" if value in (None, "") else str(value)[:60]
+
+
+def vars_of(options: Options) -> dict[str, Any]:
+    """Returns the options by name, as they are."""
+    return {f.name: getattr(options, f.name) for f in fields(options)}

@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from bocr_onnx.api.options import Options, parse_grid
+from bocr_onnx.api.options import Options, flag, parse_grid, shown, vars_of
 from bocr_onnx.api.progress import Progress, Silent
 from bocr_onnx.api.road import travel
 from bocr_onnx.api.run import prepare
@@ -18,6 +18,9 @@ from bocr_onnx.errors import UsageError
 from bocr_onnx.evaluation import Recovery
 from bocr_onnx.report import Report
 from bocr_onnx.search import Settings
+
+MAY_CHANGE = frozenset({"model", "output", "threads", "workers", "ray", "history"})
+"""Options that a run may have others of when it is resumed."""
 
 
 def prune(
@@ -75,7 +78,7 @@ def prune(
         only: Patterns of the only groups that may lose channels; all where empty.
         min_width: Channels that every group keeps at least.
         run_dir: Where plan, journal and report go; ``<output>.run`` by default.
-        resume: A run directory to continue; its options replace all others.
+        resume: A run directory to continue, with its own options; more `trials` may be asked for.
         n_score: Images a trial is scored on.
         n_recovery: Images the recovery is fitted on.
         threads: Of the latency measurement.
@@ -177,7 +180,7 @@ def prune_each(
         options: What is asked for.
         run_dir: Where plan, journal and report go; ``<output>.run`` by default, with a folder for each budget where
             there are several.
-        resume: A run directory to continue; its options replace all others.
+        resume: A run directory to continue, with its own options; more trials may be asked for.
         progress: Shows long steps.
 
     Raises:
@@ -196,5 +199,19 @@ def _shares(share: float | None) -> tuple[float, ...]:
 
 
 def _resumed(path: Path, asked: Options) -> Options:
-    stored = RunDir(path).read_options(Options)
-    return replace(stored, output=asked.output or stored.output)
+    """Returns the options of a run, with more trials where these are asked for.
+
+    Raises:
+        UsageError: Another option is asked for than the run has.
+    """
+    stored, default = RunDir(path).read_options(Options), Options(asked.model)
+    changed = {n: v for n, v in vars_of(asked).items() if v not in (getattr(default, n), getattr(stored, n))}
+    for name, value in changed.items():
+        more = name == "trials" and asked.trials > stored.trials
+        if name not in MAY_CHANGE and not more:
+            raise UsageError(
+                f"{flag(name)} must stay as it was in the run that is resumed, {shown(getattr(stored, name))}, "
+                f"got {shown(value)}",
+                hint="Leave it out; more --trials, another --output and other machines may be asked for.",
+            )
+    return replace(stored, **{name: value for name, value in changed.items() if name != "model"})

@@ -77,7 +77,7 @@ def _go(runs: tuple[Run, ...]) -> tuple[Report, ...]:
     images = load_all(runs[0])
     with ExitStack() as stack:
         for run in runs:
-            stack.enter_context(run.run_dir.alone())
+            stack.enter_context(run.run_dir.alone(run.output))
             run.run_dir.create(run.options)
         return _with_data(runs, measure(runs[0], images))
 

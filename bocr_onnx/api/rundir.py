@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from filelock import FileLock, Timeout
 
 from bocr_onnx.errors import OutputError, ResumeError
-from bocr_onnx.graph import write_text
+from bocr_onnx.graph import sweep_leftovers, write_text
 from bocr_onnx.search import read_record
 
 if TYPE_CHECKING:
@@ -41,7 +41,10 @@ class RunDir:
             OutputError: The folder cannot be made or written.
         """
         self.make()
-        write_text(self.options, json.dumps(asdict(options), indent=2) + "\n")
+        record = asdict(options)
+        if record.get("output"):
+            record["output"] = str(Path(record["output"]).absolute())  # the same file from wherever it is continued
+        write_text(self.options, json.dumps(record, indent=2) + "\n")
 
     def make(self) -> None:
         """Makes the folder where it does not exist.
@@ -55,8 +58,13 @@ class RunDir:
             raise OutputError(f"run directory {self.path} must be a folder, got {error.strerror}") from error
 
     @contextmanager
-    def alone(self) -> Iterator[None]:
+    def alone(self, *outputs: Path) -> Iterator[None]:
         """Keeps other runs out of the folder until it is left or this process dies; makes it where it does not exist.
+
+        What a run that was killed has left of writing its files is removed.
+
+        Args:
+            outputs: Files that this run writes elsewhere.
 
         Raises:
             OutputError: The folder cannot be made.
@@ -72,6 +80,8 @@ class RunDir:
                 hint="Wait for it, or name another directory: --run-dir DIR",
             ) from error
         try:
+            for path in (*self.files[1:], *outputs):
+                sweep_leftovers(path)
             yield
         finally:
             lock.release()

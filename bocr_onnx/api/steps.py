@@ -36,7 +36,7 @@ def travel_in_steps(run: Run, asked: Options) -> Report:
         run: The whole of it; its own road is not gone.
         asked: What was asked for.
     """
-    with run.run_dir.alone():
+    with run.run_dir.alone(run.output):
         run.run_dir.create(asked)
         images = load_all(run)
         folders: list[RunDir] = []

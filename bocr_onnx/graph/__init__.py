@@ -17,7 +17,15 @@ from bocr_onnx.graph.operators import (
     scale_positions,
     weight_positions,
 )
-from bocr_onnx.graph.save import check_writable, read_text, replacing, save, serialized_size, write_text
+from bocr_onnx.graph.save import (
+    check_writable,
+    read_text,
+    replacing,
+    save,
+    serialized_size,
+    sweep_leftovers,
+    write_text,
+)
 from bocr_onnx.graph.sizes import InputShapes, at_shapes, open_sides, other_feeds, random_feeds
 
 __all__ = [
@@ -54,6 +62,7 @@ __all__ = [
     "serialized_size",
     "set_attribute",
     "stored_in",
+    "sweep_leftovers",
     "weight_positions",
     "widened",
     "with_given",

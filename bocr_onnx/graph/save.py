@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import glob
 import os
+import shutil
 import stat
 import tempfile
 from collections.abc import Iterator
@@ -14,6 +16,12 @@ from onnx import ModelProto
 from onnx.external_data_helper import set_external_data
 
 from bocr_onnx.errors import OutputError
+
+PART = ".part"
+"""How the names of files end that are being written."""
+
+MAX_NAME_BYTES = 200
+"""Most file systems take 255; what is written on the way has a longer name."""
 
 EXTERNAL_THRESHOLD_BYTES = 1024
 EXTERNAL_ALIGNMENT_BYTES = 4096
@@ -26,6 +34,8 @@ def check_writable(path: str | Path) -> Path:
         OutputError: It is a folder, its folder is missing, or may not be written.
     """
     path = Path(path)
+    if len(os.fsencode(path.name)) > MAX_NAME_BYTES:
+        raise OutputError(f"the name of output {path} must be at most {MAX_NAME_BYTES} bytes long")
     if path.is_dir():
         raise OutputError(f"output {path} must be a file, got a folder", hint=f"Try: -o {path / 'slim.onnx'}")
     if path.exists() and not path.is_file():
@@ -37,6 +47,17 @@ def check_writable(path: str | Path) -> Path:
     return path
 
 
+def sweep_leftovers(path: Path) -> None:
+    """Removes what a process that was killed has left of writing a file; for who alone may write it."""
+    for left in path.parent.glob(f".{glob.escape(path.name)}.*"):
+        if left.suffix != PART:
+            continue
+        if left.is_dir():
+            shutil.rmtree(left, ignore_errors=True)
+        else:
+            left.unlink(missing_ok=True)
+
+
 @contextlib.contextmanager
 def replacing(path: Path) -> Iterator[Path]:
     """Yields a temporary path in the same folder that takes the place of `path` on success.
@@ -45,7 +66,7 @@ def replacing(path: Path) -> Iterator[Path]:
         OutputError: The operating system refuses (no permission, no space).
     """
     try:
-        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=PART)
         os.close(handle)
     except OSError as error:
         raise OutputError(f"{path} must be writable, got {error.strerror}") from error
@@ -111,7 +132,7 @@ def save(proto: ModelProto, path: str | Path, *, external: bool = False) -> Path
         return path
     location = f"{path.name}.data"
     try:
-        with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}.") as folder:
+        with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}.", suffix=PART) as folder:
             data = Path(folder) / location
             made = Path(folder) / path.name
             made.write_bytes(_move_data_out(proto, data).SerializeToString())

@@ -97,6 +97,8 @@ def _read(path: Path) -> list[dict[str, Any]]:
     except (OSError, UnicodeDecodeError) as error:
         raise ResumeError(f"journal {path} must be readable, got: {error}") from error
     lines = text.splitlines(keepends=True)
+    if len(lines) == 1 and not text.endswith("\n"):
+        return []  # its header was torn off as it was written: no trial is lost
     whole = [record for line in lines if (record := _parse(line)) is not None]
     if len(whole) < len(lines) - 1 or (lines and not whole):
         raise ResumeError(f"journal {path} must hold one JSON object per line, got something else")

@@ -15,7 +15,7 @@ from lightning_fabric import Fabric
 from onnx import ModelProto
 
 from bocr_onnx.data.augmentation import Augmentation
-from bocr_onnx.errors import DataError, OutputError, TrainingError
+from bocr_onnx.errors import DataError, OutputError, ResumeError, TrainingError
 from bocr_onnx.graph import Array, ModelGraph
 from bocr_onnx.training.batches import Batches
 from bocr_onnx.training.candidates import Candidates
@@ -211,10 +211,18 @@ class _Training:
 
     def _load(self) -> None:
         state = None if self.checkpoint is None else read_checkpoint(self.checkpoint, self.identity)
-        if state is not None:
+        if state is None:
+            return
+        try:
             self.learner.load(state["learner"])
             self.candidates.load(state["candidates"])
-            self.done, self.first, self.losses = state["done"], state["done"], state["losses"]
+            self.done, self.first, self.losses = int(state["done"]), int(state["done"]), list(state["losses"])
+        except (KeyError, TypeError, ValueError, RuntimeError, AttributeError, IndexError) as error:
+            raise ResumeError(
+                f"checkpoint {self.checkpoint} must hold the state of this training, got: {type(error).__name__} "
+                f"{' '.join(str(error).split())[:200]}",
+                hint="Delete it to train from the start.",
+            ) from error
 
 
 def _measured(student: ModelGraph, images: Images, batches: Batches) -> Normalized:

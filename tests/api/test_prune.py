@@ -303,6 +303,53 @@ def test_what_is_refused_and_costs_most_is_named_where_a_budget_is_out_of_reach(
     assert caught.value.hint == "Left alone: Conv_0 (80% of the MACs; they are the model's output 'y')."
 
 
+def test_a_resumed_run_may_have_more_trials_and_other_options_are_refused_by_name(tmp_path):
+    asked = {"data": DIGITS, "n_score": 40, "n_recovery": 40, "strategy": "random", "seed": 3, "history": "none"}
+    first = bocr_onnx.prune(DEMO, flops=0.5, trials=2, output=tmp_path / "s.onnx", **asked)
+    assert first.search["trials"] == 2
+    more = bocr_onnx.prune(DEMO, resume=tmp_path / "s.run", trials=4, history="none")
+    assert more.search["trials"] == 4
+    again = bocr_onnx.prune(DEMO, resume=tmp_path / "s.run", seed=3, n_score=40, history="none")
+    assert again.search["trials"] == 4
+    for given, text in (
+        ({"seed": 4}, "--seed must stay as it was in the run that is resumed, 3, got 4"),
+        ({"n_score": 50}, "--score-images must stay as it was"),
+        ({"strategy": "bo"}, "--search must stay as it was"),
+        ({"trials": 3}, "--trials must stay as it was in the run that is resumed, 4, got 3"),
+        ({"flops": 0.4}, "--flops must stay as it was in the run that is resumed, 0.5, got 0.4"),
+    ):
+        with pytest.raises(UsageError, match=text):
+            bocr_onnx.prune(DEMO, resume=tmp_path / "s.run", history="none", **given)
+
+
+def test_a_resumed_run_writes_where_the_first_one_would_have(tmp_path, monkeypatch):
+    (tmp_path / "here").mkdir()
+    (tmp_path / "there").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    asked = {"data": DIGITS, "n_score": 40, "n_recovery": 40, "strategy": "sensitivity", "history": "none"}
+    bocr_onnx.prune(DEMO, flops=0.5, output="s.onnx", **asked)
+    Path("s.onnx").unlink()
+    monkeypatch.chdir(tmp_path / "there")
+    bocr_onnx.prune(DEMO, resume=tmp_path / "here" / "s.run")
+    assert (tmp_path / "here" / "s.onnx").exists()
+    assert not list((tmp_path / "there").iterdir())
+
+
+def test_what_a_killed_run_has_left_is_removed_and_long_names_are_refused(tmp_path):
+    asked = {"data": DIGITS, "n_score": 40, "n_recovery": 40, "strategy": "sensitivity", "history": "none"}
+    run = tmp_path / "s.run"
+    run.mkdir()
+    left = [tmp_path / ".s.onnx.ab12.part", run / ".report.json.cd34.part"]
+    others = [tmp_path / ".t.onnx.ab12.part", tmp_path / ".s.onnx.keep"]
+    for path in (*left, *others):
+        path.write_text("half")
+    bocr_onnx.prune(DEMO, flops=0.5, output=tmp_path / "s.onnx", **asked)
+    assert not [path for path in left if path.exists()]
+    assert all(path.exists() for path in others)
+    with pytest.raises(OutputError, match="must be at most 200 bytes long"):
+        bocr_onnx.prune(DEMO, flops=0.5, output=tmp_path / f"{'x' * 230}.onnx", **asked)
+
+
 def test_a_history_that_cannot_be_opened_is_a_note_unless_it_was_named(tmp_path, monkeypatch):
     (tmp_path / "file").write_text("no folder")
     closed = tmp_path / "file" / "history.sqlite"

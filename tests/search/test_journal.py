@@ -36,6 +36,17 @@ def test_a_torn_line_loses_only_itself(tmp_path, keep):
     assert Journal(path, {"seed": 1}).trials == (trial(0), trial(1), trial(2))
 
 
+@pytest.mark.parametrize("keep", [0, 1, 8, -1])
+def test_a_torn_header_loses_nothing(tmp_path, keep):
+    path = tmp_path / "j.jsonl"
+    Journal(path, {"seed": 1})
+    path.write_bytes(path.read_bytes()[:keep])
+    again = Journal(path, {"seed": 1})
+    assert again.is_new
+    again.write(trial(0))
+    assert Journal(path, {"seed": 1}).trials == (trial(0),)
+
+
 def test_another_run_is_refused(tmp_path):
     Journal(tmp_path / "j.jsonl", {"seed": 1, "data": "a"})
     with pytest.raises(ResumeError, match="data is 'a' there and 'b' here"):

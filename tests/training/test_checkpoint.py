@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 from dataclasses import replace
 
 import numpy as np
@@ -65,6 +67,47 @@ def test_cut_off_and_taken_up_gives_the_same_bits(optimizer, step, tmp_path):
     assert weights(again.proto) == weights(whole.proto)
     assert again.history == whole.history
     assert again.best_score == whole.best_score
+
+
+@pytest.mark.parametrize("step", [4, 6])
+def test_an_interrupt_waits_for_its_step_and_the_rest_gives_the_same_bits(step, tmp_path):
+    graph = small_net()
+
+    def trained(checkpoint=None, on_step=None):
+        return finetune(graph, graph, IMAGES, LABELS, settings=LONG, checkpoint=checkpoint, on_step=on_step)
+
+    def interrupt(report):
+        if report.step == step:
+            os.kill(os.getpid(), signal.SIGINT)
+
+    whole = trained()
+    stopped = trained(tmp_path / "a.pt", interrupt)
+    assert stopped.stopped == f"interrupted after step {step}"
+    taken = []
+    again = trained(tmp_path / "a.pt", taken.append)
+    assert taken[0].step == step + 1
+    assert weights(again.proto) == weights(whole.proto)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda state: state.pop("done"),
+        lambda state: state.pop("learner"),
+        lambda state: state.update(learner=[]),
+        lambda state: state.update(candidates={}),
+        lambda state: state.update(done="many"),
+        lambda state: state["learner"].clear(),
+    ],
+)
+def test_a_checkpoint_with_missing_or_wrong_keys_is_refused_in_words(change, tmp_path):
+    graph, path = small_net(), tmp_path / "a.pt"
+    finetune(graph, graph, IMAGES, settings=QUICK, checkpoint=path)
+    state = torch.load(path, weights_only=True)
+    change(state)
+    torch.save(state, path)
+    with pytest.raises(ResumeError, match="must hold the state of this training"):
+        finetune(graph, graph, IMAGES, settings=QUICK, checkpoint=path)
 
 
 def test_a_finished_training_is_not_repeated(tmp_path):
