@@ -17,10 +17,14 @@ os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 """ONNX Runtime reports what it runs by default, from 1.29 on Linux; it reads this when it is imported."""
 
 if TYPE_CHECKING:
-    from bocr_onnx.api import apply, evaluate, finetune, inspect, prune
+    from bocr_onnx.api import Options, apply, evaluate, finetune, inspect, prune, prune_each
     from bocr_onnx.errors import BocrError
 
-__all__ = ["BocrError", "apply", "evaluate", "finetune", "inspect", "prune"]
+__all__ = ["BocrError", "Options", "apply", "evaluate", "finetune", "inspect", "prune", "prune_each"]
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})
 
 
 def __getattr__(name: str) -> Any:

@@ -14,6 +14,7 @@ from bocr_onnx.api.images import check_labels, fit_images, load_images
 from bocr_onnx.api.model import open_inputs, runnable
 from bocr_onnx.api.outputs import check_outputs
 from bocr_onnx.api.progress import Progress, Silent
+from bocr_onnx.api.renamed import renamed
 from bocr_onnx.api.rundir import RunDir, default_run_dir
 from bocr_onnx.api.shapes import settle_shapes
 from bocr_onnx.api.sized import read_for_images
@@ -40,6 +41,7 @@ class FinetuneOptions:
         output: The trained .onnx file.
         settings: Of the training, those that differ from the defaults.
         n_score: Images on which the best epoch is chosen.
+        n_final: Unseen images that the report's score is taken on.
         tensorboard: Folder for curves; None for none.
         input_shapes: Shapes of inputs, for the axes that both files leave open, by name.
     """
@@ -51,6 +53,7 @@ class FinetuneOptions:
     output: str | None = None
     settings: Mapping[str, Any] = field(default_factory=dict)
     n_score: int = 2_000
+    n_final: int = 10_000
     tensorboard: str | None = None
     input_shapes: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
 
@@ -90,6 +93,7 @@ class Finetuned:
         return {"schema": 1, **asdict(self)}
 
 
+@renamed(n_score="score_images")
 def finetune(
     model: str | Path,
     teacher: str | Path,
@@ -100,7 +104,8 @@ def finetune(
     output: str | Path | None = None,
     run_dir: str | Path | None = None,
     resume: str | Path | None = None,
-    n_score: int = 2_000,
+    score_images: int = 2_000,
+    final_images: int = 10_000,
     tensorboard: str | Path | None = None,
     input_shapes: Mapping[str, Sequence[int]] | None = None,
     progress: Progress | None = None,
@@ -117,7 +122,8 @@ def finetune(
         output: The trained file; ``<model>_finetuned.onnx`` beside the model by default.
         run_dir: Where checkpoint and report go; ``<output>.run`` by default.
         resume: A run directory to continue; its options replace all others.
-        n_score: Images on which the best epoch is chosen.
+        score_images: Images on which the best epoch is chosen.
+        final_images: Unseen images that the report's score is taken on.
         tensorboard: Folder for curves.
         input_shapes: Shapes of inputs by name, for the axes that both files leave open; those of the images by default.
         progress: Shows steps with loss, score, images per second and the time left.
@@ -139,7 +145,8 @@ def finetune(
         preprocessing=preset or (None if preprocess is None else str(preprocess)),
         output=None if output is None else str(output),
         settings=settings,
-        n_score=n_score,
+        n_score=score_images,
+        n_final=final_images,
         tensorboard=None if tensorboard is None else str(tensorboard),
         input_shapes=settle_shapes(input_shapes),
     )
@@ -188,7 +195,7 @@ def _train(
     check_trainable(student)
     check_interfaces(student, teacher)
     pools = open_data(options.data)
-    parts = split(pools, seed=settings.seed, n_score=options.n_score)
+    parts = split(pools, seed=settings.seed, n_score=options.n_score, n_final=options.n_final)
     data = fit_images(teacher, pools, parts.score, options.preprocessing)
     if data.guessed:
         progress.note(f"preprocessing: {data.preprocessing.name} (the best fit; name it with --preset)")
@@ -236,7 +243,7 @@ def _read_both(
 
     def source() -> tuple[Pools, Samples]:
         pools = open_data(options.data)
-        return pools, split(pools, seed=settings.seed, n_score=options.n_score).score
+        return pools, split(pools, seed=settings.seed, n_score=options.n_score, n_final=options.n_final).score
 
     student = load(options.model, options.input_shapes)
     teacher = read_for_images(options.teacher, source, options.preprocessing, options.input_shapes, note=progress.note)

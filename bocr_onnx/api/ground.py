@@ -90,7 +90,7 @@ def load_all(run: Run) -> Images:
     assert options.data is not None
     start = time.perf_counter()
     pools = open_data(options.data)
-    parts = split(pools, seed=options.seed, n_score=options.n_score, n_recovery=options.n_recovery)
+    parts = split(pools, seed=options.seed, **options.n_images)
     data = fit_images(run.graph, pools, parts.score, options.preprocessing)
     if data.guessed:
         run.progress.note(f"preprocessing: {data.preprocessing.name} (the best fit; name it with --preset)")

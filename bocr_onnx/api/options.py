@@ -44,6 +44,7 @@ class Options:
         min_width: Channels that every group keeps at least.
         n_score: Images a trial is scored on.
         n_recovery: Images the recovery is fitted on.
+        n_final: Unseen images that the report's score is taken on.
         threads: Of the latency measurement.
         workers: Trials that run at once.
         ray: Address of the Ray cluster they run on; None for this machine.
@@ -76,11 +77,17 @@ class Options:
     min_width: int = 1
     n_score: int = 2_000
     n_recovery: int = 1_000
+    n_final: int = 10_000
     threads: int = 1
     workers: int = 1
     ray: str | None = None
     history: str | None = None
     input_shapes: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+
+    @property
+    def n_images(self) -> dict[str, int]:
+        """Returns the sizes of the parts that images are divided into, as `bocr_onnx.data.split` takes them."""
+        return {"n_score": self.n_score, "n_recovery": self.n_recovery, "n_final": self.n_final}
 
     @property
     def grid(self) -> int:
@@ -149,6 +156,7 @@ class Options:
             ("trials", self.trials, MAX_TRIALS),
             ("score-images", self.n_score, MAX_IMAGES),
             ("recovery-images", self.n_recovery, MAX_IMAGES),
+            ("final-images", self.n_final, MAX_IMAGES),
         ):
             if value > most:
                 raise UsageError(f"--{name} must be at most {most}, got {shortened(value)}")
@@ -162,6 +170,7 @@ class Options:
             ("--min-width", self.min_width, 1),
             ("--score-images", self.n_score, 1),
             ("--recovery-images", self.n_recovery, 1),
+            ("--final-images", self.n_final, 1),
             ("--threads", self.threads, 1),
             ("--workers", self.workers, 1),
         ):
@@ -186,7 +195,13 @@ def parse_grid(round_to: int | str) -> int:
     return grid
 
 
-FLAGS = {"strategy": "search", "n_score": "score-images", "n_recovery": "recovery-images", "preprocessing": "preset"}
+FLAGS = {
+    "strategy": "search",
+    "n_score": "score-images",
+    "n_recovery": "recovery-images",
+    "n_final": "final-images",
+    "preprocessing": "preset",
+}
 """Options that the command line calls otherwise."""
 
 

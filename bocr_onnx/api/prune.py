@@ -9,6 +9,7 @@ from typing import Any
 
 from bocr_onnx.api.options import Options, flag, parse_grid, shown, vars_of
 from bocr_onnx.api.progress import Progress, Silent
+from bocr_onnx.api.renamed import renamed
 from bocr_onnx.api.road import travel
 from bocr_onnx.api.run import prepare
 from bocr_onnx.api.rundir import RunDir
@@ -23,6 +24,7 @@ MAY_CHANGE = frozenset({"model", "output", "threads", "workers", "ray", "history
 """Options that a run may have others of when it is resumed."""
 
 
+@renamed(strategy="search", n_score="score_images", n_recovery="recovery_images")
 def prune(
     model: str | Path,
     *,
@@ -33,7 +35,7 @@ def prune(
     preset: str | None = None,
     preprocess: str | Path | None = None,
     output: str | Path | None = None,
-    strategy: str = "bocr",
+    search: str = "bocr",
     trials: int = 40,
     seed: int = 0,
     recover: Recovery = "sequential",
@@ -45,8 +47,9 @@ def prune(
     min_width: int = 1,
     run_dir: str | Path | None = None,
     resume: str | Path | None = None,
-    n_score: int = 2_000,
-    n_recovery: int = 1_000,
+    score_images: int = 2_000,
+    recovery_images: int = 1_000,
+    final_images: int = 10_000,
     threads: int = 1,
     settings: Settings | None = None,
     race: bool = True,
@@ -63,11 +66,11 @@ def prune(
         flops: Share of MACs to keep, in (0, 1).
         params: Share of parameters to keep.
         size: Share of the file size to keep.
-        data: Images, with labels or without; not needed with ``strategy="uniform"``.
+        data: Images, with labels or without; not needed with ``search="uniform"``.
         preset: Name of a preprocessing preset.
         preprocess: A preprocessing file, instead of a preset.
         output: The slim file; ``<model>_slim.onnx`` beside the original by default.
-        strategy: ``bocr``, ``bocr-paper``, ``bo``, ``local``, ``amc``, ``sensitivity``, ``random`` or ``uniform``.
+        search: ``bocr``, ``bocr-paper``, ``bo``, ``local``, ``amc``, ``sensitivity``, ``random`` or ``uniform``.
         trials: Policies to evaluate.
         seed: Same inputs, seed and versions give the same plan.
         recover: ``sequential``, ``oneshot`` or ``none``.
@@ -79,8 +82,9 @@ def prune(
         min_width: Channels that every group keeps at least.
         run_dir: Where plan, journal and report go; ``<output>.run`` by default.
         resume: A run directory to continue, with its own options; more `trials` may be asked for.
-        n_score: Images a trial is scored on.
-        n_recovery: Images the recovery is fitted on.
+        score_images: Images a trial is scored on.
+        recovery_images: Images the recovery is fitted on.
+        final_images: Unseen images that the report's score is taken on.
         threads: Of the latency measurement.
         settings: Of single strategies.
         race: Whether hopeless trials are stopped on the first images.
@@ -98,7 +102,10 @@ def prune(
         KeyboardInterrupt: The search was interrupted; its trials are in the run directory.
     """
     if not all(isinstance(share, (int, float)) or share is None for share in (flops, params, size)):
-        raise UsageError("prune must have one budget, got several", hint="prune_each takes several.")
+        raise UsageError(
+            "prune must have one budget, got several",
+            hint="bocr_onnx.prune_each takes several, in bocr_onnx.Options.",
+        )
     options = build_options(
         model,
         flops=_shares(flops),
@@ -108,7 +115,7 @@ def prune(
         preset=preset,
         preprocess=preprocess,
         output=output,
-        strategy=strategy,
+        strategy=search,
         trials=trials,
         seed=seed,
         recover=recover,
@@ -118,8 +125,9 @@ def prune(
         freeze=freeze,
         only=only,
         min_width=min_width,
-        n_score=n_score,
-        n_recovery=n_recovery,
+        n_score=score_images,
+        n_recovery=recovery_images,
+        n_final=final_images,
         threads=threads,
         settings=settings or Settings(),
         race=race,
@@ -151,6 +159,12 @@ def build_options(
     """
     if preset and preprocess:
         raise UsageError("one of --preset and --preprocess must be given, got both")
+    for name, value in (("model", model), ("data", data), ("output", output)):
+        if value is not None and not isinstance(value, (str, Path)):
+            raise UsageError(
+                f"{name} must be a path, got a {type(value).__name__}",
+                hint="Write it to a file first: onnx.save(model, path); numpy.savez(path, images=..., labels=...).",
+            )
     return Options(
         model=str(model),
         data=None if data is None else str(data),

@@ -121,7 +121,7 @@ def _read(options: Options, progress: Progress) -> ModelGraph:
 
     def source() -> tuple[Pools, Samples]:
         pools = open_data(path)
-        return pools, split(pools, seed=options.seed, n_score=options.n_score, n_recovery=options.n_recovery).score
+        return pools, split(pools, seed=options.seed, **options.n_images).score
 
     return read_for_images(options.model, source, options.preprocessing, options.input_shapes, note=progress.note)
 

@@ -46,7 +46,7 @@ class Split:
         score: What trials are scored on.
         recovery: What the recovery fits on; labels are not needed.
         final: What the result is measured on, once.
-        training: What a finetune may see: the train pool without `score`; `recovery` of a single pool.
+        training: What a finetune may see: all that is neither in `score` nor in `final`.
         seed: Seed of the division.
         indices: Name of the part -> where its samples come from.
         labelled: Whether the samples have labels.
@@ -115,12 +115,12 @@ def _from_single(order: Order, n_score: int, n_recovery: int, n_final: int, path
     _require(len(order), _MIN_SINGLE, f"images of {path}", "score, recovery and final")
     share = max(1, int(_SINGLE_SHARE * len(order)))
     score, rest, final = order[:share], order[share : 2 * share], order[2 * share :]
-    recovery = _part("single", rest[:n_recovery])
+    training = np.concatenate([rest, score[n_score:], final[n_final:]])
     return {
         "score": _part("single", score[:n_score]),
-        "recovery": recovery,
+        "recovery": _part("single", rest[:n_recovery]),
         "final": _part("single", final[:n_final]),
-        "training": recovery,
+        "training": _part("single", training),
     }
 
 

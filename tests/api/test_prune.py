@@ -350,6 +350,33 @@ def test_what_a_killed_run_has_left_is_removed_and_long_names_are_refused(tmp_pa
         bocr_onnx.prune(DEMO, flops=0.5, output=tmp_path / f"{'x' * 230}.onnx", **asked)
 
 
+def test_python_and_the_command_line_have_the_same_names(tmp_path):
+    asked = {"flops": 0.5, "data": DIGITS, "output": tmp_path / "s.onnx", "history": "none"}
+    new = {"search": "sensitivity", "score_images": 40, "recovery_images": 50, "final_images": 60}
+    report = bocr_onnx.prune(DEMO, **asked, **new)
+    parts = {name: part["n_images"] for name, part in report.data["parts"].items()}
+    assert (parts["score"], parts["recovery"], parts["final"]) == (40, 50, 60)
+    old = {"strategy": "sensitivity", "n_score": 40, "n_recovery": 50, "final_images": 60}
+    assert bocr_onnx.prune(DEMO, **asked, **old).data == report.data
+    with pytest.raises(UsageError, match="one of search and its old name strategy must be given, got both"):
+        bocr_onnx.prune(DEMO, **asked, search="bo", strategy="bo")
+
+
+def test_what_is_no_path_is_refused_in_words(tmp_path):
+    for given, text in (
+        ({"model": onnx.load(DEMO)}, "model must be a path, got a ModelProto"),
+        ({"model": DEMO, "data": (np.zeros(3), None)}, "data must be a path, got a tuple"),
+    ):
+        with pytest.raises(UsageError, match=text):
+            bocr_onnx.prune(**given, flops=0.5, search="uniform", output=tmp_path / "s.onnx")
+
+
+def test_several_budgets_from_python(tmp_path):
+    options = bocr_onnx.Options(str(DEMO), flops=(0.7, 0.5), strategy="uniform", output=str(tmp_path / "s.onnx"))
+    reports = bocr_onnx.prune_each(options)
+    assert [r.target["flops"] for r in reports] == [0.7, 0.5]
+
+
 def test_a_history_that_cannot_be_opened_is_a_note_unless_it_was_named(tmp_path, monkeypatch):
     (tmp_path / "file").write_text("no folder")
     closed = tmp_path / "file" / "history.sqlite"

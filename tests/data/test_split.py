@@ -51,7 +51,8 @@ def test_a_single_pool_gives_three_disjoint_parts(n: int, seed: int, sizes: tupl
     assert len(score) <= sizes[0]
     assert len(recovery) <= sizes[1]
     assert len(final) <= sizes[2]
-    assert rows(result.training) == recovery
+    assert rows(result.training) == set(range(n)) - score - final
+    assert recovery <= rows(result.training)
     check_indices(result)
 
 
