@@ -234,7 +234,7 @@ def test_a_model_that_runs_at_no_size_says_how_to_name_one(tmp_path: Path) -> No
     path = write(tmp_path / "m.onnx", text, V=(3 * 7 * 9, 2))
     with pytest.raises(ModelError) as info:
         read_model(path)
-    assert "--input-shape NAME:1x3x48x320" in info.value.hint
+    assert "--input-shape x:1x3x224x224" in info.value.hint
     with pytest.raises(ModelError, match="must run"):
         read_model(path, {"x": (1, 3, 48, 320)})
     assert read_model(path, {"x": (1, 3, 7, 9)}).shapes["y"] == (1, 2)

@@ -323,7 +323,7 @@ def test_the_command_line_leaves_no_orphans(tmp_path, sent):
     assert "Traceback" not in out + err
     if sent == signal.SIGINT:
         assert process.returncode == 130
-        assert "interrupted; finished trials are kept" in err
+        assert "interrupted; what is finished is kept" in err
 
 
 # --- Ray
