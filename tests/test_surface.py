@@ -11,7 +11,9 @@ HEAVY = ("torch", "torchvision", "botorch", "gpytorch", "onnxruntime")
 
 
 def test_the_surface_is_curated() -> None:
-    assert bocr_onnx.__all__ == ["BocrError", "apply", "evaluate", "finetune", "inspect", "prune"]
+    public = ["BocrError", "Options", "apply", "evaluate", "finetune", "inspect", "prune", "prune_each"]
+    assert bocr_onnx.__all__ == public
+    assert set(public) <= set(dir(bocr_onnx))
     assert sorted(bocr_onnx.__all__) == bocr_onnx.__all__
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
@@ -12,9 +12,11 @@ from bocr_onnx.api.model import at_sizes_that_run
 from bocr_onnx.api.progress import Progress, Silent
 from bocr_onnx.api.shapes import settle_shapes
 from bocr_onnx.cost import Cost, CostModel, build_cost_model
-from bocr_onnx.errors import UsageError, did_you_mean
-from bocr_onnx.graph import ModelGraph, load
+from bocr_onnx.errors import BocrError, UsageError, did_you_mean
+from bocr_onnx.evaluation import run_once
+from bocr_onnx.graph import ModelGraph, load, random_feeds
 from bocr_onnx.groups import ChannelGroup, GroupIndex, Refusal, build_index
+from bocr_onnx.slimming import check_runs, filled
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +32,7 @@ class Inspection:
         shares: Share of MACs each group controls, in the order of `groups`.
         refusals: What was left alone.
         refusal_shares: Share of MACs of the operators each refusal touches.
+        warning: Why the file cannot be pruned although it can be read; empty where it can, or where it was not run.
     """
 
     path: str
@@ -40,6 +43,7 @@ class Inspection:
     shares: tuple[float, ...]
     refusals: tuple[Refusal, ...]
     refusal_shares: tuple[float, ...]
+    warning: str = ""
 
     def as_json(self) -> dict[str, Any]:
         """Returns what ``bocr-onnx inspect --json`` prints."""
@@ -58,6 +62,7 @@ class Inspection:
                 for g, share in zip(self.groups, self.shares, strict=True)
             ],
             "refusals": list(refusal_records(self)),
+            "warning": self.warning,
         }
 
 
@@ -105,7 +110,20 @@ def inspect(
     shapes = settle_shapes(input_shapes)
     graph = at_sizes_that_run(load(model, shapes), shapes, note=(progress or Silent()).note)
     index = build_index(graph)
-    return inspect_graph(graph, index, build_cost_model(graph, index))
+    found = replace(inspect_graph(graph, index, build_cost_model(graph, index)), warning=_warning(graph))
+    if found.warning and progress is not None:
+        progress.note(f"warning: {found.warning}")
+    return found
+
+
+def _warning(graph: ModelGraph) -> str:
+    """Returns why `prune` would refuse a model that can be read but does not run; empty where it runs."""
+    try:
+        graph = filled(graph, run_once)
+        check_runs(graph, random_feeds(graph), run_once)
+    except BocrError as error:
+        return f"prune will refuse this file: {error.message}"
+    return ""
 
 
 def inspect_graph(graph: ModelGraph, index: GroupIndex, cost: CostModel) -> Inspection:

@@ -31,54 +31,34 @@ def finetune(
     input_shape: InputShape = None,
     tensorboard: Annotated[Path | None, typer.Option(help="Folder for TensorBoard curves.")] = None,
     normalize: Annotated[
-        bool | None,
-        typer.Option(
-            help="Put BatchNormalization back, where it was folded away, for the time of training.", show_default="True"
-        ),
-    ] = None,
+        bool,
+        typer.Option(help="Put BatchNormalization back, where it was folded away, for the time of training."),
+    ] = True,
     label_weight: Annotated[
-        float | None,
-        typer.Option(help="Share of the labels; the teacher has the rest.", show_default="0.3", rich_help_panel=LOSS),
-    ] = None,
-    label_smoothing: Annotated[
-        float | None, typer.Option(help="In [0, 1).", show_default="0.0", rich_help_panel=LOSS)
-    ] = None,
-    temperature: Annotated[
-        float | None, typer.Option(help="Of the teacher's term.", show_default="4.0", rich_help_panel=LOSS)
-    ] = None,
+        float,
+        typer.Option(help="Weight of the label loss; the distillation loss gets the rest.", rich_help_panel=LOSS),
+    ] = 0.3,
+    label_smoothing: Annotated[float, typer.Option(help="Label smoothing, in [0, 1).", rich_help_panel=LOSS)] = 0.0,
+    temperature: Annotated[float, typer.Option(help="Distillation temperature.", rich_help_panel=LOSS)] = 4.0,
     feature_weight: Annotated[
-        float | None,
-        typer.Option(help="Of feature maps that are whole in both models.", show_default="0.0", rich_help_panel=LOSS),
-    ] = None,
-    optimizer: Annotated[
-        str | None, typer.Option(help="sgd or adamw.", show_default="sgd", rich_help_panel=OPTIMIZER)
-    ] = None,
-    learning_rate: Annotated[
-        float | None, typer.Option(help="At the peak.", show_default="0.05", rich_help_panel=OPTIMIZER)
-    ] = None,
-    weight_decay: Annotated[
-        float | None, typer.Option(help="On weights.", show_default="0.0001", rich_help_panel=OPTIMIZER)
-    ] = None,
-    warmup: Annotated[
-        float | None, typer.Option(help="Share of the steps.", show_default="0.1", rich_help_panel=OPTIMIZER)
-    ] = None,
+        float,
+        typer.Option(help="Weight of the distance between uncut feature maps.", rich_help_panel=LOSS),
+    ] = 0.0,
+    optimizer: Annotated[str, typer.Option(help="sgd or adamw.", rich_help_panel=OPTIMIZER)] = "sgd",
+    learning_rate: Annotated[float, typer.Option(help="Peak learning rate.", rich_help_panel=OPTIMIZER)] = 0.05,
+    weight_decay: Annotated[float, typer.Option(help="Weight decay.", rich_help_panel=OPTIMIZER)] = 0.0001,
+    warmup: Annotated[float, typer.Option(help="Share of the steps that warm up.", rich_help_panel=OPTIMIZER)] = 0.1,
     average: Annotated[
-        float | None,
-        typer.Option(help="Decay of a moving average of the weights.", show_default="0.0", rich_help_panel=OPTIMIZER),
-    ] = None,
-    batch_size: Annotated[
-        int | None, typer.Option(help="Images per step.", show_default="128", rich_help_panel=OPTIMIZER)
-    ] = None,
-    device: Annotated[
-        str | None, typer.Option(help="auto, cpu, cuda or mps.", show_default="auto", rich_help_panel=MACHINES)
-    ] = None,
-    devices: Annotated[
-        int | None, typer.Option(help="How many of them.", show_default="1", rich_help_panel=MACHINES)
-    ] = None,
+        float,
+        typer.Option(help="Decay of a moving average of the weights.", rich_help_panel=OPTIMIZER),
+    ] = 0.0,
+    batch_size: Annotated[int, typer.Option(help="Images per step.", rich_help_panel=OPTIMIZER)] = 128,
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda or mps.", rich_help_panel=MACHINES)] = "auto",
+    devices: Annotated[int, typer.Option(help="Number of devices.", rich_help_panel=MACHINES)] = 1,
     precision: Annotated[
-        str | None,
-        typer.Option(help="auto, 32-true, bf16-mixed or 16-mixed.", show_default="auto", rich_help_panel=MACHINES),
-    ] = None,
+        str,
+        typer.Option(help="auto, 32-true, bf16-mixed or 16-mixed.", rich_help_panel=MACHINES),
+    ] = "auto",
     as_json: Annotated[bool, typer.Option("--json", help="Print report.json.")] = False,
 ) -> None:
     """Train a model towards its original; it comes back as the same graph with other weights."""
@@ -117,7 +97,7 @@ def finetune(
         tensorboard=tensorboard,
         input_shapes=api.parse_shapes(input_shape or ()),
         progress=TerminalProgress(),
-        **{name: value for name, value in settings.items() if value is not None},
+        **settings,
     )
     if made is None:  # a further process of a training on several devices
         return

@@ -9,6 +9,7 @@ decision behind the same decision (`decisions`); that the file itself runs is ch
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -51,6 +52,9 @@ SATURATED_SCALE = 1e-2
 SATURATING = frozenset({"Sigmoid", "HardSigmoid", "Softmax", "Tanh", "Erf", "Hardmax", "Exp"})
 MAX_STEPS_BACK = 64
 NUDGE = 1e-6
+
+MAX_FED_TWICE = 1 << 22
+"""Elements of all inputs together: where they are more, the proof feeds one sample instead of two."""
 
 MAX_WITNESSES = 8
 """Inner tensors that are compared beside the outputs."""
@@ -109,7 +113,7 @@ def prove(
     run: Run,
     *,
     weights: Mapping[Operand, Array] | None = None,
-    batch: int = 2,
+    batch: int | None = None,
     seed: int = 0,
 ) -> Proof:
     """Checks a slim model and compares it with the masked original.
@@ -122,7 +126,7 @@ def prove(
         run: Runs a model.
         weights: All that recovery or training has set, as handed to `cut`; None where any weight may be new, and then
             the proof is one of the structure only.
-        batch: Used where the model leaves its batch open.
+        batch: Used where the model leaves its batch open; None takes 2, and 1 for large inputs such as volumes.
         seed: Of the random inputs.
 
     Raises:
@@ -134,6 +138,7 @@ def prove(
     if weights is not None:
         _check_declared(graph, changed, weights)
     inside = _witnesses(graph, index, mask)
+    batch = batch or _batch(graph)
     feeds = random_feeds(graph, batch=batch, seed=seed)
     check_runs(graph, feeds, run)
     masked = with_outputs(masked_original(graph, index, mask, changed), inside)
@@ -159,6 +164,10 @@ def prove(
             hint="This is a bug of bocr-onnx: please report it with the model. --freeze PATTERN leaves groups alone.",
         )
     return proof
+
+
+def _batch(graph: ModelGraph) -> int:
+    return 2 if sum(math.prod(graph.shapes.get(name, ())) for name in graph.inputs) <= MAX_FED_TWICE else 1
 
 
 def _prove_on(

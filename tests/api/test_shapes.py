@@ -244,3 +244,14 @@ def test_a_size_that_is_asked_for_is_not_replaced(reader: Path) -> None:
     for shapes in ({"x": (1, 3, 64, 64)}, {"": (1, 3, 64, 64)}):
         with pytest.raises(ModelError, match="must run"):
             read_model(reader, shapes)
+
+
+def test_inspect_warns_of_what_prune_will_refuse(tmp_path: Path) -> None:
+    text = "m (double[1, 3, 8, 8] x) => (double[1, 4, 8, 8] y) { c = Conv(x, W) r = Relu(c) y = Conv(r, V) }"
+    write(tmp_path / "m.onnx", text, W=np.ones((6, 3, 1, 1)), V=np.ones((4, 6, 1, 1)))
+    found = bocr_onnx.inspect(tmp_path / "m.onnx")
+    assert found.groups
+    assert found.warning.startswith("prune will refuse this file: ")
+    assert found.as_json()["warning"] == found.warning
+    with pytest.raises(ModelError, match="must run on random inputs"):
+        bocr_onnx.prune(tmp_path / "m.onnx", flops=0.5, search="uniform", output=tmp_path / "s.onnx")
