@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from bocr_onnx.api.run import Run
+from bocr_onnx.data import joined
 from bocr_onnx.evaluation import PolicyScorer, Recovery, Weights, session_threads
 from bocr_onnx.search import SearchResult
 
@@ -48,7 +49,7 @@ def choose(run: Run, scorer: PolicyScorer, result: SearchResult) -> Choice:
         return best
     calibration = scorer.calibration
     assert calibration.images is not None
-    taught = replace(calibration, images=np.concatenate([calibration.images, scorer.images]))
+    taught = replace(calibration, images=joined(calibration.images, scorer.images))
     with run.progress.task("Recovering the result on all images") as update, session_threads(scorer.threads):
         return replace(best, weights=taught.recover(calibration.mask(best.widths), "sequential", update))
 

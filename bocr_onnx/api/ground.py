@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
 
 from bocr_onnx.api.images import ModelData, check_chance, check_labels, fit_images, load_images
 from bocr_onnx.api.run import Run
-from bocr_onnx.data import Split, open_data, split
+from bocr_onnx.data import InputRows, Split, in_pieces, open_data, split
 from bocr_onnx.evaluation import Calibration, PolicyScorer, calibrate, classes_of, predict, score_outputs, weigh_curves
 from bocr_onnx.graph import Array
 
@@ -35,9 +35,9 @@ class Images:
 
     data: ModelData
     split: Split
-    score: Array
-    recovery: Array
-    final: Array
+    score: InputRows
+    recovery: InputRows
+    final: InputRows
     final_truth: Array
     baseline: float
 
@@ -71,6 +71,7 @@ def measure(run: Run, images: Images) -> Ground:
     start = time.perf_counter()
     with run.progress.task("Measuring the original on recovery images") as update:
         calibration = calibrate(run.graph, run.index, images.recovery, seed=run.options.seed, progress=update)
+        calibration = replace(calibration, memory_bytes=run.options.memory_bytes // 2)
     with run.progress.task("Scanning sensitivity of groups") as update:
         calibration = weigh_curves(calibration, progress=update)
     run.seconds["calibration"] = time.perf_counter() - start
@@ -80,7 +81,8 @@ def measure(run: Run, images: Images) -> Ground:
 def _digest(images: Images) -> str:
     digest = hashlib.sha256(f"scoring {SCORING}".encode())
     for part in (images.score, images.recovery):
-        digest.update(np.ascontiguousarray(part).data)
+        for piece in in_pieces(part):
+            digest.update(np.ascontiguousarray(piece).data)
     return digest.hexdigest()
 
 
@@ -97,7 +99,7 @@ def load_all(run: Run) -> Images:
     with run.progress.task("Loading images") as update:
         loaded = []
         for i, samples in enumerate((parts.score, parts.recovery, parts.final)):
-            loaded.append(load_images(run.graph, data, samples))
+            loaded.append(load_images(run.graph, data, samples, options.memory_bytes // 4))
             update(i + 1, 3)
     score, recovery, final = loaded
     with run.progress.task("Scoring the original on unseen images") as update:

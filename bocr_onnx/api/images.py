@@ -9,12 +9,24 @@ import numpy as np
 import numpy.typing as npt
 from onnx.helper import tensor_dtype_to_np_dtype
 
-from bocr_onnx.data import Pools, Preprocessing, Samples, load_preprocessing, preset_names
+from bocr_onnx.data import (
+    InputRows,
+    LazyInputs,
+    Pools,
+    Preprocessing,
+    Samples,
+    in_pieces,
+    load_preprocessing,
+    preset_names,
+)
 from bocr_onnx.errors import DataError, ModelError
 from bocr_onnx.evaluation import predict, score_outputs
-from bocr_onnx.graph import Array, ModelGraph
+from bocr_onnx.graph import ModelGraph
 
 GUESS_IMAGES = 200
+
+IMAGES_BYTES = 1 << 29
+"""What one part of the images takes where nothing is said: a quarter of the default of --memory."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,18 +112,18 @@ def _accuracy(graph: ModelGraph, sample: Samples, preprocessing: Preprocessing) 
     return score_outputs(predict(graph, graph.proto, as_input(graph, sample.load(preprocessing))), sample.labels).value
 
 
-def load_images(graph: ModelGraph, data: ModelData, samples: Samples) -> Array:
+def load_images(graph: ModelGraph, data: ModelData, samples: Samples, memory_bytes: int = IMAGES_BYTES) -> InputRows:
     """Returns preprocessed images that fit the model, in the element type of its input, first axis the images.
 
     Raises:
         DataError: An image cannot be read, or its shape is not the model's.
     """
-    images = samples.load(data.preprocessing)
+    images = samples.open(data.preprocessing, memory_bytes)
     check_shape(graph, images, data.pools.path)
     return as_input(graph, images)
 
 
-def as_input(graph: ModelGraph, images: npt.NDArray[np.float32]) -> Array:
+def as_input(graph: ModelGraph, images: InputRows) -> InputRows:
     """Returns images in the element type of the model's input; integers are rounded.
 
     Raises:
@@ -119,15 +131,19 @@ def as_input(graph: ModelGraph, images: npt.NDArray[np.float32]) -> Array:
     """
     dtype = _input_type(graph)
     if dtype.kind in "iu":
-        limits, images = np.iinfo(dtype), np.rint(images)
-        least, most = float(images.min(initial=0)), float(images.max(initial=0))
+        limits = np.iinfo(dtype)
+        least = min(float(np.rint(piece).min()) for piece in in_pieces(images))
+        most = max(float(np.rint(piece).max()) for piece in in_pieces(images))
         if least < limits.min or most > limits.max:
             raise DataError(
                 f"images must fit {dtype} input {graph.inputs[0]!r} of {graph.label}, {limits.min} to {limits.max}, "
                 f"got {least:g} to {most:g}",
                 hint="Shift the pixels in a preprocessing file: mean = [128, 128, 128] for int8.",
             )
-    return images.astype(dtype, copy=False)
+    if isinstance(images, LazyInputs):
+        return images.cast(dtype)
+    array = np.asarray(images)
+    return (np.rint(array) if dtype.kind in "iu" else array).astype(dtype, copy=False)
 
 
 def _input_type(graph: ModelGraph) -> np.dtype[Any]:
@@ -204,7 +220,7 @@ def _check_interface(graph: ModelGraph) -> None:
         )
 
 
-def check_shape(graph: ModelGraph, images: npt.NDArray[Any], path: str, *, any_size: bool = False) -> None:
+def check_shape(graph: ModelGraph, images: InputRows, path: str, *, any_size: bool = False) -> None:
     """Checks that images are the model's input.
 
     Args:

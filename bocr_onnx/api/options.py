@@ -11,6 +11,7 @@ from bocr_onnx.evaluation import Recovery
 from bocr_onnx.search import Budget, Settings
 from bocr_onnx.search.strategies import MIN_TRIALS, find_strategy
 
+MIN_MEMORY, MAX_MEMORY = 0.01, 65_536.0
 MAX_TRIALS, MAX_IMAGES = 1_000_000, 100_000_000
 MAX_EPOCHS, MAX_THREADS, MAX_WORKERS, MAX_SEED, MAX_GRID, MAX_STEPS = 10_000, 1_024, 256, 2**32 - 1, 65_536, 100
 AUTO_GRID = 8
@@ -44,6 +45,7 @@ class Options:
         min_width: Channels that every group keeps at least.
         n_score: Images a trial is scored on.
         n_recovery: Images the recovery is fitted on.
+        memory: GiB that images and activations may take together.
         n_final: Unseen images that the report's score is taken on.
         threads: Of the latency measurement.
         workers: Trials that run at once.
@@ -78,6 +80,7 @@ class Options:
     n_score: int = 2_000
     n_recovery: int = 1_000
     n_final: int = 10_000
+    memory: float = 2.0
     threads: int = 1
     workers: int = 1
     ray: str | None = None
@@ -88,6 +91,11 @@ class Options:
     def n_images(self) -> dict[str, int]:
         """Returns the sizes of the parts that images are divided into, as `bocr_onnx.data.split` takes them."""
         return {"n_score": self.n_score, "n_recovery": self.n_recovery, "n_final": self.n_final}
+
+    @property
+    def memory_bytes(self) -> int:
+        """Returns what images and activations may take together."""
+        return int(self.memory * 2**30)
 
     @property
     def grid(self) -> int:
@@ -157,6 +165,7 @@ class Options:
             ("score-images", self.n_score, MAX_IMAGES),
             ("recovery-images", self.n_recovery, MAX_IMAGES),
             ("final-images", self.n_final, MAX_IMAGES),
+            ("memory", self.memory, MAX_MEMORY),
         ):
             if value > most:
                 raise UsageError(f"--{name} must be at most {most}, got {shortened(value)}")
@@ -171,6 +180,7 @@ class Options:
             ("--score-images", self.n_score, 1),
             ("--recovery-images", self.n_recovery, 1),
             ("--final-images", self.n_final, 1),
+            ("--memory", self.memory, MIN_MEMORY),
             ("--threads", self.threads, 1),
             ("--workers", self.workers, 1),
         ):

@@ -20,7 +20,7 @@ from bocr_onnx.evaluation import Recovery
 from bocr_onnx.report import Report
 from bocr_onnx.search import Settings
 
-MAY_CHANGE = frozenset({"model", "output", "threads", "workers", "ray", "history"})
+MAY_CHANGE = frozenset({"model", "output", "threads", "workers", "ray", "history", "memory"})
 """Options that a run may have others of when it is resumed."""
 
 
@@ -50,6 +50,7 @@ def prune(
     score_images: int = 2_000,
     recovery_images: int = 1_000,
     final_images: int = 10_000,
+    memory: float = 2.0,
     threads: int = 1,
     settings: Settings | None = None,
     race: bool = True,
@@ -85,6 +86,7 @@ def prune(
         score_images: Images a trial is scored on.
         recovery_images: Images the recovery is fitted on.
         final_images: Unseen images that the report's score is taken on.
+        memory: GiB that images and activations may take together.
         threads: Of the latency measurement.
         settings: Of single strategies.
         race: Whether hopeless trials are stopped on the first images.
@@ -128,6 +130,7 @@ def prune(
         n_score=score_images,
         n_recovery=recovery_images,
         n_final=final_images,
+        memory=memory,
         threads=threads,
         settings=settings or Settings(),
         race=race,

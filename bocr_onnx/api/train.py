@@ -8,13 +8,14 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from lightning_fabric import Fabric
 from onnx import ModelProto
 
 from bocr_onnx.api.curves import Curves, open_curves
 from bocr_onnx.api.images import ModelData, load_images
 from bocr_onnx.api.progress import Progress, Update
-from bocr_onnx.data import Samples, Split
+from bocr_onnx.data import InputRows, Samples, Split
 from bocr_onnx.evaluation import distortion, predict, run_once, score_outputs
 from bocr_onnx.graph import Array, ModelGraph, from_proto
 from bocr_onnx.training import (
@@ -33,7 +34,7 @@ def finetune_slim(
     slim: ModelProto,
     data: ModelData,
     split: Split,
-    score_images: Array,
+    score_images: InputRows,
     *,
     settings: FinetuneSettings,
     progress: Progress,
@@ -144,10 +145,12 @@ class _Loader:
         return len(self.samples)
 
     def __getitem__(self, indices: Array, /) -> Array:
-        return load_images(self.graph, self.data, self.samples.take(indices))
+        return np.asarray(load_images(self.graph, self.data, self.samples.take(indices))[:])
 
 
-def _validation(graph: ModelGraph, samples: Samples, images: Array, reference: Array) -> Callable[[ModelProto], float]:
+def _validation(
+    graph: ModelGraph, samples: Samples, images: InputRows, reference: Array
+) -> Callable[[ModelProto], float]:
     def validate(proto: ModelProto) -> float:
         outputs = predict(graph, proto, images)
         if samples.labels is None:

@@ -57,6 +57,7 @@ def prune(
     score_images: Annotated[int, typer.Option(help="Images a trial is scored on.")] = 2_000,
     recovery_images: Annotated[int, typer.Option(help="Images the recovery is fitted on.")] = 1_000,
     final_images: Annotated[int, typer.Option(help="Unseen images that the report's score is taken on.")] = 10_000,
+    memory: Annotated[float, typer.Option(help="GiB that images and activations may take together.")] = 2.0,
     threads: Annotated[int, typer.Option(help="Threads used when measuring latency (does not limit the search).")] = 1,
     similarity: Annotated[
         str, typer.Option(help="bocr-paper: euclidean, jensen-shannon or structural.", rich_help_panel=STRATEGY)
@@ -113,6 +114,7 @@ def prune(
         n_score=score_images,
         n_recovery=recovery_images,
         n_final=final_images,
+        memory=memory,
         threads=threads,
         workers=workers,
         ray=ray,

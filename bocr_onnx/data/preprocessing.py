@@ -95,13 +95,21 @@ class Preprocessing:
             DataError: The image has another type or shape, more than 8 bits a channel, or is smaller than
                 the crop.
         """
+        return np.asarray(self.values(self.pixels(image)[None])[0])
+
+    def pixels(self, image: npt.NDArray[np.uint8] | Image.Image) -> npt.NDArray[np.uint8]:
+        """Returns the pixels that the model's input is computed from, `(H, W, C)`; `apply` says what an image is."""
         picture = self._crop(self._resize(self._convert(_picture(image))))
-        pixels = np.asarray(picture, dtype=np.float32).reshape(picture.height, picture.width, -1)
+        return np.asarray(picture, dtype=np.uint8).reshape(picture.height, picture.width, -1)
+
+    def values(self, pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
+        """Returns inputs, float32, first axis the images, of pixels `(N, H, W, C)`."""
+        wide = pixels.astype(np.float32)
         if self.channels == "BGR":
-            pixels = pixels[:, :, ::-1]
+            wide = wide[..., ::-1]
         mean, std = np.asarray(self.mean, np.float32), np.asarray(self.std, np.float32)
-        values = (pixels * np.float32(self.scale) - mean) / std
-        return np.ascontiguousarray(values.transpose(2, 0, 1) if self.layout == "NCHW" else values)
+        values = (wide * np.float32(self.scale) - mean) / std
+        return np.ascontiguousarray(values.transpose(0, 3, 1, 2) if self.layout == "NCHW" else values)
 
     def _convert(self, picture: Image.Image) -> Image.Image:
         if picture.mode.partition(";")[0] in _DEEP_MODES:

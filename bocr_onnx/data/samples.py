@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -12,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
+from bocr_onnx.data.lazy import LazyInputs, PixelFile, Pixels, in_pieces
 from bocr_onnx.data.preprocessing import Preprocessing
 from bocr_onnx.errors import DataError, UsageError
 
@@ -24,6 +26,7 @@ Rows = Sequence[int] | npt.NDArray[np.integer]
 MAX_CLASSES = 1_000_000
 """Labels from here on are taken for a mistake."""
 
+_SINGLE_BYTES = 4
 _N_WORKERS = 4
 _CHUNK = 256
 _DECODE_ERRORS = (OSError, SyntaxError, ValueError, EOFError, Image.DecompressionBombError)
@@ -105,21 +108,58 @@ class Samples:
                 f"preprocessing must be given for the images of {self.name}",
                 hint="Name a preset, e.g. imagenet or cifar10, or the path of a preprocessing file.",
             )
+        for pixels in self._pixels(preprocessing, batch_size):
+            yield preprocessing.values(pixels)
+
+    def open(self, preprocessing: Preprocessing | None, memory_bytes: int) -> LazyInputs | Inputs:
+        """Returns all inputs as `load`, in no more memory than is given: as pixels, which are smaller, or in a file.
+
+        Args:
+            preprocessing: As `load`.
+            memory_bytes: What the inputs may take.
+
+        Raises:
+            UsageError: As `load`.
+            DataError: As `load`.
+        """
+        if self.preprocessed or preprocessing is None or not len(self):
+            return self.load(preprocessing)
+        kept: Pixels | PixelFile | None = None
+        start = 0
+        for pixels in self._pixels(preprocessing, _CHUNK):
+            if kept is None:
+                shape = (len(self), *pixels.shape[1:])
+                n_bytes = math.prod(shape)
+                if _SINGLE_BYTES * n_bytes <= memory_bytes and len(self) <= len(pixels):
+                    return preprocessing.values(pixels)
+                kept = np.empty(shape, np.uint8) if n_bytes <= memory_bytes else PixelFile(shape)
+            if isinstance(kept, PixelFile):
+                kept.write(start, pixels)
+            else:
+                kept[start : start + len(pixels)] = pixels
+            start += len(pixels)
+        assert kept is not None
+        lazy = LazyInputs(kept, preprocessing)
+        small = _SINGLE_BYTES * math.prod(kept.shape) <= memory_bytes
+        return np.concatenate(list(in_pieces(lazy))) if small else lazy
+
+    def _pixels(self, preprocessing: Preprocessing, batch_size: int) -> Iterator[Pixels]:
+        """Yields the pixels that inputs are computed from, so many images at once, all of one size."""
         shape: tuple[int, ...] | None = None
         with ThreadPoolExecutor(_N_WORKERS) as pool:
-            for start in starts:
+            for start in range(0, len(self), batch_size):
                 rows = range(start, min(start + batch_size, len(self)))
-                inputs = list(pool.map(lambda row: self._input(row, preprocessing), rows))
-                shape = shape or inputs[0].shape
-                self._check_shapes(inputs, rows, shape)
-                yield np.stack(inputs)
+                pixels = list(pool.map(lambda row: self._decoded(row, preprocessing), rows))
+                shape = shape or pixels[0].shape
+                self._check_shapes(pixels, rows, shape, preprocessing)
+                yield np.stack(pixels)
 
-    def _input(self, row: int, preprocessing: Preprocessing) -> Inputs:
+    def _decoded(self, row: int, preprocessing: Preprocessing) -> Pixels:
         image = self.images[row]
         try:
             if isinstance(image, Path):
-                return preprocessing.apply(_decode(image))
-            return preprocessing.apply(image.astype(np.uint8, copy=False))
+                return preprocessing.pixels(_decode(image))
+            return preprocessing.pixels(image.astype(np.uint8, copy=False))
         except DataError as error:
             raise DataError(f"{self._called(row)}: {error.message}", hint=error.hint) from error
 
@@ -127,12 +167,15 @@ class Samples:
         image = self.images[row]
         return str(image) if isinstance(image, Path) else f"image {row} of {self.name}"
 
-    def _check_shapes(self, inputs: Sequence[Inputs], rows: range, shape: tuple[int, ...]) -> None:
-        for row, value in zip(rows, inputs, strict=True):
+    def _check_shapes(
+        self, pixels: Sequence[Pixels], rows: range, shape: tuple[int, ...], preprocessing: Preprocessing
+    ) -> None:
+        for row, value in zip(rows, pixels, strict=True):
             if value.shape != shape:
+                wanted, got = (_after(preprocessing, s) for s in (shape, value.shape))
                 raise DataError(
-                    f"{self._called(row)} must have the shape {shape} of {self._called(0)} after "
-                    f"preprocessing, got {value.shape}",
+                    f"{self._called(row)} must have the shape {wanted} of {self._called(0)} after preprocessing, "
+                    f"got {got}",
                     hint=_ONE_SHAPE,
                 )
 
@@ -154,6 +197,11 @@ class Pools:
     single: Samples | None
     labelled: bool
     path: str
+
+
+def _after(preprocessing: Preprocessing, shape: tuple[int, ...]) -> tuple[int, ...]:
+    """Returns the shape of an input whose pixels have a shape."""
+    return preprocessing.values(np.zeros((1, *shape), np.uint8)).shape[1:]
 
 
 def numbered_classes(n: int) -> tuple[str, ...]:

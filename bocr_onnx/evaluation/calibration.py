@@ -9,6 +9,7 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
+from bocr_onnx.data import InputRows
 from bocr_onnx.evaluation.blas import one_thread
 from bocr_onnx.evaluation.importance import collect_energies
 from bocr_onnx.evaluation.moments import Moments, Progress, collect_moments
@@ -16,7 +17,7 @@ from bocr_onnx.evaluation.oneshot import fit_targets, recover_oneshot
 from bocr_onnx.evaluation.patches import Affine, Floats, find_affines, is_refitted
 from bocr_onnx.evaluation.score import distortion, predict
 from bocr_onnx.evaluation.sensitivity import Sensitivity, scan_sensitivity
-from bocr_onnx.evaluation.sequential import recover_sequential
+from bocr_onnx.evaluation.sequential import MEMORY_BYTES, recover_sequential
 from bocr_onnx.evaluation.statistics import Statistics, output_statistics, restore_statistics
 from bocr_onnx.graph import Array, ModelGraph, Operand
 from bocr_onnx.groups import GroupIndex
@@ -52,6 +53,7 @@ class Calibration:
         sensitivity: Ranking and error curve of every group.
         images: Preprocessed recovery images, `(n, ...)`, float32, or None.
         seed: Of what is drawn.
+        memory_bytes: What activations of the sequential recovery may take.
     """
 
     graph: ModelGraph
@@ -61,8 +63,9 @@ class Calibration:
     targets: Mapping[int, Floats]
     statistics: Mapping[int, Statistics]
     sensitivity: Sensitivity
-    images: Array | None
+    images: InputRows | None
     seed: int
+    memory_bytes: int = MEMORY_BYTES
 
     def mask(self, widths: npt.NDArray[np.int64]) -> Mask:
         """Returns the mask that keeps the highest ranked channels of every group.
@@ -98,6 +101,7 @@ class Calibration:
                 mask,
                 self.images,
                 seed=self.seed,
+                memory_bytes=self.memory_bytes,
                 progress=progress,
             )
         weights = self.fit(mask)
@@ -110,7 +114,7 @@ class Calibration:
 def calibrate(
     graph: ModelGraph,
     index: GroupIndex,
-    images: Array | None,
+    images: InputRows | None,
     *,
     seed: int = 0,
     progress: Progress | None = None,

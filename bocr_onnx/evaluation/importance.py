@@ -15,6 +15,7 @@ from collections.abc import Collection, Iterator, Mapping
 
 import numpy as np
 
+from bocr_onnx.data import InputRows
 from bocr_onnx.evaluation.moments import batch_size, whole_runs
 from bocr_onnx.evaluation.patches import Floats
 from bocr_onnx.evaluation.session import open_session, run_session
@@ -146,7 +147,7 @@ def _zero_point(graph: ModelGraph, read: Operand) -> float:
 
 
 def collect_energies(
-    graph: ModelGraph, index: GroupIndex, images: Array | None, *, without: Collection[int] = ()
+    graph: ModelGraph, index: GroupIndex, images: InputRows | None, *, without: Collection[int] = ()
 ) -> dict[Operand, Floats]:
     """Returns the energies of what operators read.
 
@@ -179,7 +180,7 @@ def collect_energies(
     return {read: total / n_samples for read, total in sums.items()}
 
 
-def _batches(graph: ModelGraph, images: Array | None) -> Iterator[tuple[dict[str, Array], int]]:
+def _batches(graph: ModelGraph, images: InputRows | None) -> Iterator[tuple[dict[str, Array], int]]:
     """Yields inputs of single runs, and how many samples they hold."""
     if images is None:
         yield from ((random_feeds(graph, seed=seed), 1) for seed in range(N_RANDOM))

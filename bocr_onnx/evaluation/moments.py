@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from bocr_onnx.data import InputRows
 from bocr_onnx.evaluation.patches import Affine, Floats, draw_positions, input_rows, output_shape
 from bocr_onnx.evaluation.session import open_session, run_session
 from bocr_onnx.evaluation.shrinkage import shrink
@@ -56,7 +57,7 @@ class Moments:
 def collect_moments(
     graph: ModelGraph,
     affines: tuple[Affine, ...],
-    images: Array,
+    images: InputRows,
     *,
     seed: int = 0,
     n_rows: int = N_ROWS,

@@ -10,9 +10,10 @@ import numpy.typing as npt
 import onnxruntime as ort
 from onnx import ModelProto
 
+from bocr_onnx.data import InputRows
 from bocr_onnx.evaluation.moments import Progress, batch_size
 from bocr_onnx.evaluation.session import open_session, run_session
-from bocr_onnx.graph import Array, ModelGraph
+from bocr_onnx.graph import ModelGraph
 
 RUN_BATCH = 100
 
@@ -38,8 +39,9 @@ class Score:
 def predict(
     graph: ModelGraph,
     model: ModelProto | ort.InferenceSession,
-    images: Array,
+    images: InputRows,
     *,
+    rows: range | None = None,
     progress: Progress | None = None,
 ) -> npt.NDArray[np.float32]:
     """Returns the first output of a model for every image, shape `(n_images, ...)`.
@@ -48,20 +50,22 @@ def predict(
         graph: The original, which knows the interface.
         model: It, or a slim model of it.
         images: Preprocessed, first axis the images. With a batch baked into the model the last run is padded.
+        rows: Of the images; all where None.
         progress: Told after each batch.
     """
+    rows = rows or range(len(images))
     session = open_session(model) if isinstance(model, ModelProto) else model
     batch = batch_size(graph, RUN_BATCH)
     found = []
-    for start in range(0, len(images), batch):
-        feed = images[start : start + batch]
+    for start in range(rows.start, rows.stop, batch):
+        feed = images[start : min(start + batch, rows.stop)]
         n = len(feed)
         if n < batch and not graph.batch_is_symbolic():
             feed = np.concatenate([feed, np.repeat(feed[-1:], batch - n, axis=0)])
         out = run_session(session, {graph.inputs[0]: feed}, [graph.outputs[0]])[0]
         found.append(out[:n])
         if progress:
-            progress(start + n, len(images))
+            progress(start + n - rows.start, len(rows))
     return np.concatenate(found)
 
 

@@ -9,10 +9,10 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from bocr_onnx.data import InputRows
 from bocr_onnx.evaluation.calibration import Calibration, Recovery, Weights
 from bocr_onnx.evaluation.score import Score, distortion, predict, score_outputs
 from bocr_onnx.evaluation.session import open_session, session_threads
-from bocr_onnx.graph import Array
 from bocr_onnx.slimming import cut
 
 FIRST_SHARE, MIN_FIRST = 0.2, 100
@@ -49,7 +49,7 @@ class PolicyScorer:
     """
 
     calibration: Calibration
-    images: Array
+    images: InputRows
     truth: npt.NDArray[np.int64]
     reference: npt.NDArray[np.float32]
     threads: int = 0
@@ -90,11 +90,11 @@ class PolicyScorer:
         mask = self.calibration.mask(widths)
         weights = self.calibration.recover(mask, recovery, progress)
         session = open_session(cut(graph, index, mask, weights))
-        outputs = predict(graph, session, self.images[:n])
+        outputs = predict(graph, session, self.images, rows=range(n))
         first, whole = distortion(outputs, self.reference[:n]), None
         if n == len(self.images) or ceiling is None or first <= ceiling:
-            rest = self.images[n:]
-            outputs = np.concatenate([outputs, predict(graph, session, rest)]) if len(rest) else outputs
+            rest = range(n, len(self.images))
+            outputs = np.concatenate([outputs, predict(graph, session, self.images, rows=rest)]) if rest else outputs
             whole = distortion(outputs, self.reference)
         score = score_outputs(outputs, self.truth[: len(outputs)])
         return ScoredModel(score, whole, first, time.perf_counter() - start), weights

@@ -18,6 +18,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from bocr_onnx.data import InputRows
 from bocr_onnx.evaluation.blas import one_thread, solve_blocks, solve_positive
 from bocr_onnx.evaluation.moments import MAX_COLUMNS, N_ROWS, Progress, batch_size, centred, whole_runs
 from bocr_onnx.evaluation.patches import (
@@ -61,10 +62,11 @@ def recover_sequential(
     index: GroupIndex,
     affines: tuple[Affine, ...],
     mask: Mask,
-    images: Array,
+    images: InputRows,
     *,
     seed: int = 0,
     n_rows: int = N_ROWS,
+    memory_bytes: int = MEMORY_BYTES,
     progress: Progress | None = None,
 ) -> dict[Operand, Array]:
     """Returns the refitted weights and biases of the slim model, in slim shape.
@@ -78,12 +80,13 @@ def recover_sequential(
             allows.
         seed: Of the positions drawn.
         n_rows: Patches per operator, over all images.
+        memory_bytes: What activations of both models may take; fewer images are used where all would take more.
         progress: Told after each node.
     """
     rng = np.random.default_rng(seed)
     walk = _Walk(graph, index, mask)
     batch = batch_size(graph, CHUNK)
-    fitting = max(batch, MEMORY_BYTES // max(1, 2 * peak_bytes(graph)))
+    fitting = max(batch, memory_bytes // max(1, 2 * peak_bytes(graph)))
     n_images = whole_runs(graph, min(len(images), fitting), batch)
     chunks = tuple(images[i : min(i + batch, n_images)] for i in range(0, n_images, batch))
     walk.original[graph.inputs[0]] = walk.slim[graph.inputs[0]] = chunks

@@ -1,5 +1,7 @@
 """Recovery: closed forms against brute force, and what each step promises."""
 
+from dataclasses import replace
+
 import numpy as np
 import onnx
 import pytest
@@ -182,10 +184,8 @@ def test_memory_bounds_the_images(calibration, images, monkeypatch):
     assert peak_bytes(graph) == 4 * (8 + 12 + 12) * 64
     mask = calibration.mask(halved(calibration))
     monkeypatch.setattr(sequential, "CHUNK", 20)
-    monkeypatch.setattr(sequential, "MEMORY_BYTES", 2 * peak_bytes(graph) * 60)
-    bounded = recover_sequential(graph, calibration.index, calibration.affines, mask, images)
-    monkeypatch.setattr(sequential, "MEMORY_BYTES", 1 << 40)
-    first = recover_sequential(graph, calibration.index, calibration.affines, mask, images[:60])
+    bounded = replace(calibration, memory_bytes=2 * peak_bytes(graph) * 60).recover(mask, "sequential")
+    first = recover_sequential(graph, calibration.index, calibration.affines, mask, images[:60], seed=1)
     assert all(np.array_equal(bounded[k], first[k]) for k in first)
 
 
