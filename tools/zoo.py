@@ -161,7 +161,7 @@ def measure_one(path: Path) -> dict[str, Any]:
             lap("proof")
             row["proofs"].append({"max_rel_diff": proof.max_rel_diff, "tolerance": proof.tolerance})
     except BocrError as error:
-        row |= {"status": "refused", "reason": str(error).splitlines()[0]}
+        row |= {"status": "refused", "reason": error.message.replace(str(path), path.name)}
     return row
 
 
