@@ -10,13 +10,14 @@ import sys
 import traceback
 import warnings
 from importlib.metadata import version
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from bocr_onnx.cli.apply import apply
 from bocr_onnx.cli.evaluate import evaluate
 from bocr_onnx.cli.finetune import finetune
+from bocr_onnx.cli.hints import fitting
 from bocr_onnx.cli.history import app as history
 from bocr_onnx.cli.inspect import inspect
 from bocr_onnx.cli.output import EXIT_BUG, EXIT_ERROR, print_error
@@ -56,6 +57,13 @@ def _main(
     del shown, debug
 
 
+def _flags(arguments: list[str]) -> set[str]:
+    """Returns the options of the command that was typed; all options there are where it is none."""
+    commands: dict[str, Any] = getattr(typer.main.get_command(app), "commands", {})
+    typed = [commands[name] for name in arguments if name in commands][:1] or commands.values()
+    return {option for command in typed for p in getattr(command, "params", ()) for option in p.opts}
+
+
 def run() -> None:
     """Runs the command line; deliberate errors become a message and exit code 2, all others a line and 70."""
     listen()
@@ -66,7 +74,7 @@ def run() -> None:
     try:
         app()
     except BocrError as error:
-        print_error(error.message, error.hint)
+        print_error(error.message, fitting(error.hint, _flags(sys.argv[1:])))
         sys.exit(EXIT_ERROR)
     except KeyboardInterrupt:
         print_error("interrupted; nothing was written", NOTHING_KEPT)

@@ -9,7 +9,10 @@ import time
 from importlib.resources import files
 from pathlib import Path
 
+import onnx
 import pytest
+
+from tests.oracle import proto
 
 CALIBRATION = Path(str(files("bocr_onnx.calibration")))
 DEMO, DIGITS = str(CALIBRATION / "demo.onnx"), str(CALIBRATION / "digits.npz")
@@ -174,3 +177,22 @@ def test_every_command_takes_input_shapes(args, tmp_path):
     assert found.returncode == 2
     assert "got one of 'inptu'" in found.stderr
     assert "Did you mean 'input'?" in found.stderr
+
+
+def test_hints_name_no_option_that_the_command_lacks(tmp_path):
+    """The same error in two commands: only one of them has --search."""
+    two = proto(
+        """m (float[N, 1, 8, 8] x, float[N, 4] z) => (float[N, 4] y) {
+            c = Conv(x, W) r = Relu(c) s = Conv(r, V) p = GlobalAveragePool(s) f = Flatten(p) y = Add(f, z)
+        }""",
+        W=(16, 1, 3, 3),
+        V=(4, 16, 1, 1),
+    )
+    onnx.save(two, tmp_path / "m.onnx")
+    evaluated = run("evaluate", "m.onnx", "--data", DIGITS, cwd=tmp_path)
+    pruned = run("prune", "m.onnx", "--flops", "0.5", "--data", DIGITS, "-o", "s.onnx", cwd=tmp_path)
+    for done in (evaluated, pruned):
+        assert done.returncode == 2
+        assert "must have one input to be fed images" in done.stderr
+    assert "--search" in pruned.stderr
+    assert "--search" not in evaluated.stderr
