@@ -107,20 +107,23 @@ def recover_sequential(
 
 
 def peak_bytes(graph: ModelGraph) -> int:
-    """Returns the bytes of activations alive at the widest point of the graph, per image."""
+    """Returns the bytes of inputs and activations alive at the widest point of the graph, per image."""
     last = _last_reads(graph)
-    batch = graph.batch
-    alive: dict[str, int] = {}
-    peak = 0
+    alive = {name: _tensor_bytes(graph, name) for name in graph.inputs}
+    peak = sum(alive.values())
     for node in graph.nodes:
         for name in node.outputs:
             if name and graph.constant(name) is None:
-                alive[name] = 4 * math.prod(graph.shapes.get(name, ())) // batch
+                alive[name] = _tensor_bytes(graph, name)
         peak = max(peak, sum(alive.values()))
         for name in (*node.inputs, *node.captures, *node.outputs):
             if last.get(name, -1) <= node.index:
                 alive.pop(name, None)
     return peak
+
+
+def _tensor_bytes(graph: ModelGraph, name: str) -> int:
+    return 4 * math.prod(graph.shapes.get(name, ())) // graph.batch
 
 
 def _needed(graph: ModelGraph, by_node: Mapping[int, Affine]) -> set[int]:

@@ -29,7 +29,7 @@ def test_a_batch_that_inputs_and_outputs_share_is_divided_by() -> None:
     assert (fixed.batch, single.batch) == (2, 1)
     assert macs(fixed) == macs(single) == 8 * 8 * 8 * 27
     assert batch_size(fixed) == 2
-    assert peak_bytes(fixed) == peak_bytes(single)
+    assert peak_bytes(fixed) == peak_bytes(single) == 4 * (3 * 100 + 8 * 64)
 
 
 def test_a_sequence_is_one_sample() -> None:
