@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -35,10 +36,13 @@ def two_blocks(**changes: Array) -> ModelGraph:
     return build(TWO_BLOCKS, **SHAPES, **(bn(6) | changes))
 
 
+def pictures() -> Array:
+    return np.random.default_rng(1).standard_normal((60, 3, 8, 8)).astype(np.float32)
+
+
 def damaged_first(graph: ModelGraph) -> tuple[Calibration, Mask]:
     """Returns the calibration, and a mask under which the first block alone has lost inner channels."""
-    images = np.random.default_rng(1).standard_normal((60, 3, 8, 8)).astype(np.float32)
-    found = calibrate(graph, build_index(graph), images)
+    found = calibrate(graph, build_index(graph), pictures())
     assert [g.n_channels for g in found.index.groups] == [12, 20]
     return found, found.mask(np.array([3, 20]))
 
@@ -81,6 +85,31 @@ def test_the_stream_error_is_what_the_stream_lacks_over_the_gain(monkeypatch: py
     assert max(np.abs(d).max() for d in seen) < 1e-3
 
 
+def test_the_error_of_a_stream_that_was_cut_is_that_of_the_channels_it_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    text = f"m (float[N, 3, 8, 8] x) => (float[N, 4, 8, 8] z) {{ {NODES} z = Conv(y, wz, bz) }}"
+    graph = build(text, **SHAPES, **bn(6), wz=(4, 6, 1, 1), bz=(4,))
+    found = calibrate(graph, build_index(graph), pictures())
+    mask = np.ones(found.index.n_channels, dtype=bool)
+    stream = next(g for g in found.index.groups if g.n_channels == 6)
+    mask[stream.start + np.array([0, 3])] = False
+    seen: list[Array] = []
+    original = sequential._stream_error
+
+    def spied(walk: Any, affine: Any) -> Any:
+        errors = original(walk, affine)
+        if affine.weight == LAST:
+            assert errors is not None
+            gain = sequential._gain(walk, walk.graph.nodes[8]).reshape(-1, 1, 1)
+            lost = [a[:, [1, 2, 4, 5]] - b for a, b in zip(walk.original["t1"], walk.slim["t1"], strict=True)]
+            seen.extend(e * gain - d for e, d in zip(errors, lost, strict=True))
+        return errors
+
+    monkeypatch.setattr(sequential, "_stream_error", spied)
+    recovered(found, mask)
+    assert seen
+    assert max(np.abs(d).max() for d in seen) < 1e-3
+
+
 @pytest.mark.parametrize("gain", [1e-6, -1e-6, 0.0])
 def test_a_channel_that_hardly_reaches_the_stream_is_not_asked_to_repair_it(gain: float) -> None:
     """The error of the stream over such a gain would be an enormous target, and so would the weights be."""
@@ -93,3 +122,65 @@ def test_a_channel_that_hardly_reaches_the_stream_is_not_asked_to_repair_it(gain
     norms = np.linalg.norm(weights.reshape(6, -1), axis=1) / np.linalg.norm(original.reshape(6, -1), axis=1)
     assert np.isfinite(weights).all()
     assert norms.max() < 3
+
+
+def test_few_images_do_not_spoil_a_wide_layer() -> None:
+    """A fit that is exact on the images that were seen is not one: on others it must not lose to no fit at all."""
+    graph = build(
+        "m (float[N, 8] x) => (float[N, 40] y) { h = MatMul(x, a)  r = Relu(h)  y = Gemm(r, b) }",
+        a=(8, 64),
+        b=(64, 40),
+    )
+    rng = np.random.default_rng(0)
+    seen, others = (rng.standard_normal((n, 8)).astype(np.float32) for n in (20, 400))
+    found = calibrate(graph, build_index(graph), seen)
+    mask = found.mask(np.array([48]))
+    on_others = replace(found, images=others)
+    assert error_of(on_others, mask, recovered(found, mask)) < 0.6 * error_of(on_others, mask, {})
+
+
+# The normal equations themselves.
+
+
+def rows_of(n: int, n_columns: int) -> Array:
+    spread = np.linspace(1, 3, n_columns)
+    return (np.random.default_rng(3).standard_normal((n, n_columns)) * spread + 2).astype(np.float32)
+
+
+def summed(rows: Array, target: Array, taps: int = 0) -> sequential._Normal:
+    """Returns the sums of two batches; with taps, of a depthwise operator."""
+    sums = sequential._Normal(bool(taps), taps)
+    for part in (slice(0, 70), slice(70, None)):
+        sums.add(rows[part], target[part])
+    return sums
+
+
+def test_a_dense_fit_finds_weights_and_bias() -> None:
+    truth, bias = np.random.default_rng(4).standard_normal((3, 6)), np.array([1.0, -2.0, 5.0])
+    rows = rows_of(4000, 6)
+    target = (rows @ truth.T + bias).astype(np.float32)
+    matrix, found = summed(rows, target).solve(np.zeros((3, 6)))
+    np.testing.assert_allclose(matrix, truth, atol=0.02)
+    np.testing.assert_allclose(rows @ matrix.T + found, target, atol=0.3)
+
+
+def test_a_depthwise_fit_finds_the_taps_of_every_channel_and_its_bias() -> None:
+    truth, bias = np.random.default_rng(4).standard_normal((3, 4)), np.array([1.0, -2.0, 5.0])
+    rows = rows_of(4000, 12)
+    target = (np.einsum("nct,ct->nc", rows.reshape(-1, 3, 4), truth) + bias).astype(np.float32)
+    matrix, found = summed(rows, target, taps=4).solve(np.zeros((3, 4)))
+    np.testing.assert_allclose(matrix, truth, atol=0.02)
+    np.testing.assert_allclose(np.einsum("nct,ct->nc", rows.reshape(-1, 3, 4), matrix) + found, target, atol=0.3)
+
+
+@pytest.mark.parametrize("taps", [0, 4])
+def test_what_the_rows_do_not_tell_stays_as_it_was(taps: int) -> None:
+    """Two columns never vary, so nothing is known of their weights; the mean of the target is met all the same."""
+    rows = rows_of(4000, 4)
+    rows[:, [1, 2]] = 3
+    start = np.array([[0.5, -1.5, 4.0, 1.0]])
+    truth = np.array([[1.0, 7.0, 7.0, 2.0]])
+    target = (rows @ truth.T).astype(np.float32)
+    matrix, bias = summed(rows, target, taps=taps).solve(start)
+    np.testing.assert_allclose(matrix, [[1.0, -1.5, 4.0, 2.0]], atol=0.3)
+    assert float((rows @ matrix.T + bias).mean()) == pytest.approx(float(target.mean()), rel=1e-3)
