@@ -125,18 +125,18 @@ def test_a_channel_that_hardly_reaches_the_stream_is_not_asked_to_repair_it(gain
 
 
 def test_few_images_do_not_spoil_a_wide_layer() -> None:
-    """A fit that is exact on the images that were seen is not one: on others it must not lose to no fit at all."""
+    """A fit that is nearly exact on the images that were seen must on others not lose to no fit at all."""
     graph = build(
-        "m (float[N, 8] x) => (float[N, 40] y) { h = MatMul(x, a)  r = Relu(h)  y = Gemm(r, b) }",
-        a=(8, 64),
-        b=(64, 40),
+        "m (float[N, 64] x) => (float[N, 10] y) { h = MatMul(x, a)  r = Relu(h)  y = Gemm(r, b) }",
+        a=(64, 64),
+        b=(64, 10),
     )
     rng = np.random.default_rng(0)
-    seen, others = (rng.standard_normal((n, 8)).astype(np.float32) for n in (20, 400))
+    seen, others = (rng.standard_normal((n, 64)).astype(np.float32) for n in (50, 400))
     found = calibrate(graph, build_index(graph), seen)
-    mask = found.mask(np.array([48]))
+    mask = found.mask(np.array([32]))
     on_others = replace(found, images=others)
-    assert error_of(on_others, mask, recovered(found, mask)) < 0.6 * error_of(on_others, mask, {})
+    assert error_of(on_others, mask, recovered(found, mask)) < 0.8 * error_of(on_others, mask, {})
 
 
 # The normal equations themselves.
