@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,8 @@ import onnx
 import pytest
 
 from bocr_onnx import api, prune
-from bocr_onnx.api.ground import load_all, measure
+from bocr_onnx.api import road
+from bocr_onnx.api.ground import _digest, load_all, measure
 from bocr_onnx.api.run import prepare
 from bocr_onnx.data import open_data, split
 from bocr_onnx.graph import Array, save
@@ -65,8 +67,10 @@ def test_search_recovery_and_report_share_no_image(noisy: tuple[str, str], tmp_p
     assert min(len(score), len(recovery), len(final)) >= 100
 
 
-def accuracy(model: str, images: Array, labels: npt.NDArray[np.int64]) -> float:
-    return float(np.mean(run(onnx.load(model), {"x": images})[0].argmax(axis=1) == labels))
+def accuracy(model: str | onnx.ModelProto, images: Array, labels: npt.NDArray[np.int64]) -> float:
+    return float(
+        np.mean(run(onnx.load(model) if isinstance(model, str) else model, {"x": images})[0].argmax(axis=1) == labels)
+    )
 
 
 def test_the_reported_accuracies_are_those_of_unseen_images(noisy: tuple[str, str], tmp_path: Path) -> None:
@@ -82,6 +86,45 @@ def test_the_reported_accuracies_are_those_of_unseen_images(noisy: tuple[str, st
     assert len({tuple(pair) for pair in own.values()}) == 3, "the parts must be told apart by what is right on them"
     assert [report.baseline.accuracy, report.result.accuracy] == pytest.approx(own["final"])
     assert report.accuracy_before_finetune == report.result.accuracy
+
+
+def test_accuracy_is_reported_before_and_behind_finetuning(
+    noisy: tuple[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before: list[onnx.ModelProto] = []
+
+    def spoiled(part: Any, images: Any, slim: onnx.ModelProto) -> tuple[onnx.ModelProto, dict[str, Any]]:
+        before.append(slim)
+        trained = onnx.ModelProto()
+        trained.CopyFrom(slim)
+        bias = next(t for t in trained.graph.initializer if t.name == "b2")
+        bias.CopyFrom(onnx.numpy_helper.from_array(np.array([9, 0, 0, 0], np.float32), "b2"))
+        return trained, {"epochs": 1}
+
+    monkeypatch.setattr(road, "_finetune", spoiled)
+    (part,) = prepare(asked(noisy, tmp_path / "slim.onnx"), None, api.Silent(), resuming=False)
+    part.options = replace(part.options, finetune=1)
+    (report,) = road.travel((part,), part.options)
+    final = split(open_data(noisy[1]), seed=0).final
+    assert final.labels is not None
+    own = [accuracy(m, final.load(), final.labels) for m in (noisy[0], before[0], report.output)]
+    assert len(set(own)) == 3
+    found = [report.baseline.accuracy, report.accuracy_before_finetune, report.result.accuracy]
+    assert found == pytest.approx(own)
+    assert report.finetune == {"epochs": 1}
+
+
+def test_a_search_is_another_where_an_image_that_decides_a_score_is(noisy: tuple[str, str], tmp_path: Path) -> None:
+    """The unseen images decide none."""
+    (part,) = prepare(asked(noisy, tmp_path / "slim.onnx"), None, api.Silent(), resuming=False)
+    images = load_all(part)
+    again = load_all(part)
+    assert _digest(images) == _digest(again)
+    assert _digest(replace(images, final=images.final + 1)) == _digest(images)
+    for name in ("score", "recovery"):
+        changed = getattr(images, name).copy()
+        changed[-1, 0, -1, -1] += 1e-3
+        assert _digest(replace(images, **{name: changed})) != _digest(images)
 
 
 def test_later_budgets_know_earlier_evaluations_without_a_history(noisy: tuple[str, str], tmp_path: Path) -> None:
