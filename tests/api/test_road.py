@@ -65,6 +65,12 @@ def test_search_recovery_and_report_share_no_image(noisy: tuple[str, str], tmp_p
     final = numbers(ground.images.final, everything)
     assert len(score) + len(recovery) + len(final) == len(score | recovery | final) == N_IMAGES
     assert min(len(score), len(recovery), len(final)) >= 100
+    by_image = dict(zip((image.tobytes() for image in everything), np.load(noisy[1])["labels"], strict=True))
+    for images, truth in (
+        (ground.scorer.images, ground.scorer.truth),
+        (ground.images.final, ground.images.final_truth),
+    ):
+        assert [by_image[image.tobytes()] for image in images] == truth.tolist()
 
 
 def accuracy(model: str | onnx.ModelProto, images: Array, labels: npt.NDArray[np.int64]) -> float:

@@ -39,3 +39,11 @@ def test_readers_add_up_by_their_shares_and_not_by_their_size() -> None:
     assert curve[1] == pytest.approx(1.0, rel=1e-3)
     assert curve[2] == pytest.approx(0.5, rel=1e-3)
     assert curve[3] < 1e-3
+
+
+def test_a_group_without_channels_loses_no_more_than_with_one() -> None:
+    graph = build(READ_BY_ONE, w=(16, 3, 3, 3), b=(16,), v=(16, 4, 1, 1))
+    seen = np.random.default_rng(0).standard_normal((20, 3, 8, 8)).astype(np.float32)
+    for images in (None, seen):
+        (curve,) = calibrate(graph, build_index(graph), images).sensitivity.curves
+        assert curve[0] == curve[1] > curve[2] > curve[15] > curve[16] == 0

@@ -10,6 +10,7 @@ import pytest
 
 from bocr_onnx.evaluation import calibrate, distortion, predict, sequential
 from bocr_onnx.evaluation.calibration import Calibration, Weights
+from bocr_onnx.evaluation.moments import N_ROWS
 from bocr_onnx.graph import Array, ModelGraph, Operand
 from bocr_onnx.groups import build_index
 from bocr_onnx.slimming import Mask, cut
@@ -139,6 +140,15 @@ def test_few_images_do_not_spoil_a_wide_layer() -> None:
     assert error_of(on_others, mask, recovered(found, mask)) < 0.8 * error_of(on_others, mask, {})
 
 
+def test_an_operator_with_too_many_inputs_is_cut_without_recovery(monkeypatch: pytest.MonkeyPatch) -> None:
+    found, mask = damaged_first(two_blocks())
+    fitted = {weight[0] for weight in recovered(found, mask)}
+    monkeypatch.setattr(sequential, "MAX_COLUMNS", 9 * 6)
+    narrow = {weight[0] for weight in recovered(found, mask)}
+    assert fitted - narrow == {LAST[0]}, "it reads 20 channels by 9 taps, the others at most 6"
+    assert narrow
+
+
 # The normal equations themselves.
 
 
@@ -184,3 +194,18 @@ def test_what_the_rows_do_not_tell_stays_as_it_was(taps: int) -> None:
     matrix, bias = summed(rows, target, taps=taps).solve(start)
     np.testing.assert_allclose(matrix, [[1.0, -1.5, 4.0, 2.0]], atol=0.3)
     assert float((rows @ matrix.T + bias).mean()) == pytest.approx(float(target.mean()), rel=1e-3)
+
+
+def test_the_seed_draws_the_positions() -> None:
+    """Where there are more of them than rows are taken."""
+    graph = build(
+        "m (float[N, 2, 9, 9] x) => (float[N, 3, 9, 9] y) { a = Conv(x, w, b) r = Relu(a) y = Conv(r, v, c) }",
+        w=(6, 2, 1, 1), b=(6,), v=(3, 6, 1, 1), c=(3,),
+    )  # fmt: skip
+    images = np.random.default_rng(1).standard_normal((600, 2, 9, 9)).astype(np.float32)
+    assert len(images) * 81 > N_ROWS
+    found = calibrate(graph, build_index(graph), images)
+    mask = found.mask(np.array([3]))
+    first, again, other = (recovered(replace(found, seed=seed), mask)[2, 1] for seed in (1, 1, 2))
+    assert np.array_equal(first, again)
+    assert not np.array_equal(first, other)

@@ -64,3 +64,18 @@ def test_a_map_of_one_position_is_left_alone() -> None:
     fitted, restored = found.fit(mask), found.recover(mask, "oneshot")
     assert np.array_equal(restored[last], fitted[last])
     assert not np.allclose(restored[inner], fitted[inner], rtol=1e-3)
+
+
+def test_statistics_of_a_depthwise_output_are_those_of_its_images() -> None:
+    graph = build(
+        """m (float[N, 3, 6, 6] x) => (float[N, 2, 3, 3] y) {
+            a = Conv <pads = [1, 1, 1, 1]> (x, u, b) r = Relu(a)
+            d = Conv <group = 4, strides = [2, 2], pads = [1, 1, 1, 1]> (r, v, c) y = Conv(d, w)
+        }""",
+        u=(4, 3, 3, 3), b=(4,), v=(4, 1, 3, 3), c=np.array([3, -2, 0.5, 8], np.float32), w=(2, 4, 1, 1),
+    )  # fmt: skip
+    found = calibrate(graph, build_index(graph), images()).statistics
+    y, d = run_once(with_outputs(graph.proto, ["d"]), {"x": images()})
+    for node, outputs in ((2, d), (3, y)):
+        np.testing.assert_allclose(found[node].mean, outputs.mean(axis=(0, 2, 3)), atol=1e-3)
+        np.testing.assert_allclose(found[node].variance, outputs.var(axis=(0, 2, 3)), rtol=1e-2)
