@@ -160,3 +160,16 @@ def test_uniform_without_images_keeps_what_is_read_most(noisy: tuple[str, str], 
     slim = {t.name: onnx.numpy_helper.to_array(t) for t in onnx.load(report.output).graph.initializer}
     assert np.array_equal(slim["w0"], arrays["w0"][strong])
     assert np.array_equal(slim["w1"], arrays["w1"][:, strong])
+
+
+def test_undecided_are_the_groups_that_were_cut_alone(tmp_path: Path) -> None:
+    """Nothing tells the channels of either group apart, but one keeps all of its own."""
+    text = """m (float[N, 1, 8, 8] x) => (float[N, 4, 8, 8] y) {
+        a = Conv (x, w0, b0) ar = Relu(a) b = Conv (ar, w1, b1) br = Relu(b) y = Conv (br, w2, b2)
+    }"""
+    ones = {"w1": np.ones((16, 16, 1, 1), np.float32), "w2": np.ones((4, 16, 1, 1), np.float32)}
+    model = save(proto(text, w0=(16, 1, 1, 1), b0=(16,), b1=(16,), b2=(4,), **ones), tmp_path / "alike.onnx")
+    given: dict[str, Any] = {"strategy": "uniform", "round_to": 1, "history": "none"}
+    both = prune(model, flops=0.6, output=tmp_path / "both.onnx", **given)
+    one = prune(model, flops=0.6, output=tmp_path / "one.onnx", freeze=("Conv_0",), **given)
+    assert [both.search["undecided"], one.search["undecided"]] == [["Conv_0", "Conv_2"], ["Conv_2"]]
