@@ -76,8 +76,8 @@ PAIRS = [(FIRST, "sequential"), (FIRST, "oneshot"), (SECOND, "sequential"), (SEC
 def test_the_nearest_of_all_is_chosen(best: Any, worst: int, scorer: PolicyScorer) -> None:
     others = [pair for pair in PAIRS if pair != best]
     values = {best: 0.1} | dict(zip(others[:: 1 if worst else -1], (0.2, 0.3, 0.9), strict=True))
-    told = Told(values, scorer.calibration, scorer.images)
-    choice = choose(run("sequential"), told, found(FIRST, SECOND))  # type: ignore[arg-type]
+    told: Any = Told(values, scorer.calibration, scorer.images)
+    choice = choose(run("sequential"), told, found(FIRST, SECOND))
     assert (tuple(choice.widths.tolist()), choice.recovery) == best
     assert choice.distortion == 0.1
     assert sorted(told.asked) == sorted(PAIRS)
@@ -87,15 +87,15 @@ def test_the_nearest_of_all_is_chosen(best: Any, worst: int, scorer: PolicyScore
 
 @pytest.mark.parametrize("recovery", ["none", "oneshot"])
 def test_no_stronger_recovery_is_tried_than_was_asked_for(recovery: str, scorer: PolicyScorer) -> None:
-    told = Told({(FIRST, recovery): 0.5, (SECOND, recovery): 0.4}, scorer.calibration, scorer.images)
-    choice = choose(run(recovery), told, found(FIRST, SECOND))  # type: ignore[arg-type]
+    told: Any = Told({(FIRST, recovery): 0.5, (SECOND, recovery): 0.4}, scorer.calibration, scorer.images)
+    choice = choose(run(recovery), told, found(FIRST, SECOND))
     assert (tuple(choice.widths.tolist()), choice.recovery) == (SECOND, recovery)
 
 
 def test_the_emitted_fit_has_seen_all_images(scorer: PolicyScorer) -> None:
     calibration = scorer.calibration
-    told = Told({(FIRST, "sequential"): 0.1, (FIRST, "oneshot"): 0.2}, calibration, scorer.images)
-    choice = choose(run("sequential"), told, found(FIRST))  # type: ignore[arg-type]
+    told: Any = Told({(FIRST, "sequential"): 0.1, (FIRST, "oneshot"): 0.2}, calibration, scorer.images)
+    choice = choose(run("sequential"), told, found(FIRST))
     mask = calibration.mask(np.array(FIRST))
     alone = calibration.recover(mask, "sequential")
     assert choice.weights.keys() == alone.keys()

@@ -17,7 +17,9 @@ from bocr_onnx.api import road
 from bocr_onnx.api.ground import _digest, load_all, measure
 from bocr_onnx.api.run import prepare
 from bocr_onnx.data import open_data, split
+from bocr_onnx.evaluation import distortion, predict
 from bocr_onnx.graph import Array, save
+from bocr_onnx.slimming import cut
 from tests.oracle import proto, run
 
 NET = """m (float[N, 1, 8, 8] x) => (float[N, 4] y) {
@@ -71,6 +73,19 @@ def test_search_recovery_and_report_share_no_image(noisy: tuple[str, str], tmp_p
         (ground.images.final, ground.images.final_truth),
     ):
         assert [by_image[image.tobytes()] for image in images] == truth.tolist()
+
+
+def test_what_a_group_costs_is_measured_at_the_output(noisy: tuple[str, str], tmp_path: Path) -> None:
+    (part,) = prepare(asked(noisy, tmp_path / "slim.onnx"), None, api.Silent(), resuming=False)
+    ground = measure(part, load_all(part))
+    found, seen = ground.calibration, ground.images.recovery
+    reference = predict(part.graph, part.graph.proto, seen)
+    for number, curve in enumerate(found.sensitivity.curves):
+        widths = np.array([g.n_channels for g in part.index.groups])
+        widths[number] //= 2
+        mask = found.mask(widths)
+        slim = cut(part.graph, part.index, mask, found.fit(mask))
+        assert curve[widths[number]] == pytest.approx(distortion(predict(part.graph, slim, seen), reference), rel=1e-3)
 
 
 def accuracy(model: str | onnx.ModelProto, images: Array, labels: npt.NDArray[np.int64]) -> float:

@@ -34,11 +34,13 @@ class Told:
 
 
 def test_less_distortion_is_a_larger_objective() -> None:
-    found = TrialScorer(Told(), "oneshot")(WIDTHS, None)  # type: ignore[arg-type]
+    told: Any = Told()
+    found = TrialScorer(told, "oneshot")(WIDTHS, None)
     assert found.objective == pytest.approx(math.log(2))
     assert found.first == pytest.approx(math.log(4))
     assert (found.score, found.seconds) == (0.75, 1.5)
-    perfect = TrialScorer(Told(first=0.0, whole=0.0), "oneshot")(WIDTHS, None)  # type: ignore[arg-type]
+    told = Told(first=0.0, whole=0.0)
+    perfect = TrialScorer(told, "oneshot")(WIDTHS, None)
     assert found.objective is not None
     assert perfect.objective is not None
     assert found.objective < perfect.objective < math.inf
@@ -46,8 +48,8 @@ def test_less_distortion_is_a_larger_objective() -> None:
 
 @pytest.mark.parametrize(("share", "stopped"), [(0.99, False), (1.01, True)])
 def test_a_trial_whose_first_slice_is_below_the_floor_is_stopped(share: float, stopped: bool) -> None:
-    told = Told()
-    found = TrialScorer(told, "oneshot")(WIDTHS, share * math.log(4))  # type: ignore[arg-type]
+    told: Any = Told()
+    found = TrialScorer(told, "oneshot")(WIDTHS, share * math.log(4))
     assert told.asked == [([3, 4], "oneshot", pytest.approx(0.25 ** (share)))]
     assert (found.objective is None) == stopped
     assert found.first == pytest.approx(math.log(4))
