@@ -1,12 +1,14 @@
-"""The latency that a report holds."""
+"""The latency that a report holds, and the bounds that it says were missed."""
 
 import statistics
 
 import onnx
 import pytest
 
-from bocr_onnx.api.emit import measure_latency
+from bocr_onnx.api.emit import _missed, measure_latency
+from bocr_onnx.cost import Cost
 from bocr_onnx.graph import from_proto
+from bocr_onnx.search import Budget
 
 SCALAR_FIRST = """
 <ir_version: 8, opset_import: ["" : 17]>
@@ -35,3 +37,21 @@ def test_both_clocks_are_recorded_and_one_is_quoted(models):
         low, middle, high = statistics.quantiles(quoted, n=4, method="inclusive")
         assert record[f"{name}_median_ms"] == pytest.approx(middle, abs=2e-5)
         assert record[f"{name}_iqr_ms"] == pytest.approx(high - low, abs=4e-5)
+
+
+def cost(macs, params=10_000, size=40_000):
+    return Cost(macs, params, size)
+
+
+@pytest.mark.parametrize(
+    ("after", "missed"),
+    [
+        (cost(50_000, 7_000), []),
+        (cost(50_040, 7_006), []),
+        (cost(50_100, 7_000), ["--flops 0.5: kept 0.5010"]),
+        (cost(40_000, 8_000), ["--params 0.7: kept 0.8000"]),
+        (cost(60_000, 10_000, 1), ["--flops 0.5: kept 0.6000", "--params 0.7: kept 1.0000"]),
+    ],
+)
+def test_a_bound_is_missed_where_more_is_kept_than_rounding_explains(after, missed):
+    assert _missed(Budget(flops=0.5, params=0.7), cost(100_000), after) == missed

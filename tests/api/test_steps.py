@@ -5,10 +5,14 @@ from __future__ import annotations
 import json
 from importlib.resources import files
 
+import numpy as np
 import pytest
 
 import bocr_onnx
 from bocr_onnx import api
+from bocr_onnx.api.run import prepare
+from bocr_onnx.api.rundir import RunDir
+from bocr_onnx.api.steps import _part
 from bocr_onnx.errors import UsageError
 
 CALIBRATION = files("bocr_onnx.calibration")
@@ -77,3 +81,41 @@ def test_what_cannot_be_done_in_rounds_is_refused(changes, message, tmp_path):
     with pytest.raises(UsageError, match=message):
         bocr_onnx.prune(DEMO, output=tmp_path / "slim.onnx", **(QUICK | changes))
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.fixture(scope="module")
+def parts(tmp_path_factory):
+    """The options of three rounds to a fifth, of which the first two kept more and less than they were asked to."""
+    folder = tmp_path_factory.mktemp("parts")
+    asked = api.build_options(
+        DEMO, flops=(0.2,), size=(0.5,), data=DIGITS, preset="digits", output=folder / "slim.onnx", trials=11, steps=3
+    )
+    (run,) = prepare(asked, None, api.Silent(), resuming=False)
+    whole = run.cost.cost(run.cost.full)
+    made, rounds, model = [], [], DEMO
+    for number, (macs, size) in enumerate([(0.6, 0.8), (0.3, 0.7), (0, 0)], start=1):
+        made.append(_part(run, asked, number, model, rounds, RunDir(folder / f"step_{number}")))
+        result = {"macs": macs * whole.macs, "params": whole.params, "size_bytes": size * whole.size_bytes}
+        rounds.append({"result": result})
+        model = made[-1].output
+    return folder, made
+
+
+def test_a_round_is_asked_for_what_leads_to_its_share_of_the_original(parts):
+    _, made = parts
+    shares = [(part.flops[0], part.size[0]) for part in made]
+    expected = [
+        (0.2 ** (1 / 3), 0.5 ** (1 / 3)),
+        (0.2 ** (2 / 3) / 0.6, 0.5 ** (2 / 3) / 0.8),
+        (0.2 / 0.3, 0.5 / 0.7),
+    ]
+    assert np.allclose(shares, expected)
+    assert [part.params for part in made] == [()] * 3
+
+
+def test_rounds_share_the_trials_and_learn_from_the_original(parts):
+    folder, made = parts
+    assert [part.trials for part in made] == [4, 4, 3]
+    assert [part.teacher for part in made] == [DEMO] * 3
+    assert [part.steps for part in made] == [1] * 3
+    assert [part.model for part in made] == [DEMO, *(str(folder / f"step_{k}" / "slim.onnx") for k in (1, 2))]

@@ -1,0 +1,112 @@
+"""The choice at the end: the nearest of all finalists and recoveries, fitted once more on all images."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+
+from bocr_onnx.api.choose import choose
+from bocr_onnx.api.progress import Silent
+from bocr_onnx.evaluation import Calibration, PolicyScorer, calibrate, classes_of, distortion, predict
+from bocr_onnx.evaluation.score import Score
+from bocr_onnx.evaluation.scorer import ScoredModel
+from bocr_onnx.graph import Array
+from bocr_onnx.groups import build_index
+from bocr_onnx.search import SearchResult
+from bocr_onnx.slimming import cut
+from tests.oracle import build
+
+NET = """m (float[N, 3, 6, 6] x) => (float[N, 5] y) {
+    a = Conv <pads = [1, 1, 1, 1]> (x, w0, b0) ar = Relu(a)
+    b = Conv <pads = [1, 1, 1, 1]> (ar, w1, b1) br = Relu(b)
+    p = ReduceMean <axes = [2, 3], keepdims = 0> (br) y = Gemm <transB = 1> (p, w2, b2)
+}"""
+FIRST, SECOND = (4, 4), (6, 3)
+
+
+def pictures(seed: int, n: int = 80) -> Array:
+    return np.random.default_rng(seed).standard_normal((n, 3, 6, 6)).astype(np.float32)
+
+
+@pytest.fixture(scope="module")
+def scorer() -> PolicyScorer:
+    graph = build(NET, w0=(8, 3, 3, 3), b0=(8,), w1=(8, 8, 3, 3), b1=(8,), w2=(5, 8), b2=(5,))
+    calibration = calibrate(graph, build_index(graph), pictures(1))
+    score = pictures(2) * np.float32(1.5)
+    reference = predict(graph, graph.proto, score)
+    return PolicyScorer(calibration, score, classes_of(reference), reference)
+
+
+@dataclass
+class Told:
+    """Stands in for a scorer: says what it was told, with weights that are named after their recovery."""
+
+    distortions: Mapping[tuple[tuple[int, ...], str], float]
+    calibration: Calibration
+    images: Array
+    threads: int = 0
+    asked: list[tuple[tuple[int, ...], str]] = field(default_factory=list)
+
+    def score(self, widths: npt.NDArray[np.int64], recovery: str, progress: Any = None) -> tuple[ScoredModel, Any]:
+        key = (tuple(widths.tolist()), recovery)
+        self.asked.append(key)
+        value = self.distortions[key]
+        return ScoredModel(Score(1 - value, 10), value, 0.0, 0.0), {(0, 1): np.full(1, value)}
+
+
+def run(recover: str) -> Any:
+    return SimpleNamespace(options=SimpleNamespace(recover=recover), progress=Silent())
+
+
+def found(*finalists: tuple[int, ...]) -> SearchResult:
+    return SearchResult((), tuple(np.array(f) for f in finalists))
+
+
+PAIRS = [(FIRST, "sequential"), (FIRST, "oneshot"), (SECOND, "sequential"), (SECOND, "oneshot")]
+
+
+@pytest.mark.parametrize("best", PAIRS)
+@pytest.mark.parametrize("worst", [0, -1])
+def test_the_nearest_of_all_is_chosen(best: Any, worst: int, scorer: PolicyScorer) -> None:
+    others = [pair for pair in PAIRS if pair != best]
+    values = {best: 0.1} | dict(zip(others[:: 1 if worst else -1], (0.2, 0.3, 0.9), strict=True))
+    told: Any = Told(values, scorer.calibration, scorer.images)
+    choice = choose(run("sequential"), told, found(FIRST, SECOND))
+    assert (tuple(choice.widths.tolist()), choice.recovery) == best
+    assert choice.distortion == 0.1
+    assert sorted(told.asked) == sorted(PAIRS)
+    if best[1] == "oneshot":
+        assert choice.weights[(0, 1)] == 0.1
+
+
+@pytest.mark.parametrize("recovery", ["none", "oneshot"])
+def test_no_stronger_recovery_is_tried_than_was_asked_for(recovery: str, scorer: PolicyScorer) -> None:
+    told: Any = Told({(FIRST, recovery): 0.5, (SECOND, recovery): 0.4}, scorer.calibration, scorer.images)
+    choice = choose(run(recovery), told, found(FIRST, SECOND))
+    assert (tuple(choice.widths.tolist()), choice.recovery) == (SECOND, recovery)
+
+
+def test_the_emitted_fit_has_seen_all_images(scorer: PolicyScorer) -> None:
+    calibration = scorer.calibration
+    told: Any = Told({(FIRST, "sequential"): 0.1, (FIRST, "oneshot"): 0.2}, calibration, scorer.images)
+    choice = choose(run("sequential"), told, found(FIRST))
+    mask = calibration.mask(np.array(FIRST))
+    alone = calibration.recover(mask, "sequential")
+    assert choice.weights.keys() == alone.keys()
+    assert not all(np.allclose(choice.weights[k], alone[k], rtol=1e-3) for k in alone)
+
+    def error(weights: Any, images: Array) -> float:
+        graph = calibration.graph
+        slim = cut(graph, calibration.index, mask, weights)
+        return distortion(predict(graph, slim, images), predict(graph, graph.proto, images))
+
+    assert calibration.images is not None
+    other = calibrate(calibration.graph, calibration.index, scorer.images).recover(mask, "sequential")
+    assert error(choice.weights, scorer.images) < error(alone, scorer.images)
+    assert error(choice.weights, calibration.images) < error(other, calibration.images)
