@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -23,6 +24,9 @@ N_CHANNELS: Mapping[str, int] = {"RGB": 3, "BGR": 3, "L": 1}
 _LAYOUTS = ("NCHW", "NHWC")
 _DEEP_MODES = ("I", "F")
 _REQUIRED = ("channels", "scale", "mean", "std")
+_CACHED = 1 << 16
+"""Pixels of a plane that are computed at once, which the processor's cache holds."""
+
 MAX_BYTES = 1 << 20
 MAX_SIDE = 16_384
 """Pixels along a side of an image that is resized or cropped."""
@@ -104,12 +108,20 @@ class Preprocessing:
 
     def values(self, pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
         """Returns inputs, float32, first axis the images, of pixels `(N, H, W, C)`."""
-        wide = pixels.astype(np.float32)
+        planes = pixels.transpose(0, 3, 1, 2)
         if self.channels == "BGR":
-            wide = wide[..., ::-1]
-        mean, std = np.asarray(self.mean, np.float32), np.asarray(self.std, np.float32)
-        values = (wide * np.float32(self.scale) - mean) / std
-        return np.ascontiguousarray(values.transpose(0, 3, 1, 2) if self.layout == "NCHW" else values)
+            planes = planes[:, ::-1]
+        values = np.empty(planes.shape if self.layout == "NCHW" else pixels.shape, np.float32)
+        made = values if self.layout == "NCHW" else values.transpose(0, 3, 1, 2)
+        step = max(1, _CACHED // max(1, math.prod(pixels.shape[1:3])))
+        for start in range(0, len(pixels), step):
+            for channel in range(planes.shape[1]):
+                plane = planes[start : start + step, channel].astype(np.float32)
+                plane *= np.float32(self.scale)
+                plane -= np.float32(self.mean[channel])
+                plane /= np.float32(self.std[channel])
+                made[start : start + step, channel] = plane
+        return values
 
     def _convert(self, picture: Image.Image) -> Image.Image:
         if picture.mode.partition(";")[0] in _DEEP_MODES:
