@@ -58,9 +58,9 @@ BOUNDED = settings(max_examples=100, deadline=None, derandomize=True)
 
 @BOUNDED
 @given(
-    widths=st.lists(st.integers(8, 96), min_size=2, max_size=8),
+    widths=st.lists(st.integers(16, 256), min_size=4, max_size=12),
     share=st.floats(0.2, 0.9),
-    grid=st.sampled_from([1, 1, 4, 8]),
+    grid=st.sampled_from([1, 8]),
     seed=st.integers(0, 2**32 - 1),
 )
 def test_no_step_that_fits_is_nearer_to_what_was_asked(widths, share, grid, seed):
@@ -101,7 +101,7 @@ def test_what_rounding_leaves_on_the_budget_is_not_repaired(widths, share, seed)
     seed=st.integers(0, 2**32 - 1),
 )
 def test_of_all_policies_on_the_budget_the_nearest_is_executed(widths, share, seed):
-    """Every channel costs the same here, so that a policy is the nearest where no exchange of two channels is nearer."""
+    """Every channel costs the same here: a policy is the nearest where no exchange of two channels is nearer."""
     cost, index = chain(widths)
     n = len(widths)
     each = Terms(np.ones(n), _single(n))
