@@ -67,7 +67,7 @@ def test_a_transfer_takes_from_one_cluster_and_gives_to_another():
 def test_cluster_moves_keep_one_ratio_per_cluster():
     alike = np.array([0.2, 0.5, 0.6, 0.8])[CLUSTERS]
     made = draw([alike])
-    together = np.array([all(np.ptp(p[CLUSTERS == c]) < 1e-9 for c in range(4)) for p in made])
+    together = np.array([all(np.ptp(p[c == CLUSTERS]) < 1e-9 for c in range(4)) for p in made])
     share = SHARES["cluster"] + SHARES["transfer"] + SHARES["crossover"]
     assert together[: int(share * N)].all()
     assert not together[int(share * N) :].all()

@@ -34,7 +34,7 @@ def test_few_groups_are_their_own_clusters():
 
 def test_alike_groups_share_a_cluster():
     """Four kinds of three groups each, of one width, curve and depth."""
-    shapes = [lambda m: m**2, lambda m: 5 * m, lambda m: 0.1 * m**4, lambda m: np.sqrt(m)]
+    shapes = [lambda m: m**2, lambda m: 5 * m, lambda m: 0.1 * m**4, np.sqrt]
     widths = tuple(np.repeat((16, 32, 128, 256), 3).tolist())
     stages = cluster_stages(curved(np.repeat(shapes, 3).tolist(), widths))
     assert kinds(stages[1]) == {frozenset(range(3 * i, 3 * i + 3)) for i in range(4)}

@@ -104,7 +104,7 @@ def test_of_all_policies_on_the_budget_the_nearest_is_executed(widths, share, se
     """Every channel costs the same here: a policy is the nearest where no exchange of two channels is nearer."""
     cost, index = chain(widths)
     n = len(widths)
-    each = Terms(np.ones(n), _single(n))
+    each = Terms(np.ones(n), single(n))
     found = Projection(build_space(index), CostModel(cost.full, each, each, each, 0), Budget(params=share))
     asked = np.random.default_rng(seed).random(n)
     executed = found.execute(asked)
@@ -184,14 +184,14 @@ def test_grid_and_small_groups():
 
 def test_two_budgets_hold_together():
     cost, index = chain([64] * 4)
-    fewer = CostModel(cost.full, cost.macs_terms, Terms(np.ones(4), _single(4)), cost.bytes_terms, 0)
+    fewer = CostModel(cost.full, cost.macs_terms, Terms(np.ones(4), single(4)), cost.bytes_terms, 0)
     found = Projection(build_space(index), fewer, Budget(flops=0.9, params=0.5))
     executed = found.execute(np.full(4, 0.5))
     assert fewer.params(executed)[0] <= 0.5 * fewer.params(fewer.full)[0]
     assert fewer.macs(executed)[0] <= 0.9 * fewer.macs(fewer.full)[0]
 
 
-def _single(n):
+def single(n):
     forms = np.zeros((n, 2, n + 1))
     forms[np.arange(n), 0, np.arange(1, n + 1)] = 1
     forms[:, 1, 0] = 1

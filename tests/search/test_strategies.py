@@ -135,8 +135,8 @@ def blind(asked):
 
 def test_bocr_beats_random_policies_after_the_same_starts():
     gains = []
-    for seed in range(4):
-        asked = problem(widths=(32, 64) * 4, n_trials=16, seed=seed)
+    for seed in range(3):
+        asked = problem(widths=(32, 64) * 3, n_trials=16, seed=seed)
         score, best = coupled(asked, seed), []
         for propose in (find_strategy("bocr")(asked), blind(asked)):
             trials = ()
