@@ -100,6 +100,14 @@ def test_the_best_known_policy_on_either_side_of_the_budget_is_suggested():
     assert [tuple((p * full).round().astype(int).tolist()) for p in found] == best
 
 
+def test_known_policies_of_the_nearest_budget_are_suggested_even_where_others_score_more():
+    near, far = known(0.6), known(0.9)
+    assert max(t.objective for t in far) > max(t.objective for t in near)
+    (found,) = hints(replace(problem(), past=Past(far + near)))
+    best = max(near, key=lambda t: t.objective).widths
+    assert tuple((found * problem().space.full).round().astype(int).tolist()) == best
+
+
 def test_another_model_corrects_the_allocation_where_groups_are_alike():
     asked = problem()
     past = past_search()

@@ -11,7 +11,7 @@ from bocr_onnx.errors import ModelError, UsageError
 from bocr_onnx.search import Evaluation, Inline, Journal, TrialState, best_trial, search
 from bocr_onnx.search.starts import scatter, start_policies
 from bocr_onnx.search.strategies import ONE_POLICY, STRATEGIES, find_strategy
-from bocr_onnx.search.strategies.bocr import stage_of
+from bocr_onnx.search.strategies.bocr import MIN_RADIUS, START_RADIUS, Stage, stage_of
 from bocr_onnx.search.trial import Trial
 
 from .problems import coupled, problem, scorer
@@ -185,6 +185,9 @@ def test_stages_advance_when_the_search_stalls():
     assert stalled.number == 1
     assert stalled.radius < stage_of(history([1.0]), 1, 3, 3).radius
     assert stage_of(history([1.0] + [0.5] * 20), 1, 3, 3).number == 2
+    assert stage_of(history([1.0] + [0.5] * 90), 1, 3, 3).radius == MIN_RADIUS
+    assert stage_of(history([1.0] + [0.5] * 4), 5, 3, 3) == Stage(0, START_RADIUS), "starts do not stall"
+    assert stage_of(history([1.0, 0.5, 0.5, 2.0, 0.5, 0.5]), 1, 3, 3).number == 0
 
 
 def test_an_unknown_strategy_names_the_nearest():
