@@ -15,6 +15,7 @@ import json
 import os
 import re
 import resource
+import signal
 import subprocess
 import sys
 import tempfile
@@ -25,6 +26,7 @@ from dataclasses import asdict, dataclass
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
+from textwrap import dedent
 from typing import Any
 
 import numpy as np
@@ -45,6 +47,10 @@ Corrupt = Callable[[ModelProto, Rng], None]
 
 N_CASES = int(os.environ.get("BOCR_FUZZ", "120"))
 SECONDS, MEBIBYTES = 10, 2048
+"""What a case may take; the seconds are those of the processor, so that a busy machine is no defect."""
+ASLEEP = 300
+"""Seconds by the clock after which a process that does nothing is ended."""
+
 HUGE = (1 << 20, 10**9, 1 << 31, 1 << 40, (1 << 63) - 1)
 ODD_INTEGERS = (0, -1, 1, 2, 3, 7, 99, -99, -(1 << 63), *HUGE)
 DEMO = str(files("bocr_onnx.calibration") / "demo.onnx")
@@ -740,7 +746,7 @@ def examine(case: str, what: str, data: bytes) -> Found:
         path.write_bytes(data)
         (Path(folder) / "weights.bin").write_bytes(bytes(4 * 8 * 3 * 3 * 3))
         Path("/proc/self/clear_refs").write_text("5")
-        started = time.monotonic()
+        started = time.process_time()
         outcome, detail = "fine", ""
         try:
             use(path)
@@ -749,12 +755,25 @@ def examine(case: str, what: str, data: bytes) -> Found:
             detail = f"{type(error).__name__}: {error}"
         except Exception:
             outcome, detail = "raised", traceback.format_exc()
-        return Found(case, what, outcome, detail, time.monotonic() - started, _peak())
+        return Found(case, what, outcome, detail, time.process_time() - started, _peak())
 
 
 def _peak() -> int:
     found = re.search(r"VmHWM:\s+(\d+)", Path("/proc/self/status").read_text())
     return int(found[1]) >> 10 if found else 0
+
+
+@contextlib.contextmanager
+def within(seconds: float) -> Iterator[None]:
+    """Ends the process, with a trace of where it is, once the block has taken that much of the processor."""
+    faulthandler.register(signal.SIGPROF, chain=True)
+    faulthandler.dump_traceback_later(ASLEEP, exit=True)
+    signal.setitimer(signal.ITIMER_PROF, seconds)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_PROF, 0)
+        faulthandler.cancel_dump_traceback_later()
 
 
 def serve(cases: Sequence[str]) -> None:
@@ -764,9 +783,8 @@ def serve(cases: Sequence[str]) -> None:
     for case in cases:
         what, data = _case(case)
         print(json.dumps({"case": case, "what": what}), flush=True)
-        faulthandler.dump_traceback_later(SECONDS, exit=True)
-        found = examine(case, what, data)
-        faulthandler.cancel_dump_traceback_later()
+        with within(SECONDS):
+            found = examine(case, what, data)
         print(json.dumps(asdict(found)), flush=True)
 
 
@@ -922,6 +940,27 @@ def once_harmful() -> dict[str, Found]:
 def test_what_once_did_harm(case: str, once_harmful: dict[str, Found]) -> None:
     assert once_harmful[case].outcome in ("fine", "refused"), once_harmful[case].detail
     assert not once_harmful[case].defect
+
+
+@pytest.mark.parametrize(("what", "code"), [("while True: pass", -signal.SIGPROF), ("time.sleep(1)", 0)])
+def test_work_is_limited_and_waiting_is_not(what: str, code: int) -> None:
+    text = f"""
+        import time
+        from tests.test_fuzz import within
+
+        with within(0.3):
+            {what}
+    """
+    found = subprocess.run(
+        [sys.executable, "-c", dedent(text)],
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=Path(__file__).parents[1],
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )
+    assert found.returncode == code, found.stderr
+    assert ('File "<string>"' in found.stderr) == bool(code)
 
 
 @pytest.mark.parametrize("part", range(2))

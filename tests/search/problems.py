@@ -31,3 +31,18 @@ def scorer(asked, noise=0.0):
         return Evaluation(1 / (1 + error), objective, objective, 0.0)
 
     return score
+
+
+def coupled(asked, number):
+    """A truth in which what one group loses weighs more where others lose too; the curves know nothing of it."""
+    rng, n = np.random.default_rng(number), len(asked.space.full)
+    weight = rng.uniform(0.2, 1.5, n)
+    pairs = np.triu(rng.uniform(0, 3, (n, n)) * (rng.random((n, n)) < 0.3), 1)
+
+    def score(widths, floor=None):
+        missing = 1 - widths / asked.space.full
+        error = float(weight @ missing**2 + missing @ pairs @ missing)
+        objective = -np.log(error + 1e-9)
+        return Evaluation(1 / (1 + error), objective, objective, 0.0)
+
+    return score

@@ -6,7 +6,7 @@ import pytest
 from bocr_onnx.search import Evaluation, Inline, Journal, TrialState, search
 from bocr_onnx.search.racing import MIN_COMPLETE, floor, objectives
 from bocr_onnx.search.strategies import find_strategy
-from bocr_onnx.search.trial import Trial, completed, scored
+from bocr_onnx.search.trial import Proposal, Trial, completed, scored
 
 from .problems import problem, scorer
 
@@ -73,3 +73,44 @@ def test_noise_widens_the_margin():
         return floor(tuple(trials))
 
     assert floor_at(0.2) < floor_at(0.0) - 0.1
+
+
+def test_the_floor_is_the_best_less_the_usual_offset_and_one_noise():
+    """One odd offset in five widens the noise and does not move the offset."""
+    trials = [Trial(i, (1,), TrialState.COMPLETE, 0.5, 2.0 - i, first=2.0 - i - 0.25) for i in range(4)]
+    odd = Trial(4, (1,), TrialState.COMPLETE, 0.5, 1.0, first=-0.25)
+    assert floor((*trials, odd)) == pytest.approx(2 - 0.25 - np.sqrt(0.2))
+
+
+def test_where_there_are_many_trials_the_finalists_are_not_the_luckiest(tmp_path):
+    """Policies of two groups on one budget lie on a line, where neighbours tell luck from worth."""
+    asked = problem(widths=(256, 256), n_trials=40)
+    draw = np.random.default_rng(0)
+
+    def truth(widths):
+        return -float(asked.proxy(np.array(widths)[None] / asked.space.full)[0])
+
+    def noisy(widths, bar=None):
+        value = truth(widths) + 0.1 * float(draw.normal())
+        return Evaluation(0.5, value, value, 0.0)
+
+    journal = Journal(tmp_path / "journal.jsonl", {})
+    result = search(asked, find_strategy("random"), Inline(noisy), journal, race=False)
+    luckiest = max(result.trials, key=lambda t: t.objective).widths
+    assert truth(result.finalists[0]) > truth(luckiest)
+
+
+def test_what_exceeds_the_budget_is_not_scored(tmp_path):
+    asked = problem(n_trials=3)
+    used = asked.projection.budget.use(asked.projection.cost, asked.space.full[None])[0]
+
+    def exceeds(_):
+        return lambda trials, pending: Proposal(asked.space.full if len(trials) == 1 else asked.space.low, "a test")
+
+    def score(widths, bar):
+        assert widths.tolist() == asked.space.low.tolist()
+        return Evaluation(0.5, 1.0, 1.0, 0.0)
+
+    trials = search(asked, exceeds, Inline(score), Journal(tmp_path / "journal.jsonl", {})).trials
+    assert [t.state for t in trials] == [TrialState.COMPLETE, TrialState.INFEASIBLE, TrialState.COMPLETE]
+    assert trials[1].reason == f"it uses {used:.3f} of the budget"

@@ -4,12 +4,14 @@ from dataclasses import replace
 
 import numpy as np
 
-from bocr_onnx.search import Past, Trial, TrialState, allocate
+from bocr_onnx.cost import CostModel, Terms
+from bocr_onnx.search import Budget, Past, Projection, Trial, TrialState, allocate, build_space
 from bocr_onnx.search.hints import hints
-from bocr_onnx.search.starts import start_policies
+from bocr_onnx.search.starts import scatter, start_policies
 
 from .problems import problem, scorer
 from .test_agent import past_search
+from .test_project import chain, single
 
 
 def known(share, n=8):
@@ -34,6 +36,57 @@ def test_starts_are_on_the_budget_and_none_comes_twice():
         assert 0.98 <= asked.projection.budget.use(asked.projection.cost, start.widths[None])[0] <= 1
 
 
+def test_starts_come_in_one_order():
+    alone = [s.origin for s in start_policies(problem())]
+    assert alone == ["sensitivity", "sensitivity, flatter", "sensitivity, sharper", "uniform"]
+    asked = replace(problem(), past=Past(known(0.7) + known(0.3), (past_search(),)))
+    assert [s.origin for s in start_policies(asked)] == ["sensitivity", *["history"] * 3, *alone[1:]]
+
+
+def test_every_start_is_what_its_origin_says():
+    asked = problem()
+    found = {s.origin: s.widths.tolist() for s in start_policies(asked)}
+    for origin, exponent in (("sensitivity", 1.0), ("sensitivity, flatter", 0.7), ("sensitivity, sharper", 1.5)):
+        expected = asked.projection.execute(allocate(asked, exponent) / asked.space.full)
+        assert found[origin] == expected.tolist()
+    ratios = np.array(found["uniform"]) / asked.space.full
+    assert np.ptp(ratios) < 0.05
+
+
+def test_by_the_curves_the_first_start_is_the_best():
+    asked = problem(widths=(32, 64, 128) * 3)
+    predicted = {s.origin: asked.proxy(s.widths[None] / asked.space.full)[0] for s in start_policies(asked)}
+    assert min(predicted, key=predicted.get) == "sensitivity"
+    assert predicted["sensitivity"] < 0.9 * predicted["uniform"]
+    rng = np.random.default_rng(0)
+    others = np.array([scatter(asked, rng).widths for _ in range(100)]) / asked.space.full
+    assert predicted["sensitivity"] < asked.proxy(others).min()
+
+
+def test_groups_that_lose_more_keep_more():
+    """The curves of odd groups are three times those of even ones; all groups are equally wide."""
+    first = start_policies(problem(widths=(64,) * 6))[0].widths
+    assert first[[1, 3]].min() > first[[2, 4]].max()
+
+
+def test_of_groups_that_lose_alike_the_costly_one_gives_more():
+    asked = problem(widths=(64, 64))
+    cost, index = chain([64, 64])
+    each = Terms(np.array([1.0, 8.0]), single(2))
+    projection = Projection(build_space(index), CostModel(cost.full, each, each, each, 0), Budget(params=0.5))
+    cheap, costly = allocate(replace(asked, projection=projection, curves=(asked.curves[0],) * 2))
+    assert cheap > 1.3 * costly
+
+
+def test_random_policies_are_spread_over_the_space():
+    asked, rng = problem(), np.random.default_rng(0)
+    drawn = [scatter(asked, rng) for _ in range(60)]
+    assert {d.origin for d in drawn} == {"random"}
+    ratios = np.array([d.widths for d in drawn]) / asked.space.full
+    assert (ratios.min(axis=0) < 0.5).all()
+    assert (ratios.max(axis=0) > 0.9).all()
+
+
 def test_few_trials_leave_room_for_the_search():
     assert len(start_policies(problem(n_trials=4))) == 2
     assert len(start_policies(problem(n_trials=1))) == 1
@@ -45,6 +98,14 @@ def test_the_best_known_policy_on_either_side_of_the_budget_is_suggested():
     full = problem().space.full
     best = [max(trials, key=lambda t: t.objective).widths for trials in (above, below)]
     assert [tuple((p * full).round().astype(int).tolist()) for p in found] == best
+
+
+def test_known_policies_of_the_nearest_budget_are_suggested_even_where_others_score_more():
+    near, far = known(0.6), known(0.9)
+    assert max(t.objective for t in far) > max(t.objective for t in near)
+    (found,) = hints(replace(problem(), past=Past(far + near)))
+    best = max(near, key=lambda t: t.objective).widths
+    assert tuple((found * problem().space.full).round().astype(int).tolist()) == best
 
 
 def test_another_model_corrects_the_allocation_where_groups_are_alike():

@@ -9,11 +9,12 @@ import pytest
 
 from bocr_onnx.errors import ModelError, UsageError
 from bocr_onnx.search import Evaluation, Inline, Journal, TrialState, best_trial, search
+from bocr_onnx.search.starts import scatter, start_policies
 from bocr_onnx.search.strategies import ONE_POLICY, STRATEGIES, find_strategy
-from bocr_onnx.search.strategies.bocr import stage_of
+from bocr_onnx.search.strategies.bocr import MIN_RADIUS, START_RADIUS, Stage, stage_of
 from bocr_onnx.search.trial import Trial
 
-from .problems import problem, scorer
+from .problems import coupled, problem, scorer
 
 EVERY = pytest.mark.parametrize("name", sorted(STRATEGIES))
 
@@ -124,6 +125,31 @@ def test_bocr_beats_its_controls(tmp_path):
     assert best["bocr"] > best["random"]
 
 
+def blind(asked):
+    """The starts of `bocr`, then random policies: all that `bocr` is where what it learns is worth nothing."""
+    starts = start_policies(asked)
+    return lambda trials, pending: (
+        starts[len(trials)] if len(trials) < len(starts) else scatter(asked, asked.rng(len(trials)))
+    )
+
+
+def test_bocr_beats_random_policies_after_the_same_starts():
+    gains = []
+    for seed in range(3):
+        asked = problem(widths=(32, 64) * 3, n_trials=16, seed=seed)
+        score, best = coupled(asked, seed), []
+        for propose in (find_strategy("bocr")(asked), blind(asked)):
+            trials = ()
+            while len(trials) < asked.n_trials:
+                widths = propose(trials, ()).widths
+                found = score(widths)
+                policy = tuple(widths.tolist())
+                trials += (Trial(len(trials), policy, TrialState.COMPLETE, found.score, found.objective),)
+            best.append(best_trial(trials).objective)
+        gains.append(best[0] - best[1])
+    assert np.median(gains) > 0.1
+
+
 def test_bocr_takes_noise(tmp_path):
     asked = problem(n_trials=25)
     result = run("bocr", asked, tmp_path, scorer(asked, noise=0.02))
@@ -159,6 +185,9 @@ def test_stages_advance_when_the_search_stalls():
     assert stalled.number == 1
     assert stalled.radius < stage_of(history([1.0]), 1, 3, 3).radius
     assert stage_of(history([1.0] + [0.5] * 20), 1, 3, 3).number == 2
+    assert stage_of(history([1.0] + [0.5] * 90), 1, 3, 3).radius == MIN_RADIUS
+    assert stage_of(history([1.0] + [0.5] * 4), 5, 3, 3) == Stage(0, START_RADIUS), "starts do not stall"
+    assert stage_of(history([1.0, 0.5, 0.5, 2.0, 0.5, 0.5]), 1, 3, 3).number == 0
 
 
 def test_an_unknown_strategy_names_the_nearest():
