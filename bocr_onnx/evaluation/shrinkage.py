@@ -4,7 +4,7 @@
 
 Without it, a layer whose inputs outnumber the images (a classifier behind global pooling) seems to lose nothing with
 half of its inputs: there is always a fit that is exact on the images that were seen. With many rows rho is about the
-effective dimension over the number of rows, and does nothing.
+effective dimension over the number of rows, and does nothing; where C is such a multiple itself, rho stays near one.
 
 References:
     Chen, Wiesel, Eldar, Hero, "Shrinkage Algorithms for MMSE Covariance Estimation", IEEE TSP 58(10), 2010 (OAS).
