@@ -6,7 +6,7 @@ import json
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,7 +19,7 @@ from bocr_onnx.api.rundir import RunDir, default_run_dir
 from bocr_onnx.api.shapes import settle_shapes
 from bocr_onnx.api.sized import read_for_images
 from bocr_onnx.data import Pools, Samples, open_data, split
-from bocr_onnx.errors import UsageError
+from bocr_onnx.errors import UsageError, did_you_mean
 from bocr_onnx.evaluation import classes_of, predict, score_outputs
 from bocr_onnx.graph import ModelGraph, check_writable, load, resized, save, write_text
 
@@ -257,7 +257,11 @@ def _read_both(
 def _settings(asked: Mapping[str, Any]) -> FinetuneSettings:
     from bocr_onnx.training import FinetuneSettings
 
+    known = tuple(f.name for f in fields(FinetuneSettings))
+    for name in asked:
+        if name not in known:
+            raise UsageError(f"unknown finetuning setting {name!r}", hint=did_you_mean(name, known))
     try:
         return FinetuneSettings(**asked)
-    except TypeError as error:
-        raise UsageError(f"settings of finetuning must be known ones of the right kind, got {dict(asked)}") from error
+    except TypeError as error:  # a value of another type
+        raise UsageError(f"a finetuning setting has a value of the wrong type: {dict(asked)}") from error

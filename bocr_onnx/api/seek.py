@@ -111,7 +111,7 @@ def seek(run: Run, ground: Ground, known: tuple[Trial, ...] = ()) -> SearchResul
         raise KeyboardInterrupt
     if not result.finalists:
         reason = next((t.reason for t in result.trials if t.reason), "no trial was made")
-        raise ModelError(f"a search must have a trial that ends well, got {len(result.trials)} without: {reason}")
+        raise ModelError(f"all {len(result.trials)} trials failed; the first one with: {reason}")
     return result
 
 

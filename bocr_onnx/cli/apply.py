@@ -11,10 +11,14 @@ from bocr_onnx.cli.output import InputShape, TerminalProgress, print_json
 
 
 def apply(
-    model: Annotated[Path, typer.Argument(help="The .onnx file the plan was made for, or one of the same structure.")],
+    model: Annotated[
+        Path, typer.Argument(help="The .onnx file the plan was made for, or one with the same structure.")
+    ],
     plan: Annotated[Path, typer.Argument(help="A plan.json.")],
     output: Annotated[Path, typer.Option("--output", "-o", help="The slim file.")],
-    strict: Annotated[bool, typer.Option("--strict", help="Refuse another file than the plan was made for.")] = False,
+    strict: Annotated[
+        bool, typer.Option("--strict", help="Refuse any file other than the one the plan was made for.")
+    ] = False,
     input_shape: InputShape = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:

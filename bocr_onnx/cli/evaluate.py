@@ -12,8 +12,8 @@ from bocr_onnx.cli.output import InputShape, TerminalProgress, print_json
 
 def evaluate(
     model: Annotated[Path, typer.Argument(help="The .onnx file.")],
-    data: Annotated[str, typer.Option(help="Images with labels; of a folder with val/, that part.")],
-    preset: Annotated[str | None, typer.Option(help="Preprocessing preset; guessed where not given.")] = None,
+    data: Annotated[str, typer.Option(help="Labelled images; if the folder has a val/, only that part.")],
+    preset: Annotated[str | None, typer.Option(help="Preprocessing preset; guessed if not given.")] = None,
     preprocess: Annotated[str | None, typer.Option(help="Preprocessing file (TOML).")] = None,
     input_shape: InputShape = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,

@@ -16,23 +16,27 @@ LOSS, OPTIMIZER, MACHINES = "Loss", "Optimizer", "Machines"
 
 def finetune(
     model: Annotated[Path, typer.Argument(help="The .onnx file to train.")],
-    teacher: Annotated[Path, typer.Option(help="The .onnx file to learn from, e.g. the one it was cut from.")],
-    data: Annotated[str, typer.Option(help="Images as for prune. Labels are optional.")],
+    teacher: Annotated[Path, typer.Option(help="The .onnx file to distill from, e.g. the original before pruning.")],
+    data: Annotated[
+        str, typer.Option(help="Images: a folder, an .npz, or torchvision:NAME@ROOT. Labels are optional.")
+    ],
     epochs: Annotated[float, typer.Option(help="Passes over the training images.")] = 1,
-    preset: Annotated[str | None, typer.Option(help="Preprocessing preset; guessed where not given.")] = None,
+    preset: Annotated[str | None, typer.Option(help="Preprocessing preset; guessed if not given.")] = None,
     preprocess: Annotated[str | None, typer.Option(help="Preprocessing file (TOML).")] = None,
     output: Annotated[Path | None, typer.Option("--output", "-o", help="The trained file.")] = None,
-    run_dir: Annotated[Path | None, typer.Option(help="Where checkpoint and report go.")] = None,
+    run_dir: Annotated[Path | None, typer.Option(help="Directory for the checkpoint and report.")] = None,
     resume: Annotated[Path | None, typer.Option(help="Run directory to continue.")] = None,
-    score_images: Annotated[int, typer.Option(help="Images on which the best epoch is chosen.")] = 2_000,
-    final_images: Annotated[int, typer.Option(help="Unseen images that the report's score is taken on.")] = 10_000,
-    patience: Annotated[int, typer.Option(help="Epochs without a better score before it ends; 0: all.")] = 0,
-    seed: Annotated[int, typer.Option(help="Same seed, same weights (on one CPU).")] = 0,
+    score_images: Annotated[int, typer.Option(help="Number of images used to choose the best epoch.")] = 2_000,
+    final_images: Annotated[int, typer.Option(help="Number of unseen images for the reported score.")] = 10_000,
+    patience: Annotated[
+        int, typer.Option(help="Stop after this many epochs without a better score; 0 never stops early.")
+    ] = 0,
+    seed: Annotated[int, typer.Option(help="Random seed; the same seed gives the same weights (on one CPU).")] = 0,
     input_shape: InputShape = None,
     tensorboard: Annotated[Path | None, typer.Option(help="Folder for TensorBoard curves.")] = None,
     normalize: Annotated[
         bool,
-        typer.Option(help="Put BatchNormalization back, where it was folded away, for the time of training."),
+        typer.Option(help="Restore folded BatchNormalization during training."),
     ] = True,
     label_weight: Annotated[
         float,
@@ -42,26 +46,26 @@ def finetune(
     temperature: Annotated[float, typer.Option(help="Distillation temperature.", rich_help_panel=LOSS)] = 4.0,
     feature_weight: Annotated[
         float,
-        typer.Option(help="Weight of the distance between uncut feature maps.", rich_help_panel=LOSS),
+        typer.Option(help="Weight of the distillation loss on uncut feature maps.", rich_help_panel=LOSS),
     ] = 0.0,
-    optimizer: Annotated[str, typer.Option(help="sgd or adamw.", rich_help_panel=OPTIMIZER)] = "sgd",
+    optimizer: Annotated[str, typer.Option(help="Optimizer: sgd or adamw.", rich_help_panel=OPTIMIZER)] = "sgd",
     learning_rate: Annotated[float, typer.Option(help="Peak learning rate.", rich_help_panel=OPTIMIZER)] = 0.05,
     weight_decay: Annotated[float, typer.Option(help="Weight decay.", rich_help_panel=OPTIMIZER)] = 0.0001,
-    warmup: Annotated[float, typer.Option(help="Share of the steps that warm up.", rich_help_panel=OPTIMIZER)] = 0.1,
+    warmup: Annotated[float, typer.Option(help="Fraction of steps used for warm-up.", rich_help_panel=OPTIMIZER)] = 0.1,
     average: Annotated[
         float,
-        typer.Option(help="Decay of a moving average of the weights.", rich_help_panel=OPTIMIZER),
+        typer.Option(help="Decay of the moving average of weights; 0 disables it.", rich_help_panel=OPTIMIZER),
     ] = 0.0,
     batch_size: Annotated[int, typer.Option(help="Images per step.", rich_help_panel=OPTIMIZER)] = 128,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda or mps.", rich_help_panel=MACHINES)] = "auto",
+    device: Annotated[str, typer.Option(help="Device: auto, cpu, cuda or mps.", rich_help_panel=MACHINES)] = "auto",
     devices: Annotated[int, typer.Option(help="Number of devices.", rich_help_panel=MACHINES)] = 1,
     precision: Annotated[
         str,
-        typer.Option(help="auto, 32-true, bf16-mixed or 16-mixed.", rich_help_panel=MACHINES),
+        typer.Option(help="Precision: auto, 32-true, bf16-mixed or 16-mixed.", rich_help_panel=MACHINES),
     ] = "auto",
     as_json: Annotated[bool, typer.Option("--json", help="Print report.json.")] = False,
 ) -> None:
-    """Train a model towards its original; it comes back as the same graph with other weights."""
+    """Finetune a model by distillation from its original; the graph stays the same, only weights change."""
     from bocr_onnx import api
 
     settings = {

@@ -19,15 +19,15 @@ SCHEMA = 1
 
 app = typer.Typer(
     name="history",
-    help="What earlier searches tried: list, show, export or forget it.",
+    help="List, show, export or forget past searches.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
 )
 _File = Annotated[
-    str | None, typer.Option("--history", help="The file; where not given, the one in the user's data folder.")
+    str | None, typer.Option("--history", help="History file; by default the one in the user's data folder.")
 ]
 _Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
-_Key = Annotated[str, typer.Argument(help="The beginning of a search's key.")]
+_Key = Annotated[str, typer.Argument(help="Key of a search, or its first characters.")]
 
 
 @app.command("list")
@@ -57,7 +57,7 @@ def show(key: _Key, history: _File = None, as_json: _Json = False) -> None:
 
 @app.command()
 def export(
-    output: Annotated[Path | None, typer.Option("--output", "-o", help="The file; stdout where not given.")] = None,
+    output: Annotated[Path | None, typer.Option("--output", "-o", help="Output file; stdout if not given.")] = None,
     history: _File = None,
 ) -> None:
     """Write every search with its trials as JSON."""
@@ -66,10 +66,10 @@ def export(
 
 @app.command()
 def forget(
-    key: Annotated[str | None, typer.Argument(help="The beginning of a search's key.")] = None,
-    model: Annotated[Path | None, typer.Option(help="Forget the searches of this .onnx file.")] = None,
+    key: Annotated[str | None, typer.Argument(help="Key of a search, or its first characters.")] = None,
+    model: Annotated[Path | None, typer.Option(help="Forget all searches of this .onnx file.")] = None,
     everything: Annotated[bool, typer.Option("--all", help="Forget every search.")] = False,
-    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Skip the confirmation.")] = False,
     history: _File = None,
 ) -> None:
     """Remove searches with their trials."""

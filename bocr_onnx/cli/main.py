@@ -30,7 +30,7 @@ MAX_SHOWN = 300
 
 app = typer.Typer(
     name="bocr-onnx",
-    help="Physically slimmer ONNX files, found by search and proved equal to the masked original.",
+    help="Physically slimmer ONNX files, found by search and verified against the masked original.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     add_completion=False,

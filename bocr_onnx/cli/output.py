@@ -33,7 +33,9 @@ _PLAIN_EVERY_S = 20.0
 
 InputShape = Annotated[
     list[str] | None,
-    typer.Option(help="Sizes for open axes of an input, e.g. image:1x3x48x320; NAME: may be left out for one input."),
+    typer.Option(
+        help="Sizes for the open axes of an input, e.g. image:1x3x48x320; omit NAME: if there is only one input."
+    ),
 ]
 """The option of every command that reads a model."""
 

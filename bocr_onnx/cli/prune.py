@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from bocr_onnx.report import Report
 
 
-STRATEGY, MACHINES = "Options of single strategies", "Machines and history"
+STRATEGY, MACHINES = "Options of particular strategies", "Machines and history"
 
 
 def prune(
@@ -35,29 +35,31 @@ def prune(
         str | None,
         typer.Option(help="Images: a folder, an .npz, or torchvision:NAME@ROOT. Labels are optional."),
     ] = None,
-    preset: Annotated[str | None, typer.Option(help="Preprocessing preset; guessed where not given.")] = None,
+    preset: Annotated[str | None, typer.Option(help="Preprocessing preset; guessed if not given.")] = None,
     preprocess: Annotated[str | None, typer.Option(help="Preprocessing file (TOML).")] = None,
     output: Annotated[Path | None, typer.Option("--output", "-o", help="The slim file.")] = None,
     search: Annotated[
-        str, typer.Option(help="bocr, bocr-paper, bo, local, amc, sensitivity, random or uniform.")
+        str, typer.Option(help="Strategy: bocr, bocr-paper, bo, local, amc, sensitivity, random or uniform.")
     ] = "bocr",
-    trials: Annotated[int, typer.Option(help="Policies to evaluate, of all budgets together.")] = 40,
-    race: Annotated[bool, typer.Option(help="Stop hopeless trials on the first images.")] = True,
-    seed: Annotated[int, typer.Option(help="Same seed, same plan.")] = 0,
-    recover: Annotated[str, typer.Option(help="none, oneshot or sequential.")] = "sequential",
-    finetune: Annotated[float, typer.Option(help="Epochs of training after the search.")] = 0,
-    steps: Annotated[int, typer.Option(help="Rounds of search, recovery and training towards the budget.")] = 1,
-    round_to: Annotated[str, typer.Option(help="Channel grid: auto or a whole number.")] = "auto",
-    freeze: Annotated[list[str] | None, typer.Option(help="Groups to leave alone, by shell pattern.")] = None,
-    only: Annotated[list[str] | None, typer.Option(help="The only groups to cut, by shell pattern.")] = None,
-    min_width: Annotated[int, typer.Option(help="Channels that every group keeps at least.")] = 1,
+    trials: Annotated[int, typer.Option(help="Policies to evaluate, in total over all budgets.")] = 40,
+    race: Annotated[bool, typer.Option(help="Stop hopeless trials early, after the first images.")] = True,
+    seed: Annotated[int, typer.Option(help="Random seed; the same seed gives the same plan.")] = 0,
+    recover: Annotated[str, typer.Option(help="How weights are refitted: none, oneshot or sequential.")] = "sequential",
+    finetune: Annotated[float, typer.Option(help="Epochs of finetuning after the search.")] = 0,
+    steps: Annotated[int, typer.Option(help="Number of rounds of search, recovery and finetuning.")] = 1,
+    round_to: Annotated[
+        str, typer.Option(help="Keep multiples of this many channels: auto or a whole number.")
+    ] = "auto",
+    freeze: Annotated[list[str] | None, typer.Option(help="Groups to leave uncut (shell pattern).")] = None,
+    only: Annotated[list[str] | None, typer.Option(help="The only groups to cut (shell pattern).")] = None,
+    min_width: Annotated[int, typer.Option(help="Minimum number of channels kept in every group.")] = 1,
     input_shape: InputShape = None,
-    run_dir: Annotated[Path | None, typer.Option(help="Where plan, journal and report go.")] = None,
+    run_dir: Annotated[Path | None, typer.Option(help="Directory for the plan, journal and report.")] = None,
     resume: Annotated[Path | None, typer.Option(help="Run directory to continue.")] = None,
-    score_images: Annotated[int, typer.Option(help="Images a trial is scored on.")] = 2_000,
-    recovery_images: Annotated[int, typer.Option(help="Images the recovery is fitted on.")] = 1_000,
-    final_images: Annotated[int, typer.Option(help="Unseen images that the report's score is taken on.")] = 10_000,
-    memory: Annotated[float, typer.Option(help="GiB that images and activations may take together.")] = 2.0,
+    score_images: Annotated[int, typer.Option(help="Number of images each trial is scored on.")] = 2_000,
+    recovery_images: Annotated[int, typer.Option(help="Number of images the recovery is fitted on.")] = 1_000,
+    final_images: Annotated[int, typer.Option(help="Number of unseen images for the reported score.")] = 10_000,
+    memory: Annotated[float, typer.Option(help="Memory limit for images and activations, in GiB.")] = 2.0,
     threads: Annotated[int, typer.Option(help="Threads used when measuring latency (does not limit the search).")] = 1,
     similarity: Annotated[
         str, typer.Option(help="bocr-paper: euclidean, jensen-shannon or structural.", rich_help_panel=STRATEGY)
@@ -71,12 +73,12 @@ def prune(
     warm_up: Annotated[
         str, typer.Option(help="amc: auto, or short as with transfer.", rich_help_panel=STRATEGY)
     ] = "auto",
-    workers: Annotated[int, typer.Option(help="Trials that run at once.", rich_help_panel=MACHINES)] = 1,
+    workers: Annotated[int, typer.Option(help="Number of trials run in parallel.", rich_help_panel=MACHINES)] = 1,
     ray: Annotated[
-        str | None, typer.Option(help="Address of a Ray cluster to run them on.", rich_help_panel=MACHINES)
+        str | None, typer.Option(help="Address of a Ray cluster to run trials on.", rich_help_panel=MACHINES)
     ] = None,
     history: Annotated[
-        str | None, typer.Option(help="File of earlier searches, or none.", rich_help_panel=MACHINES)
+        str | None, typer.Option(help="History file, or none to disable.", rich_help_panel=MACHINES)
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print report.json.")] = False,
 ) -> None:

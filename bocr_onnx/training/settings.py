@@ -18,24 +18,24 @@ class FinetuneSettings:
     """How to finetune: linear warm-up, then a cosine to zero.
 
     Attributes:
-        epochs: Passes over the images; parts of one count, at least one step is taken.
-        batch_size: Images per step, of all devices together; a batch baked into the model goes first.
+        epochs: Passes over the images; fractions are allowed, and at least one step is taken.
+        batch_size: Images per step, over all devices; a batch size fixed in the model takes precedence.
         optimizer: ``"sgd"`` with Nesterov momentum, or ``"adamw"``.
-        learning_rate: At the peak.
-        momentum: Of SGD.
-        weight_decay: On weights only; norms, biases and slopes are left alone.
-        warmup: Share of the steps in which the learning rate rises.
-        label_weight: Share of the labels in the loss, in 0..1; the teacher has the rest (all without labels).
-        label_smoothing: Share of a label's weight that all classes have alike, in [0, 1).
-        temperature: Divides the logits of both in the teacher's term.
-        feature_weight: Of the distance between the feature maps that the cut left whole; 0 leaves them out.
-        grad_clip: Largest norm of the gradient; 0 switches clipping off.
-        average: Decay per step of the moving average of the weights that is scored and kept; 0 keeps the weights.
-        normalize: Whether BatchNormalization is put back for the time of training where it was folded away.
-        patience: Candidates without a better score after which training ends; 0 never ends it early.
-        seed: Of the order of the images and of the augmentation.
+        learning_rate: Peak learning rate.
+        momentum: Momentum of SGD.
+        weight_decay: Applied to weights only, not to norms, biases and slopes.
+        warmup: Fraction of steps during which the learning rate rises, in [0, 1].
+        label_weight: Weight of the label loss, in [0, 1]; the distillation loss gets the rest (all without labels).
+        label_smoothing: Label smoothing, in [0, 1).
+        temperature: Distillation temperature.
+        feature_weight: Weight of the distillation loss on feature maps that were not cut; 0 disables it.
+        grad_clip: Maximum gradient norm; 0 disables clipping.
+        average: Decay per step of the moving average of weights, which is then what is scored and kept; 0 disables it.
+        normalize: Whether folded BatchNormalization is restored during training.
+        patience: Training stops after this many epochs without a better score; 0 never stops early.
+        seed: Seed for the order of images and the augmentation.
         device: Where torch computes: ``"auto"`` (a GPU where there is one), ``"cpu"``, ``"cuda"`` or ``"mps"``.
-        devices: How many of them; the engine starts the same command line again for each further one.
+        devices: Number of devices; the engine starts the same command line again for each additional one.
         precision: ``"auto"`` is bfloat16 mixed with float32 on CUDA, float32 elsewhere.
 
     Raises:

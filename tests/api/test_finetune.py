@@ -105,8 +105,10 @@ def test_without_labels_the_teacher_is_enough(student, tmp_path):
 def test_what_does_not_fit_is_refused(student, tmp_path):
     with pytest.raises(UsageError, match="must not be a file that is read"):
         api.train_model(api.FinetuneOptions(student, DEMO, DIGITS, output=student), tmp_path / "r")
-    with pytest.raises(UsageError, match="settings of finetuning must be known"):
-        api.train_model(options(student, tmp_path, settings={"speed": 3}))
+    with pytest.raises(UsageError, match=r"unknown finetuning setting 'learning_rte'\n.*mean 'learning_rate'"):
+        api.train_model(options(student, tmp_path, settings={"learning_rte": 0.1}))
+    with pytest.raises(UsageError, match="value of the wrong type"):
+        api.train_model(options(student, tmp_path, settings={"learning_rate": "fast"}))
     with pytest.raises(DataError):
         api.train_model(api.FinetuneOptions(student, DEMO, "nowhere", output=str(tmp_path / "t.onnx")))
     with pytest.raises(ResumeError, match="must be a run directory"):

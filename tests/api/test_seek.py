@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
+from importlib.resources import files
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -11,10 +13,14 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
+from bocr_onnx import api
 from bocr_onnx.api.seek import TrialScorer, _trial_scorer
+from bocr_onnx.errors import ModelError
 from bocr_onnx.evaluation.score import Score
 from bocr_onnx.evaluation.scorer import ScoredModel
 
+CALIBRATION = files("bocr_onnx.calibration")
+DEMO, DIGITS = str(CALIBRATION / "demo.onnx"), str(CALIBRATION / "digits.npz")
 WIDTHS = np.array([3, 4])
 
 
@@ -71,3 +77,13 @@ def test_trials_that_run_at_once_share_the_cores(ray: str | None, workers: int, 
     run: Any = SimpleNamespace(options=SimpleNamespace(ray=ray, workers=workers, recover="oneshot"))
     told: Any = Told()
     assert _trial_scorer(run, told).scorer.threads == threads
+
+
+def test_a_search_whose_trials_all_fail_says_why(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fails(*_: Any) -> None:
+        raise ModelError("out of memory")
+
+    monkeypatch.setattr(TrialScorer, "__call__", fails)
+    given: dict[str, Any] = {"data": DIGITS, "flops": 0.5, "trials": 2, "history": "none"}
+    with pytest.raises(ModelError, match=r"all 2 trials failed; the first one with: .*out of memory"):
+        api.prune(DEMO, output=tmp_path / "slim.onnx", **given)

@@ -179,11 +179,11 @@ def test_a_key_must_be_of_one_search(store):
     keys = ["abc" + "0" * 61, "abd" + "0" * 61]
     for key in keys:
         store.begin(replace(search(), key=key))
-    with pytest.raises(UsageError, match=r"got 'AB', with which 2 begin\n.*abd0"):
+    with pytest.raises(UsageError, match=r"'AB' is ambiguous: 2 searches start with it\n.*abd0"):
         store.show("AB")
-    with pytest.raises(UsageError, match=r"got 'abe'\n.*nearest: .*abc0"):
+    with pytest.raises(UsageError, match=r"has the key 'abe'\n.*nearest: .*abc0"):
         store.show("abe")
-    with pytest.raises(UsageError, match="got ''"):
+    with pytest.raises(UsageError, match="has the key ''"):
         store.forget("")
     assert store.show("abd").record.key == keys[1]
 

@@ -30,13 +30,13 @@ def find_key(connection: sqlite3.Connection, prefix: str) -> str:
         return found[0]
     if found:
         raise UsageError(
-            f"history key must be of one search, got {prefix!r}, with which {len(found)} begin",
-            hint=f"Give more of it: {_listed(found)}",
+            f"history key {prefix!r} is ambiguous: {len(found)} searches start with it",
+            hint=f"Give more characters: {_listed(found)}",
         )
     short = [short_key(key) for key in keys]
     near = difflib.get_close_matches(prefix, short, n=_SHOWN, cutoff=0)
     hint = f"The nearest: {_listed(near)}" if near else "The history is empty."
-    raise UsageError(f"history key must be of a known search, got {prefix!r}", hint=hint)
+    raise UsageError(f"no search in the history has the key {prefix!r}", hint=hint)
 
 
 def read_lines(connection: sqlite3.Connection, path: Path) -> tuple[HistoryRow, ...]:
