@@ -29,7 +29,7 @@ class Choice:
         widths: Kept channels of every group, shape `(n_groups,)`.
         weights: What recovery has set.
         recovery: Which one it was.
-        distortion: Of the output, on the search images, when it was chosen.
+        distortion: Distortion of the output, on the search images, when it was chosen.
     """
 
     widths: npt.NDArray[np.int64]

@@ -40,13 +40,13 @@ class Emission:
         run_dir: Where plan and report go.
         options: What was asked for, written beside them.
         budget: What was asked for.
-        accuracies: Of the original, before finetuning and at the end, on unseen images; None without data.
+        accuracies: Accuracies of the original, before finetuning and at the end, on unseen images; None without data.
         metric: What they are.
         data: Record of the images.
         search: Record of the search.
         finetune: Record of the finetuning.
         seconds: Wall time of stages.
-        threads: Of the latency measurement.
+        threads: Number of threads used when measuring latency.
     """
 
     graph: ModelGraph

@@ -39,7 +39,7 @@ class FinetuneOptions:
         data: Images, with labels or without.
         preprocessing: A preset or a file; None guesses.
         output: The trained .onnx file.
-        settings: Of the training, those that differ from the defaults.
+        settings: Training settings that differ from the defaults.
         n_score: Images on which the best epoch is chosen.
         n_final: Unseen images that the report's score is taken on.
         tensorboard: Folder for curves; None for none.

@@ -55,9 +55,9 @@ class Ground:
 
     Attributes:
         images: All of them.
-        calibration: Of the original.
-        scorer: Of policies.
-        digest: Of all that decides what a policy scores, the model and its recovery apart.
+        calibration: Calibration of the original.
+        scorer: Scorer of policies.
+        digest: Digest of everything that decides how a policy scores, except the model and its recovery.
     """
 
     images: Images

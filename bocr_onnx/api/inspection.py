@@ -26,7 +26,7 @@ class Inspection:
     Attributes:
         path: The file.
         sha256: Its digest.
-        cost: Of the original.
+        cost: Cost of the original.
         prunable_share: Share of MACs that any group controls, in [0, 1].
         groups: Channels that are cut together.
         shares: Share of MACs each group controls, in the order of `groups`.

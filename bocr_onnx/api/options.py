@@ -31,10 +31,10 @@ class Options:
         preprocessing: A preset or a file; None guesses.
         output: The slim .onnx file.
         strategy: Name of the search.
-        settings: Of single strategies.
+        settings: Settings of particular strategies.
         trials: Evaluated policies, of all budgets together.
         race: Whether hopeless trials are stopped on the first images.
-        seed: Of everything that is drawn.
+        seed: Seed for all random draws.
         recover: Recovery of the emitted model.
         finetune: Epochs of finetuning after the search, in every round.
         steps: Rounds of search, recovery and finetuning towards the budget.
@@ -47,7 +47,7 @@ class Options:
         n_recovery: Images the recovery is fitted on.
         memory: GiB that images and activations may take together.
         n_final: Unseen images that the report's score is taken on.
-        threads: Of the latency measurement.
+        threads: Number of threads used when measuring latency.
         workers: Trials that run at once.
         ray: Address of the Ray cluster they run on; None for this machine.
         history: File of earlier searches, or ``none``; None for the one in the user's data folder.
@@ -124,7 +124,7 @@ class Options:
         """Returns the options of one of several budgets, with its share of the trials.
 
         Args:
-            number: Of the budget.
+            number: Number of the budget.
             output: Its slim file.
         """
         budgets = self.budgets

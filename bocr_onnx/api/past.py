@@ -30,7 +30,7 @@ def recall(run: Run, ground: Ground, header: dict[str, Any], known: tuple[Trial,
     Args:
         run: The run.
         ground: Its images.
-        header: Of its journal.
+        header: Header of its journal.
         known: Trials at other budgets of the same run.
         fresh: Whether the search begins now.
 
@@ -96,7 +96,7 @@ class Recorder:
         run: The run.
         problem: Its search.
         ground: Its images.
-        header: Of its journal.
+        header: Header of its journal.
     """
 
     def __init__(self, run: Run, problem: Problem, ground: Ground, header: dict[str, Any]) -> None:

@@ -87,8 +87,8 @@ def prune(
         recovery_images: Images the recovery is fitted on.
         final_images: Unseen images that the report's score is taken on.
         memory: GiB that images and activations may take together.
-        threads: Of the latency measurement.
-        settings: Of single strategies.
+        threads: Number of threads used when measuring latency.
+        settings: Settings of particular strategies.
         race: Whether hopeless trials are stopped on the first images.
         workers: Trials that run at once.
         ray: Address of the Ray cluster they run on.

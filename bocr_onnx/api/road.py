@@ -33,10 +33,10 @@ class Slim:
         mask: Which channels stay.
         proto: The model.
         weights: What recovery has set; None behind finetuning, which sets any.
-        result: Of the search.
+        result: Result of the search.
         recovery: That was best for it.
         images: It was scored on; None without data.
-        accuracies: Of the original, before finetuning and at the end; None without data.
+        accuracies: Accuracies of the original, before finetuning and at the end; None without data.
         finetune: Record of the finetuning, of the last round where there were several.
         rounds: Records of the searches, where there were several rounds.
         undecided: Groups that lost channels although nothing tells theirs apart.

@@ -38,7 +38,7 @@ class Run:
         progress: Shows long steps.
         output: The slim file.
         run_dir: Where plan, journal and report go.
-        history: Of earlier searches; None where none is to be used.
+        history: Store of past searches; None if none is to be used.
         resuming: Whether the journal must belong to this run.
         seconds: Wall time of stages, filled on the way.
     """

@@ -92,7 +92,7 @@ def seek(run: Run, ground: Ground, known: tuple[Trial, ...] = ()) -> SearchResul
     for trial in journal.trials:
         recorder.add(trial)
     if journal.trials:
-        run.progress.note(f"continuing behind {len(journal.trials)} finished trials")
+        run.progress.note(f"continuing after {len(journal.trials)} finished trials")
     workers = make_workers(_trial_scorer(run, ground.scorer), options.workers, options.ray)
     with run.progress.task(f"Search ({options.strategy})") as update:
         update(len(journal.trials), options.trials)

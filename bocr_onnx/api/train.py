@@ -56,7 +56,7 @@ def finetune_slim(
         progress: Shows steps with loss, score and images per second.
         checkpoint: File that training goes on from where it exists, and that it is kept in.
         tensorboard: Folder for curves.
-        engine: Of this process, where several train together.
+        engine: Training engine of this process if several train together.
 
     Raises:
         TrainingError: The slim model cannot be trained, or torch and ONNX Runtime disagree on it.
@@ -110,9 +110,9 @@ class _Seen:
     """Tells the watchers of a training what happens.
 
     Attributes:
-        update: Of the progress.
+        update: Progress callback.
         curves: Takes named values at a step.
-        score: Of the last candidate.
+        score: Score of the last candidate.
         n_steps: Taken so far.
     """
 

@@ -15,7 +15,7 @@ def fitting(hint: str, flags: Collection[str]) -> str:
     A whole command line (`bocr-onnx ...`) stays, whatever its options.
 
     Args:
-        hint: Of an error.
+        hint: Hint of an error.
         flags: Options of the command.
 
     Example:

@@ -39,7 +39,7 @@ class PixelFile:
     """Pixels in a file of the temporary folder, which goes with the object.
 
     Args:
-        shape: Of all images together, `(N, H, W, C)`.
+        shape: Shape of all images together, `(N, H, W, C)`.
     """
 
     def __init__(self, shape: tuple[int, ...]) -> None:
@@ -91,7 +91,7 @@ class LazyInputs:
     Args:
         pixels: Shape `(N, H, W, C)`, uint8.
         preprocessing: Makes inputs of them.
-        dtype: Of the inputs.
+        dtype: Dtype of the inputs.
     """
 
     def __init__(

@@ -48,7 +48,7 @@ class Preprocessing:
     """How an image becomes the input of a model: resize, centre crop, ``(pixel * scale - mean) / std``.
 
     Attributes:
-        name: Of the preset, or of the file it was read from.
+        name: Name of the preset, or of the file it was read from.
         channels: Order of the channels the model wants; ``"L"`` is one grey channel.
         resize: Length of the shorter side in pixels, the aspect kept; or (height, width); or None.
             Bilinear with antialiasing, as PIL does it.
@@ -57,7 +57,7 @@ class Preprocessing:
         mean: Per channel in the order of `channels`, subtracted after `scale`.
         std: Per channel in the order of `channels`, positive, divided by after `mean`.
         layout: ``"NCHW"`` or ``"NHWC"``.
-        dtype: Of the model's input. Results are float32; they are cast where they are fed.
+        dtype: Dtype of the model's input. Results are float32; they are cast where they are fed.
         augment: Random changes under finetuning; `apply` makes none.
 
     Raises:
@@ -192,7 +192,7 @@ def _read(path: Path) -> str:
     try:
         return read_text(path, MAX_BYTES)
     except (OSError, ValueError) as error:  # a name may hold a zero byte
-        reason = error.strerror if isinstance(error, OSError) else "it is no UTF-8 text"
+        reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
         raise DataError(
             f"preprocessing file {path} must be a readable TOML file: {reason}",
             hint=f"Give the path of a .toml file or a preset: {', '.join(preset_names())}.",

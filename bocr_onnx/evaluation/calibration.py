@@ -47,12 +47,12 @@ class Calibration:
         graph: The original.
         index: Its groups.
         affines: Its weighted operators.
-        moments: Of their inputs, by node index, shrunk; empty without images.
+        moments: Moments of their inputs, by node index, shrunk; empty without images.
         targets: C W^T, by node index.
-        statistics: Of convolution outputs, by node index.
+        statistics: Statistics of convolution outputs, by node index.
         sensitivity: Ranking and error curve of every group.
         images: Preprocessed recovery images, `(n, ...)`, float32, or None.
-        seed: Of what is drawn.
+        seed: Seed for all random draws.
         memory_bytes: What activations of the sequential recovery may take.
     """
 
@@ -125,7 +125,7 @@ def calibrate(
         graph: The original.
         index: Its groups.
         images: Preprocessed recovery images, or None: then channels are ranked by the norm of their weights.
-        seed: Of the positions drawn.
+        seed: Seed for the positions drawn.
         progress: Told after each batch.
     """
     affines = find_affines(graph, index)

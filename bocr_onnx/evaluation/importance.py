@@ -45,7 +45,7 @@ def energy_drawn(graph: ModelGraph, index: GroupIndex, energies: Energies, *, wi
     Args:
         graph: The original.
         index: Its groups.
-        energies: Of what is read; may lack reads, or be empty.
+        energies: Energies of what is read; may lack reads, or be empty.
         without: Nodes that do not count.
 
     Returns:

@@ -69,7 +69,7 @@ def collect_moments(
         graph: The original.
         affines: The operators.
         images: Preprocessed input, float32, first axis the images.
-        seed: Of the positions drawn.
+        seed: Seed for the positions drawn.
         n_rows: Patches per operator, over all images.
         progress: Told after each batch.
     """

@@ -50,7 +50,7 @@ def predict(
         graph: The original, which knows the interface.
         model: It, or a slim model of it.
         images: Preprocessed, first axis the images. With a batch baked into the model the last run is padded.
-        rows: Of the images; all where None.
+        rows: Rows of the images to use; all where None.
         progress: Told after each batch.
     """
     rows = rows or range(len(images))

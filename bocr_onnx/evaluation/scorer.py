@@ -25,7 +25,7 @@ class ScoredModel:
 
     Attributes:
         score: Share of images that are right, or that agree with the original; of the first slice where stopped.
-        distortion: Of the output, against the original's; None where the trial was stopped.
+        distortion: Distortion of the output, against the original's; None where the trial was stopped.
         first: Distortion on the first slice of images.
         seconds: Wall time of recovery and evaluation.
     """
@@ -45,7 +45,7 @@ class PolicyScorer:
         images: Preprocessed score images.
         truth: Classes to hit: labels, or the original's own answers.
         reference: The original's outputs on the images.
-        threads: Of ONNX Runtime; 0 lets it choose one per core.
+        threads: Number of ONNX Runtime threads; 0 means one per core.
     """
 
     calibration: Calibration

@@ -74,7 +74,7 @@ def scan_sensitivity(
         index: Its groups.
         affines: Its weighted operators.
         moments: By node index; may be empty.
-        energies: Of what the operators read that are not refitted; may be empty.
+        energies: Energies of what operators read that are not refitted; may be empty.
     """
     refitted = {a.node.index: a for a in affines if is_refitted(a) and a.node.index in moments}
     drawn = energy_drawn(graph, index, energies, without=refitted)

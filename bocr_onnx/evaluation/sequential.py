@@ -78,7 +78,7 @@ def recover_sequential(
         mask: Which channels stay.
         images: Preprocessed, float32, first axis the images; as many of the first ones are used as `MEMORY_BYTES`
             allows.
-        seed: Of the positions drawn.
+        seed: Seed for the positions drawn.
         n_rows: Patches per operator, over all images.
         memory_bytes: What activations of both models may take; fewer images are used where all would take more.
         progress: Told after each node.

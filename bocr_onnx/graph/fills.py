@@ -83,8 +83,8 @@ def fill(graph: ModelGraph, name: str, shape: tuple[int, ...], dtype: npt.DTypeL
     Args:
         graph: The model; `ModelGraph.fills` may say what the input is to hold.
         name: The input.
-        shape: Of the array.
-        dtype: Of the array.
+        shape: Shape of the array.
+        dtype: Dtype of the array.
         rng: Source of the draw.
 
     Returns:

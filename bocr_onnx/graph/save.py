@@ -103,7 +103,7 @@ def read_text(path: str | Path, most_bytes: int) -> str:
 
     Raises:
         OSError: It is missing, unreadable, a device or a pipe, or larger.
-        UnicodeDecodeError: It is no UTF-8 text.
+        UnicodeDecodeError: It is not UTF-8 text.
     """
     path = Path(path)
     status = path.stat()

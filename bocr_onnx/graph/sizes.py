@@ -237,7 +237,7 @@ def random_feeds(
     Args:
         graph: The model.
         batch: Used for the first axis, where every input leaves it open; None takes the size the graph was read with.
-        seed: Of the generator.
+        seed: Seed of the generator.
         resize: From the size of another open axis to the one it is fed with; None feeds what the graph was read with.
 
     Returns:

@@ -152,9 +152,9 @@ class Labeller:
 
         Args:
             node: The operator.
-            block: Of one of its inputs.
+            block: Block of one of its inputs.
             axes: The axes.
-            reason: Of the refusal.
+            reason: Reason for the refusal.
             keeps: Whether the operator leaves the axes as they are: frozen labels travel on, so that a refusal
                 knows all it costs.
         """

@@ -107,7 +107,7 @@ class Entry:
     """What one element of an integer tensor counts.
 
     Attributes:
-        value: Of the original, at the concrete shapes.
+        value: Value of the original, at the concrete shapes.
         width: Rows of an axis: the element is `times` the number of those that stay. None where it counts none.
         times: Factor of the width.
         slots: Constants that are factors of the element, with their values: any of them can be rewritten.

@@ -35,9 +35,9 @@ class GroupFigures:
 
     Attributes:
         name: The group.
-        n_channels: Of the original.
-        n_kept: Of the result.
-        share: Of all MACs that the group controls in the original.
+        n_channels: Number of channels of the original.
+        n_kept: Number of channels of the result.
+        share: Share of the original's MACs that the group controls.
     """
 
     name: str
@@ -56,7 +56,7 @@ class Report:
         target: Budget by name; shares that are kept.
         baseline: The original.
         result: The slim model.
-        accuracy_before_finetune: Of the slim model before finetuning, on the same images; None without data.
+        accuracy_before_finetune: Accuracy of the slim model before finetuning, on the same images; None without data.
         metric: What accuracy is: ``top-1`` or ``agreement with the original``.
         search: Strategy, trials, seed, seconds and more.
         proof: Differences against the masked original.
@@ -67,7 +67,7 @@ class Report:
             ``wall``), raw samples by both clocks, threads and batch.
         finetune: What finetuning did; empty without it.
         missed: Targets and checks that were missed, in words.
-        versions: Of the packages that matter.
+        versions: Versions of the packages that matter.
         seconds: Wall time of each stage.
     """
 

@@ -19,7 +19,7 @@ class PastSearch:
     Attributes:
         model: Name of its model.
         budget: Share that was kept.
-        features: Of its groups, `n_groups` rows; see `bocr_onnx.search.features`.
+        features: Features of its groups, `n_groups` rows; see `bocr_onnx.search.features`.
         published: The features of its groups that the published agent sees, `n_groups` rows.
         allocation: Keep ratios of the allocation on its error curves, one per group.
         ratios: Executed keep ratios of its trials, `n_trials` rows.

@@ -25,9 +25,9 @@ class Problem:
         projection: Space, cost and budget.
         curves: For every group its error at width w, shape `(n_channels + 1,)`; from the sensitivity scan.
         n_trials: Evaluations in all.
-        seed: Of everything that is drawn.
+        seed: Seed for all random draws.
         traits: What the operators that read each group look like.
-        settings: Of single strategies.
+        settings: Settings of particular strategies.
         past: What is known from earlier searches.
     """
 

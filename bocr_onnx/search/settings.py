@@ -22,7 +22,7 @@ class Settings:
     """Settings of single strategies.
 
     Attributes:
-        similarity: Of groups in ``bocr-paper``: distance between densities of channel importance, or of structure.
+        similarity: In ``bocr-paper``: distance between groups, from densities of channel importance or from structure.
         rollback: In ``bocr-paper``: over bridge clusters, directly to all groups, or none: all groups from the start.
         constraint: In ``bocr-paper``: the projection that all strategies share, or the published wall.
         transfer: In ``amc``: what an agent takes over from earlier searches in the history.

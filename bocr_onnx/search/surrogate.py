@@ -84,7 +84,7 @@ class Surrogate:
             points: Keep ratios, shape `(n, n_groups)`.
             baseline: Policies on the budget that are to be beaten, shape `(n_baseline, n_groups)`.
             pending: Policies whose results are awaited, shape `(n_pending, n_groups)`.
-            seed: Of the Monte Carlo sample.
+            seed: Seed of the Monte Carlo sample.
         """
         sampler = SobolQMCNormalSampler(torch.Size([N_SAMPLES]), seed=seed)
         awaited = self.columns(pending) if len(pending) else None
@@ -126,7 +126,7 @@ def fit_surrogate(
         problem: Knows the proxy of a policy.
         points: Keep ratios, shape `(n, n_groups)`.
         objectives: Shape `(n,)`, larger is better.
-        hyperparameters: Of an earlier fit to some of them; fitted where None.
+        hyperparameters: Hyperparameters of an earlier fit to some of them; fitted where None.
     """
     proxies = problem.proxy(points)
     columns = Columns(problem, float(proxies.mean()), float(max(proxies.std(), 1e-9)))

@@ -22,7 +22,7 @@ class GroupTraits:
         n_inputs: Its input channels.
         n_outputs: Its output channels.
         kernel: Side of its window.
-        stride: Of its window.
+        stride: Stride of its window.
         n_params: Its weights.
         macs: Its multiply-accumulates.
         n_positions: Positions of its output.

@@ -127,7 +127,7 @@ def prove(
         weights: All that recovery or training has set, as handed to `cut`; None where any weight may be new, and then
             the proof is one of the structure only.
         batch: Used where the model leaves its batch open; None takes 2, and 1 for large inputs such as volumes.
-        seed: Of the random inputs.
+        seed: Seed for the random inputs.
 
     Raises:
         ModelError: The original itself does not run.

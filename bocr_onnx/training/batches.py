@@ -17,7 +17,7 @@ class Batches:
     Attributes:
         n_images: To draw from; fewer than a batch are repeated until one is full.
         batch_size: Images per step.
-        seed: Of the orders.
+        seed: Seed for the orders.
     """
 
     n_images: int

@@ -79,7 +79,7 @@ def finetune(
         on_epoch: Called with every candidate.
         validate: Scores a candidate, larger is better; called on the student as given and after every epoch.
         checkpoint: File that training goes on from where it exists, and that it is kept in.
-        engine: Of this process, where several train together; one of its own where None.
+        engine: Training engine of this process if several train together; a new one where None.
 
     Raises:
         DataError: There are no images, or the labels do not fit.
@@ -121,10 +121,10 @@ class _Training:
         candidates: What was scored.
         n_steps: In all.
         checkpoint: Where the state is kept; None for nowhere.
-        identity: Of this training.
+        identity: Identity of this training.
         on_step: Told of steps.
         on_epoch: Told of candidates.
-        losses: Of the steps since the last candidate.
+        losses: Losses of the steps since the last candidate.
         done: Steps taken.
         started: When; seconds.
         first: Steps taken before this process.

@@ -39,7 +39,7 @@ class Learner:
         teacher: What it follows; its inputs and outputs are those of the student.
         settings: How.
         augmentation: Random changes to the images.
-        engine: Of this process; see `start_engine`.
+        engine: Training engine of this process; see `start_engine`.
     """
 
     def __init__(
@@ -74,7 +74,7 @@ class Learner:
         """Takes one step and returns the loss before it.
 
         Args:
-            number: Of the step; seeds its augmentation.
+            number: Number of the step; seeds its augmentation.
             images: Preprocessed.
             labels: Shape `(n,)` int64, or None.
             rate: Learning rate.

@@ -99,7 +99,7 @@ class StepReport:
         step: Counted from 1.
         n_steps: In all.
         epoch: Epochs done after this step.
-        loss: Of the batch.
+        loss: Loss of the batch.
         learning_rate: Used by this step.
         elapsed_s: Since the start of training.
         images_per_s: Over the steps so far.
@@ -121,7 +121,7 @@ class EpochReport:
     Attributes:
         epoch: Epochs done; 0 for the student as given.
         loss: Mean over the steps since the last report; None for the student as given.
-        score: Of `validate`, larger is better; None without it.
+        score: Score of `validate`, larger is better; None without it.
     """
 
     epoch: float
@@ -136,7 +136,7 @@ class FinetuneResult:
     Attributes:
         proto: The best candidate, the earliest among equals; without `validate` the last finite one.
         epochs_done: Passes over the images that were made.
-        best_score: Of `proto`; None without `validate`.
+        best_score: Score of `proto`; None without `validate`.
         history: Every candidate, the student as given first.
         stopped: Why training ended early; empty where it did not.
     """

@@ -190,7 +190,7 @@ def test_a_missing_file(tmp_path: Path) -> None:
 
 def test_a_file_that_is_no_text(tmp_path: Path) -> None:
     (tmp_path / "a.toml").write_bytes(b"\xff\xfe")
-    with pytest.raises(DataError, match=r"a\.toml must be a readable TOML file: it is no UTF-8 text"):
+    with pytest.raises(DataError, match=r"a\.toml must be a readable TOML file: it is not UTF-8 text"):
         load_preprocessing(tmp_path / "a.toml")
 
 

@@ -36,9 +36,9 @@ class Assistant:
     """A fitted ensemble.
 
     Attributes:
-        mean: Of the features, shape `(n_features,)`.
-        scale: Of the features.
-        weights: Of the members, last one the constant, shape `(n_members, n_features + 1)`.
+        mean: Mean of the features, shape `(n_features,)`.
+        scale: Scale of the features.
+        weights: Weights of the members, last one the constant, shape `(n_members, n_features + 1)`.
     """
 
     mean: Floats

@@ -73,7 +73,7 @@ def transitions(path: Floats, ratios: Floats, reward: float) -> Transitions:
     Args:
         path: Its states, shape `(n_steps, n_state)`.
         ratios: Its actions, shape `(n_steps,)`.
-        reward: Of each step.
+        reward: Reward of each step.
     """
     state = torch.from_numpy(path).float()
     action = torch.from_numpy(np.ascontiguousarray(ratios)).float()[:, None]
@@ -98,7 +98,7 @@ class Agent:
 
     Args:
         n_state: Length of a state.
-        seed: Of the first weights.
+        seed: Seed for the initial weights.
     """
 
     def __init__(self, n_state: int, seed: int) -> None:

@@ -69,8 +69,8 @@ class Memory:
         """Remembers an executed policy; the agent learns one batch for each step of a policy.
 
         Args:
-            ratios: Of the groups that can be cut, shape `(n_steps,)`.
-            objectives: Of all policies added so far, this one the last.
+            ratios: Ratios of the groups that can be cut, shape `(n_steps,)`.
+            objectives: Objectives of all policies added so far, the last one being this one's.
             learning: Whether the warm-up is over.
         """
         self._ratios.append(ratios)

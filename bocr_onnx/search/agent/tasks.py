@@ -31,7 +31,7 @@ class Task:
     Attributes:
         features: `group_features` of the groups that can be cut, shape `(n_steps, 12)`.
         states: The features that the agent's state begins with, shape `(n_steps, 7 or 12)`.
-        shares: Of the MACs, summing to one, shape `(n_steps,)`.
+        shares: Shares of the MACs, summing to one, shape `(n_steps,)`.
         low: Smallest keep ratios, shape `(n_steps,)`.
         target: Share that is kept.
     """

@@ -49,7 +49,7 @@ class SearchRecord:
         data_digest: Digest of the images that trials are scored on.
         recover: Recovery of the emitted model.
         strategy: Name of the search.
-        seed: Of everything that is drawn.
+        seed: Seed for all random draws.
         grid: Channel grid.
         budget: Shares that are kept, by name.
         group_names: Groups of channels.
@@ -57,7 +57,7 @@ class SearchRecord:
         features: One row per group; see `bocr_onnx.search.features.group_features`.
         published: One row per group; see `bocr_onnx.search.features.published_features`.
         allocation: Keep ratios of the allocation on the error curves, one per group.
-        version: Of bocr-onnx.
+        version: Version of bocr-onnx.
         created: When it began: ISO, UTC, whole seconds.
     """
 
@@ -139,7 +139,7 @@ class HistoryRow:
         model: Name of the model's file.
         budget: Shares that are kept, by name.
         strategy: Name of the search.
-        seed: Of everything that is drawn.
+        seed: Seed for all random draws.
         n_trials: Trials that are kept, COMPLETE or STOPPED.
         best_score: Score of the trial with the highest objective; None without a COMPLETE one.
         best_objective: Its objective.

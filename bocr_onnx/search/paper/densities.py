@@ -34,7 +34,7 @@ def densities(importances: tuple[Floats, ...]) -> Floats:
     """Returns the density of each group's channel importances, shape `(n_groups, 1000)`.
 
     Args:
-        importances: Of every group, shape `(n_channels,)`, in any unit that the groups share.
+        importances: Importances of every group, shape `(n_channels,)`, in any unit that the groups share.
 
     Example:
         >>> found = densities((np.array([1.0, 2.0, 4.0]), np.array([7.0])))

@@ -34,7 +34,7 @@ class Schedule:
     Attributes:
         n_starts: Sobol points.
         patience: Trials without an improvement after which the search rolls back.
-        windows: Of each rollback: the first number of ended trials at which it may come, and the last.
+        windows: Windows of each rollback: the first number of ended trials at which it may come, and the last.
     """
 
     n_starts: int
@@ -93,8 +93,8 @@ def elites(values: Floats, use: Floats) -> npt.NDArray[np.int64]:
 
     Args:
         values: Objectives, shape `(n,)`.
-        use: Of the budget, shape `(n,)`. Only policies within 1 % of it are kept where at least two are, as
-            published; behind the projection nearly all are, behind the wall few.
+        use: Share of the budget that is used, shape `(n,)`. Only policies within 1 % of it are kept where at least two
+            are, as published; after the projection nearly all are, after the wall few.
     """
     near = np.flatnonzero(use >= 0.99)
     chosen = near if len(near) >= 2 else np.arange(len(values))
@@ -108,7 +108,7 @@ class View:
 
     Attributes:
         clusters: Cluster of every group, -1 where it cannot be cut, shape `(n_groups,)`.
-        weights: Of groups in clusters, shape `(n_groups, n_clusters)`, columns sum to one.
+        weights: Weights of groups in clusters, shape `(n_groups, n_clusters)`, columns sum to one.
         low: Smallest coordinate that asks for something else than a smaller one does, shape `(n_clusters,)`.
         extent: Least width of a box: 0.1, or what reaches the next width on both sides, shape `(n_clusters,)`.
     """

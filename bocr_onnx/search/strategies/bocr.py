@@ -45,8 +45,8 @@ class Stage:
     """Where the search stands.
 
     Attributes:
-        number: Of the clustering, from coarse to fine.
-        radius: Of the trust region, in logits.
+        number: Number of the clustering, from coarse to fine.
+        radius: Radius of the trust region, in logits.
     """
 
     number: int

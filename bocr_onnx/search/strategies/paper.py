@@ -46,7 +46,7 @@ class Stage:
     """Where the search stands.
 
     Attributes:
-        number: Of the clustering, from coarse to fine.
+        number: Number of the clustering, from coarse to fine.
         view: Its coordinates.
         low: Least coordinates, shape `(n_clusters,)`.
         high: Largest coordinates.

@@ -14,7 +14,7 @@ def make_workers(scorer: Scorer, n_workers: int, ray_address: str | None = None)
     Args:
         scorer: Scores policies.
         n_workers: Trials at once; on Ray 1 is one for each CPU of the cluster, up to `ray.MAX_AUTO`.
-        ray_address: Of a Ray cluster; None is this machine.
+        ray_address: Address of a Ray cluster; None means this machine.
 
     Raises:
         UsageError: Ray is not installed, or nothing answers at the address.

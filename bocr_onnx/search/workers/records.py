@@ -18,7 +18,7 @@ class Job:
     """A trial to run.
 
     Attributes:
-        number: Of the trial.
+        number: Number of the trial.
         widths: Kept channels of every group.
         floor: Objective on the first slice of images below which it is stopped.
     """
@@ -33,7 +33,7 @@ class Outcome:
     """A trial that ended.
 
     Attributes:
-        number: Of the trial.
+        number: Number of the trial.
         evaluation: None where it failed.
         reason: Why it failed.
     """

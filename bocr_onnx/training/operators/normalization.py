@@ -68,7 +68,7 @@ def local_response_normalization(node: Node, inputs: Inputs, ctx: Context) -> Te
     """Returns the input over a power of the mean square around each channel; the ends count as zero padded."""
     x, size = need(inputs, 0), node.attributes["size"]
     if size % 2 == 0:
-        ctx.refuse(node, "look at as many channels before as behind", size)
+        ctx.refuse(node, "look at as many channels before as after", size)
     squares = functional.pad(x.square().reshape(x.shape[0], 1, x.shape[1], -1), (0, 0, size // 2, size // 2))
     means = functional.avg_pool2d(squares, (size, 1), stride=1).reshape(x.shape)
     scale = node.attributes.get("bias", 1.0) + node.attributes.get("alpha", 1e-4) * means
