@@ -54,5 +54,5 @@ def test_the_generator_decides() -> None:
 
 
 def test_a_negative_pad_is_an_error() -> None:
-    with pytest.raises(DataError, match=r"augment\.pad must be a whole number from 0 on, got -1"):
+    with pytest.raises(DataError, match=r"augment\.pad must be a whole number from 0 to 256, got -1"):
         Augmentation(pad=-1)
