@@ -42,9 +42,9 @@ def proto(text: str, *, opset: int = 17, ir: int = 8, seed: int = 0, **constants
     Args:
         text: A graph in ONNX text, `name (inputs) => (outputs) { nodes }`; a text that opens with `<` brings its
             own header.
-        opset: Of the standard operators.
+        opset: Version of the standard operators.
         ir: Version of the format.
-        seed: Of the drawn constants.
+        seed: Seed for the drawn constants.
         constants: Initializers: an array, a shape to draw, or a list of int64.
     """
     header = "" if text.lstrip().startswith("<") else f'<ir_version: {ir}, opset_import: ["" : {opset}]>'

@@ -47,7 +47,7 @@ Corrupt = Callable[[ModelProto, Rng], None]
 
 N_CASES = int(os.environ.get("BOCR_FUZZ", "120"))
 SECONDS, MEBIBYTES = 10, 2048
-"""What a case may take; the seconds are those of the processor, so that a busy machine is no defect."""
+"""What a case may take; the seconds are those of the processor, so that a busy machine does not fail it."""
 ASLEEP = 300
 """Seconds by the clock after which a process that does nothing is ended."""
 
@@ -789,7 +789,7 @@ def serve(cases: Sequence[str]) -> None:
 
 
 def examine_all(cases: Sequence[str]) -> Iterator[Found]:
-    """Yields what comes of every case; a process that a case ends is started again behind it."""
+    """Yields what comes of every case; a process that a case ends is started again after it."""
     waiting = list(cases)
     while waiting:
         process = subprocess.run(

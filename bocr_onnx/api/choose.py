@@ -39,7 +39,7 @@ class Choice:
 
 
 def choose(run: Run, scorer: PolicyScorer, result: SearchResult) -> Choice:
-    """Returns the finalist that is nearest to the original behind its best recovery, on the search images.
+    """Returns the finalist that is nearest to the original after its best recovery, on the search images.
 
     When that is the sequential one, the finalist is fitted once more, on the search images too: now that nothing is
     chosen by them, they may teach.

@@ -14,7 +14,7 @@ Curves = Callable[[int, Mapping[str, float]], None]
 
 @contextmanager
 def open_curves(folder: Path | None) -> Iterator[Curves]:
-    """Yields what takes the curves; nothing is written where there is no folder.
+    """Yields what takes the curves; nothing is written if there is no folder.
 
     Raises:
         UsageError: TensorBoard is not installed.

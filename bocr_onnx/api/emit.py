@@ -35,7 +35,7 @@ class Emission:
         inspection: Its groups and refusals with their shares.
         mask: Which channels stay.
         slim: The slim model.
-        weights: What recovery has set, as handed to the cut; None behind finetuning, which sets any.
+        weights: What recovery has set, as handed to the cut; None after finetuning, which sets any.
         output: Where it goes.
         run_dir: Where plan and report go.
         options: What was asked for, written beside them.

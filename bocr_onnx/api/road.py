@@ -32,7 +32,7 @@ class Slim:
     Attributes:
         mask: Which channels stay.
         proto: The model.
-        weights: What recovery has set; None behind finetuning, which sets any.
+        weights: What recovery has set; None after finetuning, which sets any.
         result: Result of the search.
         recovery: That was best for it.
         images: It was scored on; None without data.
@@ -156,7 +156,7 @@ def _finetune(run: Run, images: Images, slim: ModelProto) -> tuple[ModelProto, d
     )
     run.seconds["finetune"] = time.perf_counter() - start
     if str(record.get("stopped", "")).startswith("interrupted"):
-        raise KeyboardInterrupt  # the checkpoint is kept; an undertrained model is no result
+        raise KeyboardInterrupt  # the checkpoint is kept; an undertrained model is not a result
     return trained, record
 
 

@@ -151,7 +151,7 @@ class RunDir:
             kind: Their dataclass.
 
         Raises:
-            ResumeError: The folder is no run directory, or one of another version.
+            ResumeError: The folder is not a run directory, or one of another version.
         """
         try:
             return read_record(kind, json.loads(self.options.read_text(encoding="utf-8")))

@@ -31,11 +31,11 @@ from bocr_onnx.search.workers import make_workers, threads_each
 
 @dataclass(frozen=True, slots=True)
 class TrialScorer:
-    """What the search maximizes: minus the logarithm of the output's distortion, behind the fast recovery.
+    """What the search maximizes: minus the logarithm of the output's distortion, after the fast recovery.
 
     Attributes:
         scorer: Scores policies.
-        recovery: Behind the cut.
+        recovery: After the cut.
     """
 
     scorer: PolicyScorer

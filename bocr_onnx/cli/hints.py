@@ -1,4 +1,4 @@
-"""Hints that fit the command: what an option would do is no help where the command lacks it."""
+"""Hints that fit the command: what an option would do does not help if the command lacks it."""
 
 from __future__ import annotations
 

@@ -79,7 +79,7 @@ def run() -> None:
     except KeyboardInterrupt:
         print_error("interrupted; nothing was written", NOTHING_KEPT)
         sys.exit(stopped_code())
-    except Exception as error:  # a bug: whatever it is, it is no missed target
+    except Exception as error:  # a bug: whatever it is, it is not a missed target
         if debug:
             traceback.print_exc()
         text = " ".join(str(error).split())

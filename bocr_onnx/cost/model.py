@@ -226,7 +226,7 @@ def _read(graph: ModelGraph, at: Operand) -> str:
 
 
 def _cut_at(graph: ModelGraph, name: str) -> Operand:
-    """Returns where a constant is read in the end, behind what only moves it (Identity, Transpose, Reshape)."""
+    """Returns where a constant is read in the end, after what only moves it (Identity, Transpose, Reshape)."""
     at = graph.readers[name][0]
     moved = graph.nodes[at[0]].outputs[0]
     while moved in graph.readers and moved in graph.constants:

@@ -35,7 +35,7 @@ def read_augmentation(table: object) -> Augmentation:
     """Returns the record of an ``[augment]`` table.
 
     Raises:
-        DataError: It is no table, or has unknown keys or impossible values.
+        DataError: It is not a table, or has unknown keys or impossible values.
     """
     if not isinstance(table, dict):
         raise DataError(

@@ -132,7 +132,7 @@ def _from_manifest(folder: Path) -> Samples:
 
 
 def _manifest_rows(path: Path) -> Iterator[tuple[int, str, str | None]]:
-    """Yields (line number, path, label) of every line; the label is None where there is no such column."""
+    """Yields (line number, path, label) of every line; the label is None if there is no such column."""
     try:
         with path.open(encoding="utf-8-sig", newline="") as stream:
             reader = csv.DictReader(stream, strict=True)

@@ -55,7 +55,7 @@ class PixelFile:
 
     def write(self, start: int, pixels: Pixels) -> None:
         """Stores images from a row on."""
-        with open(self._path, "r+b") as file:  # noqa: PTH123 - a path that is no more than a name
+        with open(self._path, "r+b") as file:  # noqa: PTH123 - a path that is only a name
             file.seek(start * self._each)
             file.write(np.ascontiguousarray(pixels).data)
 

@@ -32,7 +32,7 @@ class Affine:
         node: The operator.
         weight: Operand that holds the weight.
         bias: Operand that holds the bias; Conv and Gemm without one get it added. None for MatMul, whose bias,
-            if any, is an Add behind it.
+            if any, is an Add after it.
         depthwise: Whether every output reads one input channel only.
         n_outputs: Outputs of the original.
         taps: Window entries per input channel.
@@ -147,7 +147,7 @@ def draw_positions(out_shape: tuple[int, ...], op: str, n_rows: int, rng: np.ran
 
     Args:
         out_shape: Shape of the operator's output for these images.
-        op: ``Conv`` slides over the axes behind the second; the others over all but the first and the last.
+        op: ``Conv`` slides over the axes after the second; the others over all but the first and the last.
         n_rows: How many positions to draw over all images.
         rng: Source of the draw.
     """
@@ -216,7 +216,7 @@ def output_rows(node: Node, y: Array, at: Positions) -> Rows:
 
 
 def conv_pads(node: Node, size: tuple[int, ...], taps: tuple[int, ...]) -> tuple[list[int], list[int]]:
-    """Returns the padding before and behind every spatial axis of a convolution."""
+    """Returns the padding before and after every spatial axis of a convolution."""
     rank = len(taps)
     mode = node.attributes.get("auto_pad", "NOTSET")
     if mode == "VALID":

@@ -73,7 +73,7 @@ class PolicyScorer:
             widths: Kept channels per group.
             recovery: How the slim model is recovered first.
             progress: Told while a sequential recovery runs.
-            ceiling: Scoring stops behind the first slice of images where the distortion there is above it.
+            ceiling: Scoring stops after the first slice of images where the distortion there is above it.
         """
         with session_threads(self.threads):
             return self._score(widths, recovery, progress, ceiling)

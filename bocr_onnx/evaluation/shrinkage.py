@@ -2,7 +2,7 @@
 
     C' = (1 - rho) C + rho (tr C / p) I
 
-Without it, a layer whose inputs outnumber the images (a classifier behind global pooling) seems to lose nothing with
+Without it, a layer whose inputs outnumber the images (a classifier after global pooling) seems to lose nothing with
 half of its inputs: there is always a fit that is exact on the images that were seen. With many rows rho is about the
 effective dimension over the number of rows, and does nothing; where C is such a multiple itself, rho stays near one.
 

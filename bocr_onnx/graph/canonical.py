@@ -54,7 +54,7 @@ def _copied(proto: ModelProto) -> ModelProto:
 
 
 def _handed_on(graph: GraphProto) -> Iterator[tuple[str, str]]:
-    """Yields every tensor that is a stored constant behind Identity, and that constant."""
+    """Yields every tensor that is a stored constant after Identity, and that constant."""
     stored = {t.name: t.name for t in graph.initializer}
     kept = {o.name for o in graph.output} | {name for n in graph.node for name in captures(n)}
     for node in graph.node:

@@ -26,7 +26,7 @@ class Edit:
     """What changes.
 
     Attributes:
-        operands: New value of a constant where one node reads it; a position behind a node's last input adds one.
+        operands: New value of a constant where one node reads it; a position after a node's last input adds one.
         attributes: New value of an integer or integer-list attribute, by (node index, name); None removes it.
         widths: New size of a tensor's axis, by tensor and axis, for the shapes that the file declares.
     """

@@ -21,7 +21,7 @@ HALF = frozenset({TensorProto.FLOAT16, TensorProto.BFLOAT16})
 
 
 def with_outputs(proto: ModelProto, names: Iterable[str]) -> ModelProto:
-    """Returns a copy that also outputs the named tensors, in the given order behind its own outputs."""
+    """Returns a copy that also outputs the named tensors, in the given order after its own outputs."""
     made = ModelProto()
     made.CopyFrom(proto)
     present = {o.name for o in made.graph.output}

@@ -82,7 +82,7 @@ def resized(graph: ModelGraph, input_shapes: InputShapes) -> ModelGraph:
 
 
 def _digest(data: bytes, external: tuple[Path, ...]) -> str:
-    """Returns the sha256 of a file, and of its external data behind it."""
+    """Returns the sha256 of a file, and of its external data after it."""
     digest = hashlib.sha256(data)
     for path in external:
         with path.open("rb") as file:

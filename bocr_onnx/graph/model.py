@@ -62,7 +62,7 @@ class ModelGraph:
     Attributes:
         proto: The model as read. Treated as read-only; `bocr_onnx.graph.apply_edit` makes changed copies.
         path: The file it came from, or None.
-        sha256: Digest of the file and of its external data, or of the serialized model where there is no file.
+        sha256: Digest of the file and of its external data, or of the serialized model if there is no file.
         opset: Version of the standard operator set.
         nodes: In topological order.
         inputs: Names of the inputs a caller must feed.

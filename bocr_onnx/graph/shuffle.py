@@ -75,7 +75,7 @@ def _chains(
     protos: Mapping[str, NodeProto],
     opsets: dict[str, int],
 ) -> Iterator[tuple[str, Picked]]:
-    """Yields every tensor behind a Reshape that only takes entries of one axis of what the Reshape reads."""
+    """Yields every tensor after a Reshape that only takes entries of one axis of what the Reshape reads."""
     root = first.inputs[0]
     shapes = [known.shape(root) for known in sizes]
     if any(s is None or not 1 < math.prod(s) <= MAX_ELEMENTS for s in shapes) or root in sizes[0].constants:

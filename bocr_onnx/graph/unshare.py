@@ -57,7 +57,7 @@ def _readers(graph: GraphProto) -> dict[str, list[Read]]:
 
 
 def _reads(readers: Mapping[str, Sequence[Read]], name: str) -> list[Read]:
-    """Returns who reads a tensor in the end, behind Identity."""
+    """Returns who reads a tensor in the end, after Identity."""
     found: list[Read] = []
     for node, position in readers.get(name, ()):
         found += _reads(readers, node.output[0]) if node.op_type == "Identity" else [(node, position)]

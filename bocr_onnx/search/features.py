@@ -1,7 +1,7 @@
 """Features of groups: those that mean the same in every model, and those of the published agent.
 
     group_features      relative depth, log2 channels, log2 readers' outputs, kernel, stride, share of the MACs,
-                        share behind it, log sensitivity at half width, error curve at 0.25 and 0.75, importance
+                        share after it, log sensitivity at half width, error curve at 0.25 and 0.75, importance
                         spread and the share its best half carries
     published_features  index, log2 readers' outputs, log2 channels, stride, kernel, weights, MACs: what He et al.
                         call t, n, c, stride, k, W and FLOPs, each divided by its largest value

@@ -102,7 +102,7 @@ def build_space(index: GroupIndex, *, grid: int = 1, frozen: tuple[str, ...] = (
 
 @dataclass(frozen=True, slots=True)
 class Budget:
-    """What may be kept: shares of the original in (0, 1); None where there is no bound.
+    """What may be kept: shares of the original in (0, 1); None if there is no bound.
 
     Attributes:
         flops: Share of MACs.

@@ -11,7 +11,7 @@ import torch
 
 @contextmanager
 def one_torch_thread() -> Iterator[None]:
-    """Runs torch on one thread, its random state restored behind: the matrices are tiny, waiting costs more."""
+    """Runs torch on one thread, its random state restored afterwards: the matrices are tiny, waiting costs more."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     try:

@@ -1,7 +1,7 @@
 """Where a graph decides, two sums in another order may decide differently, and equal models then differ by whole steps.
 
 A decision is an operator whose output jumps while its input does not: a comparison, an arg-max, a rounding. Both
-models are compared up to their decisions; behind these, both are handed what the masked original has decided.
+models are compared up to their decisions; after these, both are handed what the masked original has decided.
 """
 
 from __future__ import annotations

@@ -4,7 +4,7 @@ Both are run on the same inputs. The masked original takes the slim model's weig
 recovery or training, spread to the original shape, so that the identity holds for every emitted model. What is compared
 are functions, not kernels: quantized weights as the numbers they stand for, activations without their rounding, which
 would turn a difference of the last bit into a whole step, half precision in single precision, and what follows a
-decision behind the same decision (`decisions`); that the file itself runs is checked beside.
+decision given the same decision (`decisions`); that the file itself runs is checked beside.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ TOLERANCE = 1e-4
 SMALLEST_SCALE = 1e-6
 """Outputs that are smaller throughout are held to this: a difference of equal numbers is nothing but rounding."""
 SATURATED_SCALE = 1e-2
-"""The same behind an operator that saturates: a sigmoid rounds in units of one, not of itself."""
+"""The same after an operator that saturates: a sigmoid rounds in units of one, not of itself."""
 SATURATING = frozenset({"Sigmoid", "HardSigmoid", "Softmax", "Tanh", "Erf", "Hardmax", "Exp"})
 MAX_STEPS_BACK = 64
 NUDGE = 1e-6
@@ -178,7 +178,7 @@ def _prove_on(
     feeds: Mapping[str, Array],
     run: Run,
 ) -> Proof:
-    """Compares the masked original with the slim model, behind the same decisions where they differ otherwise."""
+    """Compares the masked original with the slim model, given the same decisions where they differ otherwise."""
     proof = _compare_on(graph, index, mask, models, (feeds, feeds), run)
     handed = None if proof.passed else hand_over(graph, index, mask, models, feeds, run)
     return proof if handed is None else _compare_on(graph, index, mask, *handed, run)
@@ -330,7 +330,7 @@ def _check_declared(graph: ModelGraph, changed: Mapping[Operand, Array], weights
 
 
 def _witnesses(graph: ModelGraph, index: GroupIndex, mask: Mask) -> list[str]:
-    """Returns weighted tensors that kept all their channels: a saturated softmax behind them hides nothing."""
+    """Returns weighted tensors that kept all their channels: a saturated softmax after them hides nothing."""
     found = [
         node.outputs[0]
         for node in graph.nodes

@@ -30,7 +30,7 @@ class Average:
         self.tensors = [tensor.clone() for tensor in self._live] if decay else []
 
     def update(self) -> None:
-        """Takes one step behind the module."""
+        """Follows the module by one step."""
         if not self.tensors:
             return
         decay = min(self.decay, (1 + self.n_steps) / (10 + self.n_steps))

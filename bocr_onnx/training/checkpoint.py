@@ -22,7 +22,7 @@ def write_checkpoint(path: Path, identity: str, state: dict[str, Any]) -> None:
         state: Tensors, numbers, text, lists and dicts.
 
     Raises:
-        OutputError: There is no place for it.
+        OutputError: It cannot be written there.
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -30,7 +30,7 @@ MIN_STATISTICS_BATCH = 16
 """Smaller batches leave the running statistics of BatchNormalization as they are."""
 
 N_MEASURED = 1_024
-"""Images on which convolutions are measured before a BatchNormalization is put behind them."""
+"""Images on which convolutions are measured before a BatchNormalization is put after them."""
 
 CHECKPOINT_EVERY_S = 300.0
 """Longest time of training that a killed process loses; every epoch ends with a checkpoint as well."""

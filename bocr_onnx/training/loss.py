@@ -9,7 +9,7 @@ Notation: z logits of the student, t of the teacher, y labels, T temperature, la
     feature maps f, g of student and teacher that the cut left whole:
         L + weight * mean over maps of mean (f - g)^2 / var(g)
 
-Outputs behind a Softmax are probabilities; their logarithm serves as logits. A model of several outputs learns
+Outputs after a Softmax are probabilities; their logarithm serves as logits. A model of several outputs learns
 the mean over all of them, so that none drifts.
 
 References:

@@ -1,4 +1,4 @@
-"""Normalization back behind convolutions that it was folded into, for the time of training.
+"""Normalization restored after convolutions that it was folded into, during training.
 
 Notation: c the output of a convolution, m and v its mean and variance per channel over images, e a small number.
 
@@ -42,7 +42,7 @@ class Normalized:
 
     Attributes:
         plain: The model as it was.
-        graph: The same function, with a BatchNormalization behind some convolutions.
+        graph: The same function, with a BatchNormalization after some convolutions.
         convs: First output of each of these convolutions in `plain`.
     """
 
@@ -52,7 +52,7 @@ class Normalized:
 
 
 def normalize(plain: ModelGraph, batches: Iterable[Tensor]) -> Normalized:
-    """Returns a model of the same function with BatchNormalization behind the convolutions it was folded into.
+    """Returns a model of the same function with BatchNormalization after the convolutions it was folded into.
 
     These are the convolutions with a bias and more than one output position whose weights nobody shares and that no
     BatchNormalization follows. Inference changes by rounding only.

@@ -8,7 +8,7 @@ from bocr_onnx.graph import ModelGraph
 
 
 def watched(graph: ModelGraph, names: tuple[str, ...]) -> ModelGraph:
-    """Returns the graph with the named tensors as outputs behind its own, for `OnnxModule` only: no file has them."""
+    """Returns the graph with the named tensors as outputs after its own, for `OnnxModule` only: no file has them."""
     return replace(graph, outputs=(*graph.outputs, *(name for name in names if name not in graph.outputs)))
 
 

@@ -1,4 +1,4 @@
-"""What a search maximizes: minus the logarithm of the distortion, behind the fast recovery."""
+"""What a search maximizes: minus the logarithm of the distortion, after the fast recovery."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ WIDTHS = np.array([3, 4])
 
 @dataclass
 class Told:
-    """Stands in for a scorer of policies, and stops behind the first slice as one does."""
+    """Stands in for a scorer of policies, and stops after the first slice as one does."""
 
     first: float = 0.25
     whole: float = 0.5
@@ -61,12 +61,12 @@ def test_a_trial_whose_first_slice_is_below_the_floor_is_stopped(share: float, s
     assert found.first == pytest.approx(math.log(4))
 
 
-@pytest.mark.parametrize(("recover", "behind"), [("none", "none"), ("oneshot", "oneshot"), ("sequential", "oneshot")])
-def test_trials_are_recovered_as_the_result_is_but_quickly(recover: str, behind: str) -> None:
+@pytest.mark.parametrize(("recover", "expected"), [("none", "none"), ("oneshot", "oneshot"), ("sequential", "oneshot")])
+def test_trials_are_recovered_as_the_result_is_but_quickly(recover: str, expected: str) -> None:
     told: Any = Told()
     run: Any = SimpleNamespace(options=SimpleNamespace(ray=None, workers=1, recover=recover))
     made = _trial_scorer(run, told)
-    assert made.recovery == behind
+    assert made.recovery == expected
     assert made.scorer is told
 
 

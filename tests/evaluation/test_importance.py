@@ -191,7 +191,7 @@ def test_queries_and_keys_count_by_the_weights_that_make_both() -> None:
 
 @pytest.mark.parametrize("with_images", [False, True])
 def test_queries_and_keys_of_one_weight_and_their_gains_count_as_apart(with_images: bool) -> None:
-    """The weight makes both; of the gains behind it those of the queries are weak where the keys' are strong."""
+    """The weight makes both; of the gains after it those of the queries are weak where the keys' are strong."""
     gain = np.where(np.isin(np.arange(16), LIVE), 1, 0.05).astype(np.float32)
     graph = build(
         """m (float[N, 6, 10] x) => (float[N, 6, 6] y) {
@@ -231,7 +231,7 @@ RECURRENT = """m (float[7, N, 5] x) => (float[7, N, 3] y) {{
 
 @pytest.mark.parametrize(("op", "gates", "more"), [("LSTM", 4, ", s, c"), ("GRU", 3, ", s"), ("RNN", 1, ", s")])
 def test_recurrent_weights_tell_their_inputs_and_hidden_units_apart(op: str, gates: int, more: str) -> None:
-    """Of the hidden units the live ones are read by the state itself or by the product behind it."""
+    """Of the hidden units the live ones are read by the state itself or by the product after it."""
     units = np.arange(8)
     by_state, by_reader = np.isin(units, [1, 6]), np.isin(units, [2, 4])
     read = drawn((1, gates * 8, 8), 4) * by_state

@@ -50,7 +50,7 @@ def test_no_output_is_stretched_or_shrunk_too_far(opset: int, wanted: float, giv
 
 
 def test_a_map_of_one_position_is_left_alone() -> None:
-    """Behind a global pooling the closed form has the last word; where there are maps, the statistics have."""
+    """After a global pooling the closed form has the last word; where there are maps, the statistics have."""
     graph = build(
         """m (float[N, 3, 6, 6] x) => (float[N, 5, 1, 1] y) {
             a = Conv(x, u) ar = Relu(a) b = Conv(ar, v) br = Relu(b)

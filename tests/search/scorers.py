@@ -28,10 +28,10 @@ class Chain:
 
     Attributes:
         full: Channels of every group.
-        seconds: Of every trial.
+        seconds: Duration of every trial.
         once: Policies that kill the process the first time.
         always: Policies that kill it every time.
-        notes: Folder where every policy notes the process that takes it, behind its parent.
+        notes: Folder where every policy notes the process that takes it, after its parent.
         gate: All trials wait for this file.
     """
 

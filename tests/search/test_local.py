@@ -28,7 +28,7 @@ def test_the_radius_has_bounds_and_starts_do_not_count():
 
 
 def proposed(asked, trials, n=12):
-    """What is proposed behind a history, and behind those failed trials that make it longer."""
+    """What is proposed after a history, and after those failed trials that make it longer."""
     propose, found = find_strategy("local")(asked), []
     for _ in range(n):
         found.append(propose(trials, ()))

@@ -107,7 +107,7 @@ def test_a_wrong_cut_is_not_hidden_by_a_decision(name: str) -> None:
 
 
 def test_what_follows_a_decision_is_compared_too() -> None:
-    """The decision itself is right; a branch beside it, that meets it only behind, is not."""
+    """The decision itself is right; a branch beside it, that meets it only afterwards, is not."""
     graph = build(
         """m (float[N, 3, 12, 12] x) => (float[N, 2, 12, 12] y) {
             d = Conv(x, u)

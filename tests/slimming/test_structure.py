@@ -75,7 +75,7 @@ def documented(made: ModelProto) -> None:
 
 
 def as_nodes(made: ModelProto) -> None:
-    """Stores the constants of the last nodes as Constant nodes, and a bias behind an Identity."""
+    """Stores the constants of the last nodes as Constant nodes, and a bias after an Identity."""
     stored = {t.name: t for t in made.graph.initializer}
     first = [onnx.helper.make_node("Constant", [], ["T"], value_ints=[0, -1])]
     first.append(onnx.helper.make_node("Constant", [], ["gb"], value=stored["gb"]))

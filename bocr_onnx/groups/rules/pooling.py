@@ -1,4 +1,4 @@
-"""Sampling over space works channel by channel on the axes behind the second.
+"""Sampling over space works channel by channel on the axes after the second.
 
     y[n, c, q] = pool over p in window(q) of x[n, c, p]
 
@@ -103,7 +103,7 @@ def sampled(node: Node, at: Labeller) -> None:
 
 
 def _outer(node: Node, at: Labeller, position: int) -> list[Block]:
-    """Returns the blocks of an input without the axes behind the second."""
+    """Returns the blocks of an input without the axes after the second."""
     reason = "the channels lie on an axis that is pooled"
     found = (at.squash(node, b, {a for a in b.axes if a > 1}, reason) for b in at.read(node.inputs[position]))
     return [b for b in found if b is not None]

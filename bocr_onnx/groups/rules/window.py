@@ -121,7 +121,7 @@ def _gathered(node: Node, at: Labeller, block: Block, axis: int, added: int) -> 
 
 @rule("Pad", opset=(2, 1_000))
 def pad(node: Node, at: Labeller) -> None:
-    """Lays fresh labels before and behind the window."""
+    """Lays fresh labels before and after the window."""
     blocks = at.read(node.inputs[0])
     if not blocks:
         return

@@ -46,7 +46,7 @@ def transaction(path: Path, kind: Literal["DEFERRED", "IMMEDIATE"]) -> Iterator[
         kind: DEFERRED to read, IMMEDIATE to write.
 
     Raises:
-        HistoryError: The file is no history, is of a newer bocr-onnx, is damaged, or may not be written.
+        HistoryError: The file is not a history, is of a newer bocr-onnx, is damaged, or may not be written.
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

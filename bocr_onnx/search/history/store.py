@@ -25,7 +25,7 @@ EXPORT_SCHEMA = 1
 class History:
     """A file of searches; several runs may use it at once.
 
-    Every method raises `HistoryError` where the file cannot be used: it is no history, is of a newer bocr-onnx, is
+    Every method raises `HistoryError` where the file cannot be used: it is not a history, is of a newer bocr-onnx, is
     damaged, may not be written, or another run holds it for too long.
 
     Args:

@@ -55,7 +55,7 @@ def cap(projection: Projection, points: Point) -> Point:
 
 
 def execute(projection: Projection, point: Point) -> Widths:
-    """Returns the widths that are executed behind the wall, shape `(n_groups,)`, within the budget.
+    """Returns the widths that are executed after the wall, shape `(n_groups,)`, within the budget.
 
     Where rounding to the channel grid exceeds the budget, the capped ratios are projected onto it.
 

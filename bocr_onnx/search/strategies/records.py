@@ -10,7 +10,7 @@ from bocr_onnx.search.problem import Problem
 from bocr_onnx.search.trial import Proposal, Trial
 
 Propose = Callable[[tuple[Trial, ...], tuple[Widths, ...]], Proposal | None]
-"""From the trials that ended and the widths that are pending to what is tried next; None when there is no more."""
+"""From the trials that ended and the widths that are pending to what is tried next; None when there is nothing more."""
 
 
 class Strategy(Protocol):

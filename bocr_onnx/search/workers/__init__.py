@@ -32,7 +32,7 @@ def make_workers(scorer: Scorer, n_workers: int, ray_address: str | None = None)
 
 
 def check_ray(address: str | None) -> None:
-    """Checks that a Ray cluster answers; None is no cluster and is fine.
+    """Checks that a Ray cluster answers; None means no cluster and is fine.
 
     Raises:
         UsageError: Ray is not installed, or no Ray cluster answers at the address.

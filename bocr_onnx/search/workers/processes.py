@@ -108,7 +108,7 @@ def _run(parcel: Parcel, threads: int, job: Job) -> Outcome:
 
 @cache
 def _unpack(parcel: Parcel, threads: int) -> Scorer:
-    """Returns the scorer, unpacked once in every process; the limit comes behind the libraries it brings along."""
+    """Returns the scorer, unpacked once in every process; the limit comes after the libraries it brings along."""
     scorer: Scorer = parcel.unpack()
     threadpool_limits(threads, user_api="blas")
     return scorer

@@ -21,7 +21,7 @@ from bocr_onnx.search.workers.records import LOST_TWICE, Job, Outcome, run_job
 
 CLIENT_PORT = 10_001
 KNOCK_S, PROBE_S = 5, 30
-"""An address is given up after so long: its port, and a Ray cluster behind it. `ray.init` alone takes minutes."""
+"""An address is given up after so long: its port, and a Ray cluster at it. `ray.init` alone takes minutes."""
 
 MAX_AUTO = 8
 """More trials at once are not run unless asked for: each is one that the next proposals know nothing of."""

@@ -29,8 +29,8 @@ class Window:
         strides: Step.
         dilations: Distance between two taps.
         begin: Padding before the first element.
-        end: Padding behind the last element.
-        overhang: Elements behind `end` that the last window of ``ceil_mode`` reaches.
+        end: Padding after the last element.
+        overhang: Elements after `end` that the last window of ``ceil_mode`` reaches.
     """
 
     kernel: tuple[int, ...]
@@ -87,7 +87,7 @@ def _pads(
 
 
 def _overhang(n: int, b: int, e: int, span: int, s: int) -> int:
-    """Returns how far the last window reaches; one that would start behind the input and `b` is dropped."""
+    """Returns how far the last window reaches; one that would start after the input and `b` is dropped."""
     n_out = -(-(n + b + e - span) // s) + 1
     if (n_out - 1) * s >= n + b:
         n_out -= 1
