@@ -9,6 +9,7 @@ import numpy as np
 import onnx
 from PIL import Image
 
+from bocr_onnx.api.ground import IMAGES_SHARE, RECOVERY_SHARE
 from tests.oracle import proto
 from tests.served import served
 
@@ -16,6 +17,11 @@ N, N_KINDS, SIDE = 1500, 10, 224
 BUDGET = 1 << 28
 PROCESS = 400 << 20
 """What the libraries and a run over few images take."""
+
+
+def test_the_shares_of_the_budget_make_no_more_than_the_budget() -> None:
+    """Three parts of the images, and copies of two where the last fit takes both."""
+    assert RECOVERY_SHARE + 5 * IMAGES_SHARE <= 1
 
 
 def test_memory_is_bounded_by_the_budget(tmp_path: Path) -> None:

@@ -19,6 +19,11 @@ SCORING = 2
 """Changes whenever the same policy on the same images would get another objective."""
 
 
+RECOVERY_SHARE, IMAGES_SHARE = 0.6, 0.08
+"""Shares of `--memory`: the activations of the sequential recovery; each of the three parts of the images, two of which
+are copied when they are joined."""
+
+
 @dataclass(frozen=True, slots=True)
 class Images:
     """Data, split and loaded.
@@ -71,7 +76,7 @@ def measure(run: Run, images: Images) -> Ground:
     start = time.perf_counter()
     with run.progress.task("Measuring the original on recovery images") as update:
         calibration = calibrate(run.graph, run.index, images.recovery, seed=run.options.seed, progress=update)
-        calibration = replace(calibration, memory_bytes=run.options.memory_bytes // 2)
+        calibration = replace(calibration, memory_bytes=int(RECOVERY_SHARE * run.options.memory_bytes))
     with run.progress.task("Scanning sensitivity of groups") as update:
         calibration = weigh_curves(calibration, progress=update)
     run.seconds["calibration"] = time.perf_counter() - start
@@ -99,7 +104,7 @@ def load_all(run: Run) -> Images:
     with run.progress.task("Loading images") as update:
         loaded = []
         for i, samples in enumerate((parts.score, parts.recovery, parts.final)):
-            loaded.append(load_images(run.graph, data, samples, options.memory_bytes // 4))
+            loaded.append(load_images(run.graph, data, samples, int(IMAGES_SHARE * options.memory_bytes)))
             update(i + 1, 3)
     score, recovery, final = loaded
     with run.progress.task("Scoring the original on unseen images") as update:
