@@ -23,7 +23,7 @@ from typing import Any
 import torch
 
 from bocr_onnx import api
-from bocr_onnx.training import FinetuneSettings
+from bocr_onnx.options import FinetuneSettings
 
 _KINDS = {f.name: type(f.default) for f in fields(FinetuneSettings)}
 

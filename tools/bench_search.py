@@ -27,13 +27,13 @@ from typing import Any
 
 import numpy as np
 
-from bocr_onnx import api
 from bocr_onnx.api.choose import choose
 from bocr_onnx.api.ground import Ground, load_all, measure
 from bocr_onnx.api.run import Run, prepare
 from bocr_onnx.api.seek import seek
 from bocr_onnx.evaluation import open_session, predict, score_outputs, session_threads
-from bocr_onnx.search import Settings, Trial
+from bocr_onnx.options import PruneOptions
+from bocr_onnx.search import Trial
 from bocr_onnx.slimming import cut
 
 
@@ -41,25 +41,26 @@ def open_run(
     args: argparse.Namespace, strategy: str, seed: int, folder: str, flops: float | None = None, trials: int = 0
 ) -> Run:
     name, *settings = strategy.split(":")
-    options = api.build_options(
+    options = PruneOptions(
         args.model,
-        flops=(flops or args.flops,),
+        flops=flops or args.flops,
         data=args.data,
         preset=args.preset,
         preprocess=args.preprocess,
-        strategy=name,
-        settings=Settings(**dict(s.split("=") for s in settings)),
+        search=name,
         trials=trials or args.trials,
         seed=seed,
         race=args.race,
         round_to=args.round_to,
         freeze=args.freeze,
-        n_score=args.images,
-        n_recovery=args.recovery_images,
+        score_images=args.images,
+        recovery_images=args.recovery_images,
         history=_copied(args.history, folder),
         output=Path(folder) / "slim.onnx",
+        run_dir=Path(folder) / "run",
+        **dict(s.split("=") for s in settings),
     )
-    run = prepare(options, Path(folder) / "run", api.Silent(), resuming=False)[0]
+    (run,) = prepare(options)
     run.run_dir.create(options)
     return run
 

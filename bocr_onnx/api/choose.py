@@ -9,7 +9,8 @@ import numpy.typing as npt
 
 from bocr_onnx.api.run import Run
 from bocr_onnx.data import joined
-from bocr_onnx.evaluation import PolicyScorer, Recovery, Weights, session_threads
+from bocr_onnx.evaluation import PolicyScorer, Weights, session_threads
+from bocr_onnx.options import Recovery
 from bocr_onnx.search import SearchResult
 
 WEAKER: dict[Recovery, tuple[Recovery, ...]] = {

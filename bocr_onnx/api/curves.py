@@ -26,7 +26,7 @@ def open_curves(folder: Path | None) -> Iterator[Curves]:
         from torch.utils.tensorboard import SummaryWriter
     except ImportError as error:
         raise UsageError(
-            "--tensorboard must have TensorBoard installed, got none",
+            "`tensorboard` must have TensorBoard installed, got none",
             hint="Try: pip install 'bocr-onnx[tensorboard]'",
         ) from error
     writer = SummaryWriter(str(folder))

@@ -11,14 +11,14 @@ import numpy as np
 from onnx import ModelProto
 
 from bocr_onnx.api.inspection import Inspection, refusal_records
-from bocr_onnx.api.options import Options
-from bocr_onnx.api.progress import Progress
 from bocr_onnx.api.rundir import RunDir
-from bocr_onnx.cost import Cost, CostModel, build_cost_model
+from bocr_onnx.cost import QUANTITIES, Cost, CostModel, build_cost_model
 from bocr_onnx.devices import compare_latency
 from bocr_onnx.evaluation import Weights, open_session, run_once
 from bocr_onnx.graph import ModelGraph, from_proto, random_feeds, save, write_text
 from bocr_onnx.groups import GroupIndex, build_index
+from bocr_onnx.options import PruneOptions
+from bocr_onnx.progress import Progress
 from bocr_onnx.report import Figures, GroupFigures, Report, markdown
 from bocr_onnx.search import Budget
 from bocr_onnx.slimming import Mask, Proof, plan_of_mask, prove, write_plan
@@ -58,7 +58,7 @@ class Emission:
     weights: Weights | None
     output: Path
     run_dir: RunDir
-    options: Options
+    options: PruneOptions
     budget: Budget
     accuracies: tuple[float, float | None, float | None] | None
     metric: str
@@ -150,7 +150,7 @@ def _report(emission: Emission, proof: Proof, before: Cost, after: Cost, latency
     return Report(
         model={"path": graph.label, "sha256": graph.sha256},
         output=str(emission.output),
-        target={k: v for k, v in emission.budget.shares().items() if v is not None},
+        target=dict(emission.budget.shares),
         baseline=Figures(before.macs, before.params, before.size_bytes, baseline, latency["baseline_median_ms"]),
         result=Figures(after.macs, after.params, _file_size(emission), end, latency["result_median_ms"]),
         accuracy_before_finetune=middle,
@@ -181,13 +181,9 @@ def _file_size(emission: Emission) -> int:
 
 
 def _missed(budget: Budget, before: Cost, after: Cost) -> list[str]:
-    pairs = {
-        "flops": (before.macs, after.macs),
-        "params": (before.params, after.params),
-        "size": (before.size_bytes, after.size_bytes),
-    }
+    kept = {name: QUANTITIES[name].of(after) / max(QUANTITIES[name].of(before), 1) for name in budget.shares}
     return [
-        f"--{name} {share:g}: kept {pairs[name][1] / max(pairs[name][0], 1):.4f}"
-        for name, share in budget.shares().items()
-        if share is not None and pairs[name][1] > share * pairs[name][0] * 1.001
+        f"--{name} {share:g}: kept {kept[name]:.4f}"
+        for name, share in budget.shares.items()
+        if QUANTITIES[name].of(after) > share * QUANTITIES[name].of(before) * 1.001
     ]

@@ -11,7 +11,8 @@ import numpy as np
 
 from bocr_onnx.api.images import ModelData, check_chance, check_labels, fit_images, load_images
 from bocr_onnx.api.run import Run
-from bocr_onnx.data import InputRows, Split, in_pieces, open_data, split
+from bocr_onnx.api.rundir import open_images
+from bocr_onnx.data import InputRows, Split, in_pieces, split
 from bocr_onnx.evaluation import Calibration, PolicyScorer, calibrate, classes_of, predict, score_outputs, weigh_curves
 from bocr_onnx.graph import Array
 
@@ -94,13 +95,12 @@ def _digest(images: Images) -> str:
 def load_all(run: Run) -> Images:
     """Returns the images of a run, loaded and checked against its model."""
     options = run.options
-    assert options.data is not None
     start = time.perf_counter()
-    pools = open_data(options.data)
+    pools = open_images(options)
     parts = split(pools, seed=options.seed, **options.n_images)
     data = fit_images(run.graph, pools, parts.score, options.preprocessing)
     if data.guessed:
-        run.progress.note(f"preprocessing: {data.preprocessing.name} (the best fit; name it with --preset)")
+        run.progress.note(f"preprocessing: {data.preprocessing.name} (the best fit; name it with `preset`)")
     with run.progress.task("Loading images") as update:
         loaded = []
         for i, samples in enumerate((parts.score, parts.recovery, parts.final)):

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from bocr_onnx.api.options import Options
 from bocr_onnx.errors import UsageError
 from bocr_onnx.graph import load
+from bocr_onnx.options import PruneOptions
 from bocr_onnx.search import PastSearch
 from bocr_onnx.search.history import History, HistoryRow, StoredSearch, default_history
 
 __all__ = ["History", "HistoryRow", "StoredSearch", "check_transfer", "model_sha256", "open_history"]
 
 
-def open_history(path: str | None) -> History | None:
+def open_history(path: str | Path | None) -> History | None:
     """Returns the history; nothing is read or made yet.
 
     Args:
@@ -24,8 +24,8 @@ def open_history(path: str | None) -> History | None:
         UsageError: The name is empty.
     """
     if path == "":
-        raise UsageError("--history must name a file, got an empty name")
-    name = str(default_history()) if path is None else path
+        raise UsageError("`history` must name a file, got an empty name")
+    name = str(default_history() if path is None else path)
     return None if name == "none" else History(name)
 
 
@@ -38,14 +38,14 @@ def model_sha256(path: str | Path) -> str:
     return load(path).sha256
 
 
-def check_transfer(options: Options, others: tuple[PastSearch, ...]) -> None:
+def check_transfer(options: PruneOptions, others: tuple[PastSearch, ...]) -> None:
     """Checks that there is something to transfer where that is asked for.
 
     Raises:
         UsageError: There is not.
     """
-    if options.settings.transfer != "none" and not others:
+    if options.transfer != "none" and not others:
         raise UsageError(
-            f"--transfer {options.settings.transfer} must find a search of another model in the history, got none",
-            hint="Search another model first, or name the file that holds one: --history FILE",
+            f"`transfer={options.transfer}` must find a search of another model in the history, got none",
+            hint="Search another model first, or name the file that holds one: `history=FILE`",
         )

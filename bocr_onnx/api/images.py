@@ -74,15 +74,15 @@ def fit_images(
     fitting, misfits = _try_presets(graph, sample, pools.path, any_size=any_size)
     if not fitting:
         raise DataError(
-            f"--data {pools.path}: no preset turns its images into the model's input "
+            f"`data={pools.path}`: no preset turns its images into the model's input "
             f"{_wanted(graph, graph.symbolic.get(graph.inputs[0], ()) if any_size else ())}: {misfits}",
-            hint="Describe the preprocessing in a file: --preprocess FILE (see calibration/README.md).",
+            hint="Describe the preprocessing in a file: `preprocess=FILE` (see calibration/README.md).",
         )
     if len(fitting) > 1 and not pools.labelled:
         raise DataError(
-            f"--data {pools.path} has no labels, so the preprocessing cannot be guessed among "
+            f"`data={pools.path}` has no labels, so the preprocessing cannot be guessed among "
             f"{', '.join(p.name for p in fitting)}",
-            hint=f"Name it: --preset {fitting[0].name}",
+            hint=f"Name it: `preset={fitting[0].name}`",
         )
     best = max(fitting, key=lambda p: _accuracy(graph, sample, p)) if len(fitting) > 1 else fitting[0]
     return ModelData(pools, best, guessed=True)
@@ -166,7 +166,7 @@ def _check_pixels(graph: ModelGraph, preprocessing: Preprocessing, sample: Sampl
             f"preprocessing {preprocessing.name} must keep the pixels for the {_input_type(graph)} input "
             f"{graph.inputs[0]!r} of {graph.label}, got scale {preprocessing.scale}, mean {preprocessing.mean} "
             f"and std {preprocessing.std}",
-            hint="--preset raw, raw-nhwc, or a file with scale = 1, mean of 0 and std of 1.",
+            hint="`preset=raw`, raw-nhwc, or a file with scale = 1, mean of 0 and std of 1.",
         )
 
 
@@ -180,11 +180,11 @@ def check_labels(graph: ModelGraph, outputs: npt.NDArray[np.float32], samples: S
         raise DataError(
             f"{graph.label}: output {graph.outputs[0]!r} must hold one vector of classes per image to be scored, "
             f"got shape {outputs.shape}",
-            hint="Only classifiers are scored so far; --search uniform needs no data.",
+            hint="Only classifiers are scored so far; `search=uniform` needs no data.",
         )
     if samples.labels is not None and int(samples.labels.max()) >= outputs.shape[1]:
         raise DataError(
-            f"--data {path}: labels must be below the model's {outputs.shape[1]} classes, "
+            f"`data={path}`: labels must be below the model's {outputs.shape[1]} classes, "
             f"got {int(samples.labels.max())}"
         )
 
@@ -199,9 +199,9 @@ def check_chance(data: ModelData, accuracy: float, n_images: int, n_classes: int
     noise = (chance * (1 - chance) / n_images) ** 0.5
     if data.pools.labelled and n_classes > 1 and accuracy < min(max(2 * chance, chance + 3 * noise), 0.9):
         raise DataError(
-            f"the original must do better than guessing on --data {data.pools.path}, got {accuracy:.1%} on "
+            f"the original must do better than guessing on `data={data.pools.path}`, got {accuracy:.1%} on "
             f"{n_images} images with {n_classes} classes (preprocessing {data.preprocessing.name!r})",
-            hint="Is the preprocessing right (--preset, --preprocess), and are the classes in the model's order?",
+            hint="Is the preprocessing right (`preset`, `preprocess`), and are the classes in the model's order?",
         )
 
 
@@ -209,14 +209,14 @@ def _check_interface(graph: ModelGraph) -> None:
     if len(graph.inputs) != 1 or graph.inputs[0] not in graph.shapes:
         raise DataError(
             f"{graph.label} must have one input to be fed images, got {list(graph.inputs)}",
-            hint="--search uniform needs no data.",
+            hint="`search=uniform` needs no data.",
         )
     shape = graph.shapes[graph.inputs[0]]
     if not graph.batch_is_symbolic() and shape[:1] != (graph.batch,):
         raise DataError(
             f"{graph.label}: input {graph.inputs[0]!r} must have the images along its first axis, and the outputs too, "
             f"got input shape {shape}",
-            hint="--search uniform needs no data.",
+            hint="`search=uniform` needs no data.",
         )
 
 
@@ -240,9 +240,9 @@ def check_shape(graph: ModelGraph, images: InputRows, path: str, *, any_size: bo
     )
     if not fits:
         raise DataError(
-            f"--data {path}: images must become the model's input {_wanted(graph, free)}, "
+            f"`data={path}`: images must become the model's input {_wanted(graph, free)}, "
             f"got {tuple(got[1:])} per image",
-            hint="Choose a preprocessing that resizes and crops: --preset NAME or --preprocess FILE.",
+            hint="Choose a preprocessing that resizes and crops: `preset=NAME` or `preprocess=FILE`.",
         )
 
 

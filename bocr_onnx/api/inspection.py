@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from fnmatch import fnmatchcase
-from pathlib import Path
 from typing import Any
 
 from bocr_onnx.api.model import at_sizes_that_run
-from bocr_onnx.api.progress import Progress, Silent
-from bocr_onnx.api.shapes import settle_shapes
 from bocr_onnx.cost import Cost, CostModel, build_cost_model
 from bocr_onnx.errors import BocrError, UsageError, did_you_mean
 from bocr_onnx.evaluation import run_once
 from bocr_onnx.graph import ModelGraph, load, random_feeds
 from bocr_onnx.groups import ChannelGroup, GroupIndex, Refusal, build_index
+from bocr_onnx.options import InspectOptions, keywords
+from bocr_onnx.progress import Silent
 from bocr_onnx.slimming import check_runs, filled
 
 
@@ -84,18 +83,11 @@ def refusal_records(inspection: Inspection) -> tuple[dict[str, Any], ...]:
     )
 
 
-def inspect(
-    model: str | Path,
-    *,
-    input_shapes: Mapping[str, Sequence[int]] | None = None,
-    progress: Progress | None = None,
-) -> Inspection:
+@keywords(InspectOptions)
+def inspect(options: InspectOptions) -> Inspection:
     """Returns the channel groups of an ONNX file, what they cost, and what cannot be cut.
 
-    Args:
-        model: The .onnx file.
-        input_shapes: Shapes of inputs by name, for the axes that the file leaves open.
-        progress: Told which sizes were taken for the others, where only some run.
+    Args: from the record.
 
     Raises:
         ModelError: The file cannot be used.
@@ -107,12 +99,17 @@ def inspect(
         >>> found.prunable_share > 0.9
         True
     """
-    shapes = settle_shapes(input_shapes)
-    graph = at_sizes_that_run(load(model, shapes), shapes, note=(progress or Silent()).note)
+    return run_inspect(options)
+
+
+def run_inspect(options: InspectOptions) -> Inspection:
+    """Does what `inspect` does, from a record."""
+    shown, shapes = options.progress or Silent(), options.input_shapes
+    graph = at_sizes_that_run(load(options.model, shapes), shapes, note=shown.note)
     index = build_index(graph)
     found = replace(inspect_graph(graph, index, build_cost_model(graph, index)), warning=_warning(graph))
-    if found.warning and progress is not None:
-        progress.note(f"warning: {found.warning}")
+    if found.warning:
+        shown.note(f"warning: {found.warning}")
     return found
 
 
@@ -163,6 +160,6 @@ def match_groups(index: GroupIndex, patterns: Sequence[str], option: str) -> tup
         ]
         if not names:
             known = [g.name for g in index.groups]
-            raise UsageError(f"{option} must match a group, got {pattern!r}", hint=did_you_mean(pattern, known))
+            raise UsageError(f"`{option}` must match a group, got {pattern!r}", hint=did_you_mean(pattern, known))
         found.update(dict.fromkeys(names))
     return tuple(found)

@@ -134,4 +134,4 @@ def _tell(graph: ModelGraph, names: Iterable[str], note: Note | None) -> None:
     for name in names:
         taken = "x".join(str(graph.shapes[name][axis]) for axis in graph.symbolic[name] if axis)
         shape = "x".join(map(str, graph.shapes[name]))
-        note(f"open axes of {name!r} taken as {taken}; name others with --input-shape {name}:{shape}")
+        note(f"open axes of {name!r} taken as {taken}; name others with `input_shapes={name}:{shape}`")

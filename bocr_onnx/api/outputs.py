@@ -28,7 +28,7 @@ def check_outputs(graph: ModelGraph, output: Path, others: Sequence[Path], *, in
             raise UsageError(f"output {path} must not be a file that is read", hint="Name another file with -o")
     for i, path in enumerate(made):
         if any(_same(path, other) for other in made[i + 1 :]):
-            raise UsageError(f"output {path} must be one file, got it twice", hint="Name another file or --run-dir")
+            raise UsageError(f"output {path} must be one file, got it twice", hint="Name another file or `run_dir`")
 
 
 def _same(a: Path, b: Path) -> bool:

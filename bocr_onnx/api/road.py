@@ -13,13 +13,12 @@ from bocr_onnx.api.choose import choose
 from bocr_onnx.api.emit import Emission, emit
 from bocr_onnx.api.ground import Ground, Images, load_all, measure
 from bocr_onnx.api.inspection import inspect_graph
-from bocr_onnx.api.model import read_model
-from bocr_onnx.api.options import Options
 from bocr_onnx.api.run import Run
 from bocr_onnx.api.rundir import RunDir
 from bocr_onnx.api.seek import one_policy, pose, seek
-from bocr_onnx.evaluation import Calibration, Recovery, Weights, calibrate, predict, score_outputs
+from bocr_onnx.evaluation import Calibration, Weights, calibrate, predict, score_outputs
 from bocr_onnx.graph import write_text
+from bocr_onnx.options import PruneOptions, Recovery
 from bocr_onnx.report import Report, front_text
 from bocr_onnx.search import Past, SearchResult, Trial, TrialState
 from bocr_onnx.slimming import Mask, cut
@@ -54,7 +53,7 @@ class Slim:
     undecided: tuple[str, ...] = ()
 
 
-def travel(runs: tuple[Run, ...], asked: Options) -> tuple[Report, ...]:
+def travel(runs: tuple[Run, ...], asked: PruneOptions) -> tuple[Report, ...]:
     """Goes the whole road for every budget of one model; later ones know the evaluations of earlier ones.
 
     Args:
@@ -94,7 +93,7 @@ def _with_data(runs: tuple[Run, ...], ground: Ground) -> tuple[Report, ...]:
 
 def _without_data(run: Run) -> Report:
     calibration = calibrate(run.graph, run.index, None, seed=run.options.seed)
-    widths = one_policy(pose(run, calibration, Past()), run.options.strategy)
+    widths = one_policy(pose(run, calibration, Past()), run.options.search)
     mask = calibration.mask(widths)
     proto = cut(run.graph, run.index, mask)
     undecided = _undecided(run, calibration, mask)
@@ -138,12 +137,12 @@ def unseen(run: Run, images: Images, slim: ModelProto, text: str) -> float:
 
 def _finetune(run: Run, images: Images, slim: ModelProto) -> tuple[ModelProto, dict[str, Any]]:
     from bocr_onnx.api.train import finetune_slim
-    from bocr_onnx.training import FinetuneSettings
+    from bocr_onnx.options import FinetuneSettings
 
     start = time.perf_counter()
     if not run.resuming:
         run.run_dir.checkpoint.unlink(missing_ok=True)
-    teacher = run.graph if run.options.teacher is None else read_model(run.options.teacher, run.graph.input_shapes)
+    teacher = run.teacher or run.graph
     trained, record = finetune_slim(
         teacher,
         slim,
@@ -189,7 +188,7 @@ def finish(run: Run, slim: Slim) -> Report:
 def _search_record(run: Run, slim: Slim) -> dict[str, Any]:
     options, trials = run.options, slim.result.trials
     return {
-        "strategy": options.strategy,
+        "strategy": options.search,
         "trials": len(trials),
         "states": {s.value: n for s in TrialState if (n := sum(t.state is s for t in trials))},
         "seed": options.seed,

@@ -5,20 +5,20 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
+import numpy as np
 from filelock import FileLock, Timeout
+from onnx import ModelProto
 
-from bocr_onnx.errors import OutputError, ResumeError
-from bocr_onnx.graph import sweep_leftovers, write_text
-from bocr_onnx.search import read_record
+from bocr_onnx.data import Pools, open_data
+from bocr_onnx.errors import OutputError, ResumeError, UsageError
+from bocr_onnx.graph import save, sweep_leftovers, write_text
+from bocr_onnx.options import PruneOptions, stored
 
-if TYPE_CHECKING:
-    from _typeshed import DataclassInstance
-
-OptionsType = TypeVar("OptionsType", bound="DataclassInstance")
+OptionsType = TypeVar("OptionsType")
 
 
 class RunDir:
@@ -35,16 +35,27 @@ class RunDir:
         """Makes the folder where it does not exist, and writes the options into it.
 
         Args:
-            options: A dataclass.
+            options: A record of options.
 
         Raises:
             OutputError: The folder cannot be made or written.
         """
         self.make()
-        record = asdict(options)
+        record = {name: self._kept(name, value) for name, value in stored(options).items()}
         if record.get("output"):
             record["output"] = str(Path(record["output"]).absolute())  # the same file from wherever it is continued
         write_text(self.options, json.dumps(record, indent=2) + "\n")
+
+    def _kept(self, name: str, value: Any) -> Any:
+        """Returns what run.json holds of an option: what is in memory becomes a file of the folder."""
+        if isinstance(value, ModelProto):
+            save(value, self.path / f"{name}.onnx")
+            return str((self.path / f"{name}.onnx").absolute())
+        arrays = value if isinstance(value, tuple) else (value,)
+        if arrays and isinstance(arrays[0], np.ndarray):
+            np.savez(self.arrays, **dict(zip(("images", "labels"), arrays, strict=False)))
+            return str(self.arrays.absolute())
+        return value
 
     def make(self) -> None:
         """Makes the folder where it does not exist.
@@ -77,7 +88,7 @@ class RunDir:
         except Timeout as error:
             raise ResumeError(
                 f"run directory {self.path} must be used by one run at a time, got another one that is still going",
-                hint="Wait for it, or name another directory: --run-dir DIR",
+                hint="Wait for it, or name another directory: `run_dir=DIR`",
             ) from error
         try:
             for path in (*self.files[1:], *outputs):
@@ -108,6 +119,11 @@ class RunDir:
     def options(self) -> Path:
         """Returns where the options lie."""
         return self.path / "run.json"
+
+    @property
+    def arrays(self) -> Path:
+        """Returns where images that were given in memory are kept."""
+        return self.path / "data.npz"
 
     @property
     def journal(self) -> Path:
@@ -148,20 +164,63 @@ class RunDir:
         """Returns the options of the run.
 
         Args:
-            kind: Their dataclass.
+            kind: Their record.
 
         Raises:
             ResumeError: The folder is not a run directory, or one of another version.
         """
         try:
-            return read_record(kind, json.loads(self.options.read_text(encoding="utf-8")))
+            return kind(**_of_this_version(json.loads(self.options.read_text(encoding="utf-8"))))
         except FileNotFoundError as error:
             raise ResumeError(
                 f"{self.path} must be a run directory, got no {self.options.name} in it",
-                hint="The directory is the one that --run-dir named, or <output>.run",
+                hint="The directory is the one that `run_dir` named, or <output>.run",
             ) from error
-        except (OSError, ValueError, RecursionError) as error:
+        except (OSError, ValueError, TypeError, RecursionError) as error:
             raise ResumeError(f"{self.options} must hold the options of a run, got: {error}") from error
+        except UsageError as error:
+            raise ResumeError(f"{self.options} must hold the options of a run: {error.message}") from error
+
+
+def _of_this_version(record: dict[str, Any]) -> dict[str, Any]:
+    """Returns options as this version names them; 0.1 kept some in a record of their own."""
+    found = {**record, **record.pop("settings", {})}
+    if "preprocessing" in found:
+        found["preset"] = found.pop("preprocessing")
+    if "race" in found:
+        found.pop("teacher", None)
+    return found
+
+
+def folder_of(options: PruneOptions) -> Path:
+    """Returns the run directory of a run: the one that is asked for, or the one beside its slim file."""
+    named = options.resume or options.run_dir
+    return Path(named) if named else default_run_dir(output_of(options))
+
+
+def output_of(options: PruneOptions) -> Path:
+    """Returns the slim file of a run: the one that is asked for, or one beside the original.
+
+    Raises:
+        UsageError: The model has no file to put it beside.
+    """
+    if options.output is not None:
+        return Path(options.output)
+    if not isinstance(options.model, (str, Path)):
+        raise UsageError("`output` must be given for a model that is no file")
+    return default_output(options.model)
+
+
+def open_images(options: PruneOptions) -> Pools:
+    """Returns the images of a run; those in memory are named after the file that keeps them.
+
+    Raises:
+        DataError: They cannot be used.
+    """
+    assert options.data is not None
+    pools = open_data(options.data)
+    in_memory = not isinstance(options.data, (str, Path))
+    return replace(pools, path=str(RunDir(folder_of(options)).arrays.absolute())) if in_memory else pools
 
 
 def is_resumable(path: Path) -> bool:

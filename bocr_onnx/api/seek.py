@@ -13,7 +13,8 @@ from bocr_onnx.api.ground import Ground
 from bocr_onnx.api.past import Recorder, recall
 from bocr_onnx.api.run import Run
 from bocr_onnx.errors import ModelError, ResumeError
-from bocr_onnx.evaluation import Calibration, PolicyScorer, Recovery
+from bocr_onnx.evaluation import Calibration, PolicyScorer
+from bocr_onnx.options import Recovery
 from bocr_onnx.search import (
     Evaluation,
     Journal,
@@ -58,7 +59,7 @@ def pose(run: Run, calibration: Calibration, past: Past) -> Problem:
     options = run.options
     traits = group_traits(run.graph, run.index, run.cost, calibration.affines)
     curves = calibration.sensitivity.curves
-    return Problem(run.projection, curves, options.trials, options.seed, traits, options.settings, past)
+    return Problem(run.projection, curves, options.trials, options.seed, traits, options.of_strategies(), past)
 
 
 def one_policy(problem: Problem, strategy: str) -> npt.NDArray[np.int64]:
@@ -81,8 +82,8 @@ def seek(run: Run, ground: Ground, known: tuple[Trial, ...] = ()) -> SearchResul
         KeyboardInterrupt: The user stopped it; its trials are in the journal.
     """
     options, start = run.options, time.perf_counter()
-    if options.strategy in ONE_POLICY:
-        return SearchResult((), (one_policy(pose(run, ground.calibration, Past()), options.strategy),))
+    if options.search in ONE_POLICY:
+        return SearchResult((), (one_policy(pose(run, ground.calibration, Past()), options.search),))
     header = _header(run, ground)
     journal = _open_journal(run, header)
     journal.check(run.projection.space)
@@ -94,7 +95,7 @@ def seek(run: Run, ground: Ground, known: tuple[Trial, ...] = ()) -> SearchResul
     if journal.trials:
         run.progress.note(f"continuing after {len(journal.trials)} finished trials")
     workers = make_workers(_trial_scorer(run, ground.scorer), options.workers, options.ray)
-    with run.progress.task(f"Search ({options.strategy})") as update:
+    with run.progress.task(f"Search ({options.search})") as update:
         update(len(journal.trials), options.trials)
 
         def on_trial(trial: Trial) -> None:
@@ -104,7 +105,7 @@ def seek(run: Run, ground: Ground, known: tuple[Trial, ...] = ()) -> SearchResul
             if best is not None and best.number == trial.number and best.score is not None:
                 run.progress.note(f"trial {trial.number + 1}: {best.score:.2%} ({trial.origin})")
 
-        strategy = find_strategy(options.strategy)
+        strategy = find_strategy(options.search)
         result = search(problem, strategy, workers, journal, on_trial=on_trial, race=options.race)
     run.seconds["search"] = time.perf_counter() - start
     if result.interrupted:
@@ -141,9 +142,9 @@ def _header(run: Run, ground: Ground) -> dict[str, Any]:
         "model_sha256": run.graph.sha256,
         "data": ground.images.split.describe(),
         "images_sha256": ground.digest,
-        "budget": run.projection.budget.given,
-        "strategy": options.strategy,
-        "settings": asdict(options.settings),
+        "budget": dict(run.projection.budget.shares),
+        "strategy": options.search,
+        "settings": asdict(options.of_strategies()),
         "seed": options.seed,
         "race": options.race,
         "grid": options.grid,

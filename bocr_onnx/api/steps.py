@@ -7,27 +7,27 @@ it gets. All rounds learn from the original; the plan and the proof at the end a
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, replace
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
 from bocr_onnx.api.ground import load_all
 from bocr_onnx.api.model import read_model
-from bocr_onnx.api.options import Options
-from bocr_onnx.api.progress import Progress
 from bocr_onnx.api.road import Slim, finish, travel, unseen
 from bocr_onnx.api.run import Run, prepare
 from bocr_onnx.api.rundir import RunDir
+from bocr_onnx.cost import QUANTITIES
 from bocr_onnx.errors import ResumeError
-from bocr_onnx.graph import load
+from bocr_onnx.graph import ModelGraph, load
 from bocr_onnx.groups import build_index
+from bocr_onnx.options import PruneOptions
 from bocr_onnx.report import Report
 from bocr_onnx.search import SearchResult
 from bocr_onnx.slimming import Mask, read_plan
 
 
-def travel_in_steps(run: Run, asked: Options) -> Report:
+def travel_in_steps(run: Run, asked: PruneOptions) -> Report:
     """Goes the road of one budget in rounds and returns the report on the whole of it.
 
     Every round has a folder in the run directory; a resumed run goes on in the round that was cut off.
@@ -41,18 +41,18 @@ def travel_in_steps(run: Run, asked: Options) -> Report:
         images = load_all(run)
         folders: list[RunDir] = []
         rounds: list[dict[str, Any]] = []
-        model = asked.model
-        for number in range(1, asked.steps + 1):
+        model = str(asked.model)
+        for number in range(1, asked.rounds + 1):
             folder = RunDir(run.run_dir.path / f"step_{number}")
             part = _part(run, asked, number, model, rounds, folder)
-            run.progress.note(f"round {number} of {asked.steps}")
-            rounds.append(_round(part, folder, run.progress, resuming=run.resuming))
+            run.progress.note(f"round {number} of {asked.rounds}")
+            rounds.append(_round(part, folder, run.graph, resuming=run.resuming))
             folders.append(folder)
             model = str(part.output)
         trained = read_model(model, run.graph.input_shapes)
         after = unseen(run, images, trained.proto, "Scoring the result on unseen images")
         done = Slim(
-            mask=_composed(run, asked.model, folders),
+            mask=_composed(run, str(asked.model), folders),
             proto=trained.proto,
             weights=None,
             result=SearchResult((), ()),
@@ -65,25 +65,29 @@ def travel_in_steps(run: Run, asked: Options) -> Report:
         return finish(run, done)
 
 
-def _part(run: Run, asked: Options, number: int, model: str, rounds: list[dict[str, Any]], folder: RunDir) -> Options:
+def _part(
+    run: Run, asked: PruneOptions, number: int, model: str, rounds: list[dict[str, Any]], folder: RunDir
+) -> PruneOptions:
     """Returns the options of a round; its budget is a share of what the round before has left."""
-    bounds: dict[str, Any] = {}
-    whole = asdict(run.cost.cost(run.cost.full))
-    for name, key in (("flops", "macs"), ("params", "params"), ("size", "size_bytes")):
-        share = run.projection.budget.shares()[name]
-        left = rounds[-1]["result"][key] / whole[key] if rounds else 1.0
-        bounds[name] = () if share is None else (share ** (number / asked.steps) / left,)
-    trials = asked.trials // asked.steps + (number <= asked.trials % asked.steps)
-    output = str(folder.path / "slim.onnx")
-    return replace(asked, **bounds, model=model, teacher=asked.model, steps=1, trials=trials, output=output)
+    share_of = run.projection.budget.shares.items()
+    left = rounds[-1]["result"] if rounds else None
+    whole = run.cost.cost(run.cost.full)
+    bounds = {
+        name: share ** (number / asked.rounds)
+        / (left[QUANTITIES[name].field] / QUANTITIES[name].of(whole) if left else 1.0)
+        for name, share in share_of
+    }
+    part = asked.part(number - 1, asked.rounds, bounds, str(folder.path / "slim.onnx"))
+    begun = run.resuming and folder.options.exists()
+    return replace(part, model=model, run_dir=folder.path, resume=folder.path if begun else None)
 
 
-def _round(part: Options, folder: RunDir, progress: Progress, *, resuming: bool) -> dict[str, Any]:
+def _round(part: PruneOptions, folder: RunDir, teacher: ModelGraph, *, resuming: bool) -> dict[str, Any]:
     """Returns the report of a round, which is not gone again where it was finished."""
     if not (resuming and folder.report_json.exists()):
         folder.make()
-        begun = resuming and folder.options.exists()
-        travel(prepare(part, folder.path, progress, resuming=begun), part)
+        (run,) = prepare(part)
+        travel((replace(run, teacher=teacher),), part)
     try:
         record: dict[str, Any] = json.loads(folder.report_json.read_text(encoding="utf-8"))
         return record

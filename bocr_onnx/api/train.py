@@ -14,13 +14,13 @@ from onnx import ModelProto
 
 from bocr_onnx.api.curves import Curves, open_curves
 from bocr_onnx.api.images import ModelData, load_images
-from bocr_onnx.api.progress import Progress, Update
 from bocr_onnx.data import InputRows, Samples, Split
 from bocr_onnx.evaluation import distortion, predict, run_once, score_outputs
 from bocr_onnx.graph import Array, ModelGraph, from_proto
+from bocr_onnx.options import FinetuneSettings
+from bocr_onnx.progress import Progress, Update
 from bocr_onnx.training import (
     EpochReport,
-    FinetuneSettings,
     OnnxModule,
     StepReport,
     check_agreement,

@@ -2,31 +2,17 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import Annotated
-
-import typer
-
-from bocr_onnx.cli.output import InputShape, TerminalProgress, print_json
+from bocr_onnx.cli.command import command
+from bocr_onnx.cli.output import print_json
+from bocr_onnx.options import ApplyOptions
 
 
-def apply(
-    model: Annotated[
-        Path, typer.Argument(help="The .onnx file the plan was made for, or one with the same structure.")
-    ],
-    plan: Annotated[Path, typer.Argument(help="A plan.json.")],
-    output: Annotated[Path, typer.Option("--output", "-o", help="The slim file.")],
-    strict: Annotated[
-        bool, typer.Option("--strict", help="Refuse any file other than the one the plan was made for.")
-    ] = False,
-    input_shape: InputShape = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
-) -> None:
+@command(ApplyOptions)
+def apply(options: ApplyOptions, as_json: bool) -> None:
     """Cut a model by a plan again, without a search; the weights are the model's own."""
-    from bocr_onnx import api
+    from bocr_onnx.api.apply import run_apply
 
-    shapes = api.parse_shapes(input_shape or ())
-    applied = api.apply(model, plan, output, strict=strict, input_shapes=shapes, progress=TerminalProgress())
+    applied = run_apply(options)
     if as_json:
         print_json(applied.as_json())
         return

@@ -2,33 +2,17 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import Annotated
-
-import typer
-
-from bocr_onnx.cli.output import InputShape, TerminalProgress, print_json
+from bocr_onnx.cli.command import command
+from bocr_onnx.cli.output import print_json
+from bocr_onnx.options import EvaluateOptions
 
 
-def evaluate(
-    model: Annotated[Path, typer.Argument(help="The .onnx file.")],
-    data: Annotated[str, typer.Option(help="Labelled images; if the folder has a val/, only that part.")],
-    preset: Annotated[str | None, typer.Option(help="Preprocessing preset; guessed if not given.")] = None,
-    preprocess: Annotated[str | None, typer.Option(help="Preprocessing file (TOML).")] = None,
-    input_shape: InputShape = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
-) -> None:
-    """Score a model on labelled images."""
-    from bocr_onnx import api
+@command(EvaluateOptions)
+def evaluate(options: EvaluateOptions, as_json: bool) -> None:
+    """Score a model on labelled images; of a folder with train/ and val/, on val/."""
+    from bocr_onnx.api.evaluate import run_evaluate
 
-    found = api.evaluate(
-        model,
-        data,
-        preset=preset,
-        preprocess=preprocess,
-        input_shapes=api.parse_shapes(input_shape or ()),
-        progress=TerminalProgress(),
-    )
+    found = run_evaluate(options)
     if as_json:
         print_json(found.as_json())
         return

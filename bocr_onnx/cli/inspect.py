@@ -2,26 +2,22 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING
 
-import typer
-
-from bocr_onnx.cli.output import InputShape, TerminalProgress, print_json, print_table
+from bocr_onnx.cli.command import command
+from bocr_onnx.cli.output import print_json, print_table
+from bocr_onnx.options import InspectOptions
 
 if TYPE_CHECKING:
     from bocr_onnx.api import Inspection
 
 
-def inspect(
-    model: Annotated[Path, typer.Argument(help="The .onnx file.")],
-    input_shape: InputShape = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
-) -> None:
+@command(InspectOptions)
+def inspect(options: InspectOptions, as_json: bool) -> None:
     """Show which channels are cut together, what they cost, and what cannot be cut."""
-    from bocr_onnx import api
+    from bocr_onnx.api.inspection import run_inspect
 
-    found = api.inspect(model, input_shapes=api.parse_shapes(input_shape or ()), progress=TerminalProgress())
+    found = run_inspect(options)
     if as_json:
         print_json(found.as_json())
         return
@@ -29,7 +25,7 @@ def inspect(
         (g.name, str(g.n_channels), f"{share:.1%}", str(len({m.node for m in g.members})))
         for g, share in zip(found.groups, found.shares, strict=True)
     ]
-    print_table(str(model), ("group", "channels", "share of MACs", "nodes"), rows)
+    print_table(found.path, ("group", "channels", "share of MACs", "nodes"), rows)
     for line in _refusal_lines(found):
         print(f"left alone: {line}")
     print(

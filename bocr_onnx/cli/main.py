@@ -17,12 +17,12 @@ import typer
 from bocr_onnx.cli.apply import apply
 from bocr_onnx.cli.evaluate import evaluate
 from bocr_onnx.cli.finetune import finetune
-from bocr_onnx.cli.hints import fitting
 from bocr_onnx.cli.history import app as history
 from bocr_onnx.cli.inspect import inspect
 from bocr_onnx.cli.output import EXIT_BUG, EXIT_ERROR, print_error
 from bocr_onnx.cli.prune import prune
 from bocr_onnx.cli.signals import NOTHING_KEPT, listen, stoppable, stopped_code
+from bocr_onnx.cli.wording import fitting, spelled
 from bocr_onnx.errors import BocrError
 
 MAX_SHOWN = 300
@@ -74,7 +74,7 @@ def run() -> None:
     try:
         app()
     except BocrError as error:
-        print_error(error.message, fitting(error.hint, _flags(sys.argv[1:])))
+        print_error(spelled(error.message), fitting(spelled(error.hint), _flags(sys.argv[1:])))
         sys.exit(EXIT_ERROR)
     except KeyboardInterrupt:
         print_error("interrupted; nothing was written", NOTHING_KEPT)

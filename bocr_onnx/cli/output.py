@@ -7,9 +7,8 @@ import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Any
 
-import typer
 from rich.console import Console
 from rich.markup import escape
 from rich.progress import (
@@ -23,21 +22,15 @@ from rich.progress import (
 )
 from rich.table import Table
 
+from bocr_onnx.cli.wording import spelled
+
 if TYPE_CHECKING:
-    from bocr_onnx.api.progress import Update
+    from bocr_onnx.progress import Update
 
 EXIT_MISSED, EXIT_ERROR, EXIT_BUG = 1, 2, 70
 """Done but a target was missed; usage, data or model error; a bug. `signals` has those of an interrupt."""
 
 _PLAIN_EVERY_S = 20.0
-
-InputShape = Annotated[
-    list[str] | None,
-    typer.Option(
-        help="Sizes for the open axes of an input, e.g. image:1x3x48x320; omit NAME: if there is only one input."
-    ),
-]
-"""The option of every command that reads a model."""
 
 
 def print_error(message: str, hint: str) -> None:
@@ -65,15 +58,21 @@ def print_table(title: str, head: Sequence[str], rows: Sequence[Sequence[str]]) 
 
 
 class TerminalProgress:
-    """Progress bars with the time left on a terminal; a line now and then where there is none."""
+    """Progress bars with the time left on a terminal; a line now and then where there is none.
 
-    def __init__(self) -> None:
-        self._console = Console(stderr=True)
+    Args:
+        quiet: Whether nothing is shown.
+        verbose: Whether details are shown too.
+    """
+
+    def __init__(self, *, quiet: bool = False, verbose: bool = False) -> None:
+        self._console = Console(stderr=True, quiet=quiet)
+        self._verbose = verbose
 
     @contextmanager
     def task(self, description: str) -> Iterator[Update]:
         """Shows a bar while the step is open."""
-        if not self._console.is_terminal:
+        if not self._console.is_terminal or self._console.quiet:
             yield self._plain(description)
             return
         bars = Progress(
@@ -108,4 +107,9 @@ class TerminalProgress:
 
     def note(self, text: str) -> None:
         """Prints a line."""
-        self._console.print(f"  {text}", highlight=False, markup=False, soft_wrap=True)
+        self._console.print(f"  {spelled(text)}", highlight=False, markup=False, soft_wrap=True)
+
+    def detail(self, text: str) -> None:
+        """Prints a line where details are wanted."""
+        if self._verbose:
+            self.note(text)

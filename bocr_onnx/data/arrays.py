@@ -45,6 +45,15 @@ def open_npz(path: Path) -> Pools:
     return _pools(str(path), train, _samples(arrays["val_images"], arrays.get("val_labels"), f"{path} val"))
 
 
+def open_arrays(images: Array, labels: Array | None = None) -> Pools:
+    """Returns the pool of images in memory; the arrays are as in `open_npz`.
+
+    Raises:
+        DataError: A shape, a type or a label does not fit.
+    """
+    return _pools("arrays", _samples(np.asarray(images), None if labels is None else np.asarray(labels), "arrays"))
+
+
 def open_torchvision(source: str) -> Pools:
     """Returns both pools of ``torchvision:NAME@ROOT``; nothing is downloaded.
 

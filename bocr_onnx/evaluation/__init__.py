@@ -3,7 +3,6 @@
 from bocr_onnx.evaluation.batching import close_batch
 from bocr_onnx.evaluation.calibration import (
     Calibration,
-    Recovery,
     Weights,
     calibrate,
     weigh_curves,
@@ -17,7 +16,6 @@ __all__ = [
     "Affine",
     "Calibration",
     "PolicyScorer",
-    "Recovery",
     "Score",
     "ScoredModel",
     "Weights",

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -21,9 +20,9 @@ from bocr_onnx.evaluation.sequential import MEMORY_BYTES, recover_sequential
 from bocr_onnx.evaluation.statistics import Statistics, output_statistics, restore_statistics
 from bocr_onnx.graph import Array, ModelGraph, Operand
 from bocr_onnx.groups import GroupIndex
+from bocr_onnx.options import Recovery
 from bocr_onnx.slimming import Mask, cut
 
-Recovery = Literal["none", "oneshot", "sequential"]
 Weights = dict[Operand, Array]
 
 N_STATISTICS = 200

@@ -10,9 +10,10 @@ import numpy as np
 import numpy.typing as npt
 
 from bocr_onnx.data import InputRows
-from bocr_onnx.evaluation.calibration import Calibration, Recovery, Weights
+from bocr_onnx.evaluation.calibration import Calibration, Weights
 from bocr_onnx.evaluation.score import Score, distortion, predict, score_outputs
 from bocr_onnx.evaluation.session import open_session, session_threads
+from bocr_onnx.options import Recovery
 from bocr_onnx.slimming import cut
 
 FIRST_SHARE, MIN_FIRST = 0.2, 100

@@ -37,11 +37,12 @@ MAX_ELEMENTS = 1 << 28
 FIRST_OPSET = 7
 
 
-def load(path: str | Path, input_shapes: InputShapes = MappingProxyType({})) -> ModelGraph:
-    """Returns the graph of an ONNX file.
+def load(source: str | Path | ModelProto, input_shapes: InputShapes = MappingProxyType({})) -> ModelGraph:
+    """Returns the graph of an ONNX file, or of a model in memory with its weights inside.
 
     Args:
-        path: The .onnx file; external data is looked for in its folder only.
+        source: The .onnx file, whose external data is looked for in its folder only; or the model, of which a copy is
+            taken.
         input_shapes: Shapes of inputs, for the axes that the file leaves open; the file keeps them open.
 
     Raises:
@@ -49,7 +50,11 @@ def load(path: str | Path, input_shapes: InputShapes = MappingProxyType({})) -> 
             outside the file's folder.
         UsageError: A shape is of no input, or does not fit it.
     """
-    path = Path(path)
+    if isinstance(source, ModelProto):
+        copy = ModelProto()
+        copy.CopyFrom(source)
+        return from_proto(copy, input_shapes=input_shapes)
+    path = Path(source)
     try:
         if path.is_dir():
             raise ModelError(f"{path} must be an ONNX file, got a folder")

@@ -1,12 +1,12 @@
 """The search for each group's keep ratio under a budget."""
 
+from bocr_onnx.search.budget import Budget
 from bocr_onnx.search.journal import Journal, read_record
 from bocr_onnx.search.loop import SearchResult, search
 from bocr_onnx.search.past import Past, PastSearch
 from bocr_onnx.search.problem import Problem, allocate
 from bocr_onnx.search.project import Projection
-from bocr_onnx.search.settings import Settings
-from bocr_onnx.search.space import Budget, SearchSpace, build_space
+from bocr_onnx.search.space import SearchSpace, build_space
 from bocr_onnx.search.traits import GroupTraits, group_traits
 from bocr_onnx.search.trial import Evaluation, Proposal, Trial, TrialState, best_trial
 from bocr_onnx.search.workers import Inline
@@ -24,7 +24,6 @@ __all__ = [
     "Proposal",
     "SearchResult",
     "SearchSpace",
-    "Settings",
     "Trial",
     "TrialState",
     "allocate",

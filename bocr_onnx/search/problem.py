@@ -8,9 +8,9 @@ import numpy as np
 import numpy.typing as npt
 
 from bocr_onnx.cost import Widths
+from bocr_onnx.options import StrategyOptions
 from bocr_onnx.search.past import Past
 from bocr_onnx.search.project import Projection
-from bocr_onnx.search.settings import Settings
 from bocr_onnx.search.space import Point, SearchSpace
 from bocr_onnx.search.traits import GroupTraits
 
@@ -27,7 +27,7 @@ class Problem:
         n_trials: Evaluations in all.
         seed: Seed for all random draws.
         traits: What the operators that read each group look like.
-        settings: Settings of particular strategies.
+        settings: Options of particular strategies.
         past: What is known from earlier searches.
     """
 
@@ -36,7 +36,7 @@ class Problem:
     n_trials: int
     seed: int
     traits: tuple[GroupTraits, ...]
-    settings: Settings = field(default_factory=Settings)
+    settings: StrategyOptions = field(default_factory=StrategyOptions)
     past: Past = field(default_factory=Past)
 
     @property

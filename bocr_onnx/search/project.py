@@ -12,7 +12,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from bocr_onnx.cost import CostModel, Widths
-from bocr_onnx.search.space import Budget, Point, SearchSpace
+from bocr_onnx.search.budget import Budget
+from bocr_onnx.search.space import Point, SearchSpace
 
 SLACK = 0.005
 """A policy within this share below the budget is on it."""
@@ -65,7 +66,7 @@ class Projection:
             >>> terms = Terms(np.array([1.0]), np.array([[[0.0, 1.0], [1.0, 0.0]]]))
             >>> cost = CostModel(np.array([8]), terms, terms, terms, 0)
             >>> space = SearchSpace(("g",), np.array([8]), (np.arange(1, 9),))
-            >>> Projection(space, cost, Budget(flops=0.5)).execute(np.array([0.9])).tolist()
+            >>> Projection(space, cost, Budget({"flops": 0.5})).execute(np.array([0.9])).tolist()
             [4]
         """
         wish = self.shift(point[None])[0]

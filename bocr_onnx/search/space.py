@@ -9,8 +9,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from bocr_onnx.cost import CostModel, Widths
-from bocr_onnx.errors import BudgetError, UsageError
+from bocr_onnx.cost import Widths
+from bocr_onnx.errors import UsageError
 from bocr_onnx.groups import GroupIndex
 
 Point = npt.NDArray[np.float64]
@@ -82,9 +82,9 @@ def build_space(index: GroupIndex, *, grid: int = 1, frozen: tuple[str, ...] = (
         UsageError: The grid or the minimum width is below one.
     """
     if grid < 1:
-        raise UsageError(f"--round-to must be at least 1, got {grid}")
+        raise UsageError(f"`round_to` must be at least 1, got {grid}")
     if min_width < 1:
-        raise UsageError(f"--min-width must be at least 1, got {min_width}")
+        raise UsageError(f"`min_width` must be at least 1, got {min_width}")
     choices = []
     for group in index.groups:
         n = group.n_channels
@@ -98,94 +98,3 @@ def build_space(index: GroupIndex, *, grid: int = 1, frozen: tuple[str, ...] = (
         choices.append(np.array([*counts, n], dtype=np.int64))
     full = np.array([g.n_channels for g in index.groups], dtype=np.int64)
     return SearchSpace(tuple(g.name for g in index.groups), full, tuple(choices))
-
-
-@dataclass(frozen=True, slots=True)
-class Budget:
-    """What may be kept: shares of the original in (0, 1); None if there is no bound.
-
-    Attributes:
-        flops: Share of MACs.
-        params: Share of parameters.
-        size: Share of the file size.
-    """
-
-    flops: float | None = None
-    params: float | None = None
-    size: float | None = None
-
-    def __post_init__(self) -> None:
-        """Checks the shares."""
-        for name, value in self.given.items():
-            if not 0 < value < 1:
-                raise UsageError(
-                    f"--{name} must be the share that is kept, between 0 and 1, got {value:g}",
-                    hint=f"Half of it: --{name} 0.5",
-                )
-        if not self.given:
-            raise UsageError("a budget must be given, got none", hint="Half the operations: --flops 0.5")
-
-    def shares(self) -> dict[str, float | None]:
-        """Returns the shares by name."""
-        return {"flops": self.flops, "params": self.params, "size": self.size}
-
-    @property
-    def given(self) -> dict[str, float]:
-        """Returns the shares that bound something, by name."""
-        return {name: value for name, value in self.shares().items() if value is not None}
-
-    @property
-    def label(self) -> str:
-        """Returns a short name.
-
-        Example:
-            >>> Budget(flops=0.5, size=0.4).label
-            'flops0.5-size0.4'
-        """
-        return "-".join(f"{name}{value:g}" for name, value in self.given.items())
-
-    def use(self, cost: CostModel, widths: Widths) -> Point:
-        """Returns how much of the budget policies use, shape `(n_policies,)`; at most 1 is within it.
-
-        Args:
-            cost: The cost model.
-            widths: Shape `(n_policies, n_groups)`.
-        """
-        used = []
-        for name, count in (("flops", cost.macs), ("params", cost.params), ("size", cost.size_bytes)):
-            share = self.shares()[name]
-            if share is not None:
-                used.append(count(widths) / (share * count(cost.full)[0]))
-        return np.asarray(np.max(used, axis=0))
-
-    def check_reachable(self, cost: CostModel, space: SearchSpace, hint: str = "") -> None:
-        """Raises where the smallest policy exceeds the budget.
-
-        Args:
-            cost: Cost of the model.
-            space: What the search may choose.
-            hint: What would reach further.
-
-        Raises:
-            BudgetError: Names the smallest reachable share of each bound.
-        """
-        counts = {"flops": cost.macs, "params": cost.params, "size": cost.size_bytes}
-        for name, share in self.shares().items():
-            if share is not None and (not space.free.size or counts[name](cost.full)[0] <= 0):
-                raise BudgetError(
-                    f"--{name} {share:g} must be reachable, but no group of channels can be cut",
-                    hint=hint or "bocr-onnx inspect MODEL says why.",
-                )
-        if self.use(cost, space.low[None])[0] <= 1:
-            return
-        least = {
-            "flops": cost.macs(space.low)[0] / cost.macs(cost.full)[0],
-            "params": cost.params(space.low)[0] / cost.params(cost.full)[0],
-            "size": cost.size_bytes(space.low)[0] / cost.size_bytes(cost.full)[0],
-        }
-        name, share = next((n, s) for n, s in self.shares().items() if s is not None and least[n] > s)
-        smallest = np.ceil(least[name] * 1000) / 1000
-        raise BudgetError(
-            f"--{name} must be reachable, got {share:g}; the smallest reachable share is {smallest:.3f}",
-            hint=hint,
-        )

@@ -161,7 +161,7 @@ def prove(
         raise ProofError(
             f"the slim model of {graph.label} must equal the masked original within {proof.tolerance:g} relative, "
             f"got {proof.max_rel_diff:.3g}; nothing was written",
-            hint="This is a bug of bocr-onnx: please report it with the model. --freeze PATTERN leaves groups alone.",
+            hint="This is a bug of bocr-onnx: please report it with the model. `freeze=PATTERN` leaves groups alone.",
         )
     return proof
 
@@ -303,7 +303,7 @@ def _remedy(graph: ModelGraph) -> str:
     if name is None:
         return ""
     shape = "x".join(map(str, graph.shapes[name]))
-    return f"Name sizes of the open axes that it takes, in place of those in --input-shape {name}:{shape}"
+    return f"Name sizes of the open axes that it takes, in place of those in `input_shapes={name}:{shape}`"
 
 
 def _check_reading(graph: ModelGraph, outputs: list[Array], feeds: Mapping[str, Array], run: Run) -> None:

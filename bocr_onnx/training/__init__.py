@@ -5,12 +5,11 @@ from bocr_onnx.training.finetune import check_interfaces, finetune
 from bocr_onnx.training.interpreter import OnnxModule, check_agreement, export
 from bocr_onnx.training.learner import check_trains, start_engine
 from bocr_onnx.training.operators import known_operators
-from bocr_onnx.training.settings import EpochReport, FinetuneResult, FinetuneSettings, StepReport
+from bocr_onnx.training.records import EpochReport, FinetuneResult, StepReport
 
 __all__ = [
     "EpochReport",
     "FinetuneResult",
-    "FinetuneSettings",
     "OnnxModule",
     "StepReport",
     "augment",

@@ -10,7 +10,7 @@ from typing import Any
 import onnx
 from onnx import ModelProto
 
-from bocr_onnx.training.settings import EpochReport, FinetuneResult
+from bocr_onnx.training.records import EpochReport, FinetuneResult
 
 
 class Candidates:

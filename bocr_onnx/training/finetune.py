@@ -17,13 +17,14 @@ from onnx import ModelProto
 from bocr_onnx.data.augmentation import Augmentation
 from bocr_onnx.errors import DataError, OutputError, ResumeError, TrainingError
 from bocr_onnx.graph import Array, ModelGraph
+from bocr_onnx.options import FinetuneSettings
 from bocr_onnx.training.batches import Batches
 from bocr_onnx.training.candidates import Candidates
 from bocr_onnx.training.checkpoint import read_checkpoint, write_checkpoint
 from bocr_onnx.training.learner import DivergedError, Learner, start_engine
 from bocr_onnx.training.normalization import Normalized, fold, normalize
 from bocr_onnx.training.operators.registry import to_tensor
-from bocr_onnx.training.settings import EpochReport, FinetuneResult, FinetuneSettings, StepReport
+from bocr_onnx.training.records import EpochReport, FinetuneResult, StepReport
 from bocr_onnx.training.stopping import deferred
 
 MIN_STATISTICS_BATCH = 16

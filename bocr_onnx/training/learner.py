@@ -15,12 +15,12 @@ from torch import Tensor
 from bocr_onnx.data.augmentation import Augmentation
 from bocr_onnx.errors import TrainingError
 from bocr_onnx.graph import Array, ModelGraph
+from bocr_onnx.options import FinetuneSettings
 from bocr_onnx.training.augment import augment
 from bocr_onnx.training.average import Average
 from bocr_onnx.training.interpreter import OnnxModule, export
 from bocr_onnx.training.loss import feature_loss, finetune_loss, gives_probabilities
 from bocr_onnx.training.operators.registry import to_tensor
-from bocr_onnx.training.settings import FinetuneSettings
 from bocr_onnx.training.watch import feature_maps, watched
 
 _COLOURS = (1, 3, 4)
@@ -184,7 +184,7 @@ def start_engine(settings: FinetuneSettings) -> Fabric:
     except (RuntimeError, ValueError, MisconfigurationException) as error:
         raise TrainingError(
             f"{settings.devices} {settings.device} must be there to train on, got: {str(error).splitlines()[0]}",
-            hint="--device auto takes what there is.",
+            hint="`device=auto` takes what there is.",
         ) from error
     engine.launch()
     return engine

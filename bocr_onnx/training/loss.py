@@ -27,7 +27,7 @@ from torch.nn import functional
 
 from bocr_onnx.errors import DataError
 from bocr_onnx.graph import ModelGraph
-from bocr_onnx.training.settings import FinetuneSettings
+from bocr_onnx.options import FinetuneSettings
 
 _PASSING = frozenset({"Identity", "Reshape", "Flatten", "Squeeze", "Unsqueeze", "Cast", "Dropout"})
 

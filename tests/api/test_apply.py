@@ -14,10 +14,10 @@ import pytest
 from onnx import numpy_helper
 
 import bocr_onnx
-from bocr_onnx.api import Silent
 from bocr_onnx.errors import PlanError
 from bocr_onnx.graph import load
 from bocr_onnx.groups import build_index
+from bocr_onnx.progress import Silent
 from bocr_onnx.slimming import Plan, write_plan
 from tests.oracle import proto
 

@@ -12,12 +12,12 @@ import numpy.typing as npt
 import pytest
 
 from bocr_onnx.api.choose import choose
-from bocr_onnx.api.progress import Silent
 from bocr_onnx.evaluation import Calibration, PolicyScorer, calibrate, classes_of, distortion, predict
 from bocr_onnx.evaluation.score import Score
 from bocr_onnx.evaluation.scorer import ScoredModel
 from bocr_onnx.graph import Array
 from bocr_onnx.groups import build_index
+from bocr_onnx.progress import Silent
 from bocr_onnx.search import SearchResult
 from bocr_onnx.slimming import cut
 from tests.oracle import build

@@ -54,4 +54,4 @@ def cost(macs, params=10_000, size=40_000):
     ],
 )
 def test_a_bound_is_missed_where_more_is_kept_than_rounding_explains(after, missed):
-    assert _missed(Budget(flops=0.5, params=0.7), cost(100_000), after) == missed
+    assert _missed(Budget({"flops": 0.5, "params": 0.7}), cost(100_000), after) == missed

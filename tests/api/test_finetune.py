@@ -11,8 +11,8 @@ import pytest
 from onnx import numpy_helper
 
 import bocr_onnx
-from bocr_onnx import api
 from bocr_onnx.errors import DataError, ResumeError, TrainingError, UsageError
+from bocr_onnx.progress import Silent
 
 CALIBRATION = files("bocr_onnx.calibration")
 DEMO, DIGITS = str(CALIBRATION / "demo.onnx"), str(CALIBRATION / "digits.npz")
@@ -29,14 +29,13 @@ def student(tmp_path_factory):
 
 def options(student, folder, **changes):
     asked = {"epochs": 2.0, "learning_rate": 0.05, "batch_size": 64, "normalize": True, "device": "cpu"}
-    settings = asked | changes.pop("settings", {})
-    return api.FinetuneOptions(student, DEMO, DIGITS, output=str(folder / "t.onnx"), settings=settings, **changes)
+    return {"model": student, "teacher": DEMO, "data": DIGITS, "output": folder / "t.onnx"} | asked | changes
 
 
 @pytest.fixture(scope="module")
 def trained(student, tmp_path_factory):
     folder = tmp_path_factory.mktemp("trained")
-    made = api.train_model(options(student, folder, tensorboard=str(folder / "curves")))
+    made = bocr_onnx.finetune(**options(student, folder, tensorboard=folder / "curves"))
     return folder, made
 
 
@@ -67,7 +66,7 @@ def test_curves_are_written_for_tensorboard(trained):
 def test_an_interrupted_training_goes_on_to_the_same_weights(student, trained, tmp_path):
     _, whole = trained
 
-    class Impatient(api.Silent):
+    class Impatient(Silent):
         def task(self, description):
             from contextlib import contextmanager
 
@@ -82,9 +81,9 @@ def test_an_interrupted_training_goes_on_to_the_same_weights(student, trained, t
             return opened()
 
     asked = options(student, tmp_path)
-    first = api.train_model(asked, progress=Impatient())
+    first = bocr_onnx.finetune(**asked, progress=Impatient())
     assert first.finetune["stopped"].startswith("interrupted after step")
-    second = api.train_model(asked, resume=tmp_path / "t.run")
+    second = bocr_onnx.finetune(**asked, resume=tmp_path / "t.run")
     assert second.finetune["stopped"] == ""
     for a, b in zip(onnx.load(whole.output).graph.initializer, onnx.load(second.output).graph.initializer, strict=True):
         assert np.array_equal(numpy_helper.to_array(a), numpy_helper.to_array(b)), a.name
@@ -94,9 +93,7 @@ def test_without_labels_the_teacher_is_enough(student, tmp_path):
     digits = np.load(DIGITS)
     np.savez(tmp_path / "images.npz", images=digits["images"], val_images=digits["val_images"])
     asked = options(student, tmp_path)
-    made = bocr_onnx.finetune(
-        student, DEMO, tmp_path / "images.npz", preset="digits", output=asked.output, **asked.settings
-    )
+    made = bocr_onnx.finetune(**(asked | {"data": tmp_path / "images.npz", "preset": "digits"}))
     assert made.metric == "agreement with the original"
     assert made.teacher == 1.0
     assert made.after > made.before + 0.1
@@ -104,15 +101,15 @@ def test_without_labels_the_teacher_is_enough(student, tmp_path):
 
 def test_what_does_not_fit_is_refused(student, tmp_path):
     with pytest.raises(UsageError, match="must not be a file that is read"):
-        api.train_model(api.FinetuneOptions(student, DEMO, DIGITS, output=student), tmp_path / "r")
-    with pytest.raises(UsageError, match=r"unknown finetuning setting 'learning_rte'\n.*mean 'learning_rate'"):
-        api.train_model(options(student, tmp_path, settings={"learning_rte": 0.1}))
-    with pytest.raises(UsageError, match="value of the wrong type"):
-        api.train_model(options(student, tmp_path, settings={"learning_rate": "fast"}))
+        bocr_onnx.finetune(student, DEMO, DIGITS, output=student, run_dir=tmp_path / "r")
+    with pytest.raises(UsageError, match=r"unknown option `learning_rte`\n.*mean 'learning_rate'"):
+        bocr_onnx.finetune(**options(student, tmp_path, learning_rte=0.1))
+    with pytest.raises(UsageError, match="`learning_rate` must be a number, got 'fast'"):
+        bocr_onnx.finetune(**options(student, tmp_path, learning_rate="fast"))
     with pytest.raises(DataError):
-        api.train_model(api.FinetuneOptions(student, DEMO, "nowhere", output=str(tmp_path / "t.onnx")))
+        bocr_onnx.finetune(student, DEMO, "nowhere", output=tmp_path / "t.onnx")
     with pytest.raises(ResumeError, match="must be a run directory"):
-        api.train_model(options(student, tmp_path), resume=tmp_path)
+        bocr_onnx.finetune(**options(student, tmp_path), resume=tmp_path)
 
 
 def test_a_teacher_with_another_interface_is_refused(student, tmp_path):
@@ -122,14 +119,10 @@ def test_a_teacher_with_another_interface_is_refused(student, tmp_path):
         node.output[:] = ["scores" if name == "logits" else name for name in node.output]
     onnx.save(other, tmp_path / "other.onnx")
     with pytest.raises(TrainingError, match="must have the outputs of its teacher"):
-        api.train_model(
-            api.FinetuneOptions(student, str(tmp_path / "other.onnx"), DIGITS, output=str(tmp_path / "t.onnx"))
-        )
+        bocr_onnx.finetune(student, tmp_path / "other.onnx", DIGITS, output=tmp_path / "t.onnx")
 
 
 def test_a_loss_that_is_no_number_keeps_the_model_and_says_which_step(student, tmp_path):
-    made = api.train_model(
-        options(student, tmp_path, settings={"learning_rate": 1e30, "grad_clip": 0.0, "warmup": 0.0})
-    )
+    made = bocr_onnx.finetune(**options(student, tmp_path, learning_rate=1e30, grad_clip=0.0, warmup=0.0))
     assert made.finetune["stopped"].startswith("step ")
     assert made.after == pytest.approx(made.before)

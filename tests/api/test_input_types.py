@@ -95,7 +95,7 @@ def test_a_preprocessing_that_normalizes_is_refused_for_pixels(tmp_path: Path) -
         bocr_onnx.prune(
             pixels(tmp_path), **QUICK, strategy="sensitivity", data=images(tmp_path), preset="tf", output=tmp_path / "s"
         )
-    assert "--preset raw" in info.value.hint
+    assert "`preset=raw`" in info.value.hint
 
 
 def test_values_become_the_nearest_that_the_input_holds() -> None:

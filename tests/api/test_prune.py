@@ -11,8 +11,6 @@ import pytest
 from onnx import numpy_helper
 
 import bocr_onnx
-from bocr_onnx.api.options import Options
-from bocr_onnx.api.progress import Silent
 from bocr_onnx.errors import (
     BocrError,
     BudgetError,
@@ -25,6 +23,8 @@ from bocr_onnx.errors import (
     TrainingError,
     UsageError,
 )
+from bocr_onnx.options import PruneOptions, options_of
+from bocr_onnx.progress import Silent
 from tests.oracle import proto
 
 CALIBRATION = Path(str(files("bocr_onnx.calibration")))
@@ -255,16 +255,16 @@ def test_wrong_data(tmp_path, make, text):
 @pytest.mark.parametrize(
     ("options", "error", "text"),
     [
-        ({"flops": 0.001, "strategy": "uniform"}, BudgetError, "smallest reachable share"),
+        ({"flops": 0.001, "search": "uniform"}, BudgetError, "smallest reachable share"),
         ({"flops": 0.5}, UsageError, "must have images to score with"),
-        ({"strategy": "uniform"}, UsageError, "a budget must be given"),
-        ({"flops": 0.5, "strategy": "unifrom"}, UsageError, "Did you mean 'uniform'"),
-        ({"flops": 0.5, "strategy": "uniform", "freeze": ["nothing*"]}, UsageError, "--freeze must match a group"),
-        ({"flops": 0.5, "strategy": "uniform", "only": ["nothing*"]}, UsageError, "--only must match a group"),
-        ({"flops": 0.5, "strategy": "uniform", "min_width": 0}, UsageError, "--min-width must be at least 1"),
-        ({"flops": 0.5, "strategy": "uniform", "round_to": "three"}, UsageError, "whole number"),
-        ({"flops": 0.5, "strategy": "uniform", "trials": 0}, UsageError, "--trials must be at least 1"),
-        ({"flops": 0.5, "strategy": "uniform", "finetune": 1}, UsageError, "images to train on"),
+        ({"search": "uniform"}, UsageError, "a budget must be given"),
+        ({"flops": 0.5, "search": "unifrom"}, UsageError, "Did you mean 'uniform'"),
+        ({"flops": 0.5, "search": "uniform", "freeze": ["nothing*"]}, UsageError, "`freeze` must match a group"),
+        ({"flops": 0.5, "search": "uniform", "only": ["nothing*"]}, UsageError, "`only` must match a group"),
+        ({"flops": 0.5, "search": "uniform", "min_width": 0}, UsageError, "`min_width` must be at least 1"),
+        ({"flops": 0.5, "search": "uniform", "round_to": "three"}, UsageError, "whole number"),
+        ({"flops": 0.5, "search": "uniform", "trials": 0}, UsageError, "`trials` must be at least 1"),
+        ({"flops": 0.5, "search": "uniform", "finetune": 1}, UsageError, "images to train on"),
         ({"flops": 0.5, "data": DIGITS, "preset": "digit"}, UsageError, "Did you mean 'digits'"),
     ],
 )
@@ -277,10 +277,10 @@ def test_wrong_options(tmp_path, options, error, text):
 @pytest.mark.parametrize(
     ("options", "said", "unsaid"),
     [
-        ({}, "A finer grid reaches further: --round-to 1.", "--freeze"),
+        ({}, "A finer grid reaches further: `round_to=1`.", "`freeze`"),
         ({"round_to": 1}, "", "--"),
-        ({"round_to": 1, "freeze": ["*"]}, "", "--round-to"),
-        ({"round_to": 1, "min_width": 5}, "--min-width also keep channels.", "--freeze"),
+        ({"round_to": 1, "freeze": ["*"]}, "", "`round_to"),
+        ({"round_to": 1, "min_width": 5}, "`min_width` also keep channels.", "`freeze`"),
     ],
 )
 def test_hints_of_an_unreachable_budget_name_what_was_not_given(tmp_path, options, said, unsaid):
@@ -304,7 +304,7 @@ def test_what_is_refused_and_costs_most_is_named_where_a_budget_is_out_of_reach(
 
 
 def test_a_resumed_run_may_have_more_trials_and_other_options_are_refused_by_name(tmp_path):
-    asked = {"data": DIGITS, "n_score": 40, "n_recovery": 40, "strategy": "random", "seed": 3, "history": "none"}
+    asked = {"data": DIGITS, "n_score": 40, "n_recovery": 40, "search": "random", "seed": 3, "history": "none"}
     first = bocr_onnx.prune(DEMO, flops=0.5, trials=2, output=tmp_path / "s.onnx", **asked)
     assert first.search["trials"] == 2
     more = bocr_onnx.prune(DEMO, resume=tmp_path / "s.run", trials=4, history="none")
@@ -312,11 +312,11 @@ def test_a_resumed_run_may_have_more_trials_and_other_options_are_refused_by_nam
     again = bocr_onnx.prune(DEMO, resume=tmp_path / "s.run", seed=3, n_score=40, history="none")
     assert again.search["trials"] == 4
     for given, text in (
-        ({"seed": 4}, "--seed must stay as it was in the run that is resumed, 3, got 4"),
-        ({"n_score": 50}, "--score-images must stay as it was"),
-        ({"strategy": "bo"}, "--search must stay as it was"),
-        ({"trials": 3}, "--trials must stay as it was in the run that is resumed, 4, got 3"),
-        ({"flops": 0.4}, "--flops must stay as it was in the run that is resumed, 0.5, got 0.4"),
+        ({"seed": 4}, "`seed` must stay as it was in the run that is resumed, 3, got 4"),
+        ({"n_score": 50}, "`score_images` must stay as it was"),
+        ({"search": "bo"}, "`search` must stay as it was"),
+        ({"trials": 3}, "`trials` must stay as it was in the run that is resumed, 4, got 3"),
+        ({"flops": 0.4}, "`flops` must stay as it was in the run that is resumed, 0.5, got 0.4"),
     ):
         with pytest.raises(UsageError, match=text):
             bocr_onnx.prune(DEMO, resume=tmp_path / "s.run", history="none", **given)
@@ -326,7 +326,7 @@ def test_a_resumed_run_writes_where_the_first_one_would_have(tmp_path, monkeypat
     (tmp_path / "here").mkdir()
     (tmp_path / "there").mkdir()
     monkeypatch.chdir(tmp_path / "here")
-    asked = {"data": DIGITS, "n_score": 40, "n_recovery": 40, "strategy": "sensitivity", "history": "none"}
+    asked = {"data": DIGITS, "n_score": 40, "n_recovery": 40, "search": "sensitivity", "history": "none"}
     bocr_onnx.prune(DEMO, flops=0.5, output="s.onnx", **asked)
     Path("s.onnx").unlink()
     monkeypatch.chdir(tmp_path / "there")
@@ -336,7 +336,7 @@ def test_a_resumed_run_writes_where_the_first_one_would_have(tmp_path, monkeypat
 
 
 def test_what_a_killed_run_has_left_is_removed_and_long_names_are_refused(tmp_path):
-    asked = {"data": DIGITS, "n_score": 40, "n_recovery": 40, "strategy": "sensitivity", "history": "none"}
+    asked = {"data": DIGITS, "n_score": 40, "n_recovery": 40, "search": "sensitivity", "history": "none"}
     run = tmp_path / "s.run"
     run.mkdir()
     left = [tmp_path / ".s.onnx.ab12.part", run / ".report.json.cd34.part"]
@@ -356,25 +356,41 @@ def test_python_and_the_command_line_have_the_same_names(tmp_path):
     report = bocr_onnx.prune(DEMO, **asked, **new)
     parts = {name: part["n_images"] for name, part in report.data["parts"].items()}
     assert (parts["score"], parts["recovery"], parts["final"]) == (40, 50, 60)
-    old = {"strategy": "sensitivity", "n_score": 40, "n_recovery": 50, "final_images": 60}
+    old = {"search": "sensitivity", "n_score": 40, "n_recovery": 50, "final_images": 60}
     assert bocr_onnx.prune(DEMO, **asked, **old).data == report.data
-    with pytest.raises(UsageError, match="one of search and its old name strategy must be given, got both"):
+    with pytest.raises(UsageError, match="one of `search` and its old name strategy must be given, got both"):
         bocr_onnx.prune(DEMO, **asked, search="bo", strategy="bo")
 
 
-def test_what_is_no_path_is_refused_in_words(tmp_path):
+def test_what_is_no_model_and_no_data_is_refused_in_words(tmp_path):
     for given, text in (
-        ({"model": onnx.load(DEMO)}, "model must be a path, got a ModelProto"),
-        ({"model": DEMO, "data": (np.zeros(3), None)}, "data must be a path, got a tuple"),
+        ({"model": 3}, "`model` must be a path or an onnx.ModelProto, got a int"),
+        ({"model": DEMO, "data": {"images": 3}}, "`data` must be a path, an array or"),
+        ({"model": onnx.load(DEMO), "output": None}, "`output` must be given for a model that is no file"),
     ):
         with pytest.raises(UsageError, match=text):
-            bocr_onnx.prune(**given, flops=0.5, search="uniform", output=tmp_path / "s.onnx")
+            bocr_onnx.prune(**({"flops": 0.5, "search": "uniform", "output": tmp_path / "s.onnx"} | given))
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_model_and_images_in_memory_give_the_same_file_and_resume(tmp_path):
+    digits = np.load(DIGITS)
+    quick = QUICK | {"flops": 0.5, "trials": 3, "history": "none"}
+    np.savez(tmp_path / "images.npz", images=digits["images"], labels=digits["labels"])
+    bocr_onnx.prune(DEMO, data=tmp_path / "images.npz", output=tmp_path / "file.onnx", **quick)
+    asked = {"data": (digits["images"], digits["labels"]), "output": tmp_path / "memory.onnx", **quick}
+    bocr_onnx.prune(onnx.load(DEMO), **asked)
+    assert (tmp_path / "file.onnx").read_bytes() == (tmp_path / "memory.onnx").read_bytes()
+    kept = tmp_path / "memory.run"
+    report = bocr_onnx.prune(str(kept / "model.onnx"), resume=kept, trials=4)
+    assert report.search["trials"] == 4
 
 
 def test_several_budgets_from_python(tmp_path):
-    options = bocr_onnx.Options(str(DEMO), flops=(0.7, 0.5), strategy="uniform", output=str(tmp_path / "s.onnx"))
-    reports = bocr_onnx.prune_each(options)
-    assert [r.target["flops"] for r in reports] == [0.7, 0.5]
+    asked = {"flops": (0.7, 0.5), "search": "uniform", "output": tmp_path / "s.onnx"}
+    assert [r.target["flops"] for r in bocr_onnx.prune_each(DEMO, **asked)] == [0.7, 0.5]
+    with pytest.raises(UsageError, match="prune must have one budget, got several"):
+        bocr_onnx.prune(DEMO, **asked)
 
 
 def test_a_history_that_cannot_be_opened_is_a_note_unless_it_was_named(tmp_path, monkeypatch):
@@ -383,7 +399,7 @@ def test_a_history_that_cannot_be_opened_is_a_note_unless_it_was_named(tmp_path,
     monkeypatch.setenv("BOCR_ONNX_HISTORY", str(closed))
     notes = []
     quiet = type("Noting", (Silent,), {"note": lambda self, text: notes.append(text)})()
-    asked = {"flops": 0.5, "strategy": "uniform", "output": tmp_path / "s.onnx", "progress": quiet}
+    asked = {"flops": 0.5, "search": "uniform", "output": tmp_path / "s.onnx", "progress": quiet}
     assert bocr_onnx.prune(DEMO, **asked).proof["passed"]
     assert [note for note in notes if note.startswith("no history: ")]
     with pytest.raises(HistoryError):
@@ -404,7 +420,7 @@ def test_a_run_directory_that_is_none(tmp_path):
     with pytest.raises(ResumeError, match="must be a run directory"):
         bocr_onnx.prune(DEMO, resume=tmp_path)
     (tmp_path / "run.json").write_text('{"model": "m", "colour": "red"}')
-    with pytest.raises(ResumeError, match="unknown field 'colour'"):
+    with pytest.raises(ResumeError, match="unknown option `colour`"):
         bocr_onnx.prune(DEMO, resume=tmp_path)
 
 
@@ -438,7 +454,7 @@ def test_a_file_that_is_no_model(tmp_path):
 def test_options_are_what_run_json_holds(pruned):
     folder, _ = pruned
     record = json.loads((folder / "slim.run" / "run.json").read_text())
-    assert record.keys() == set(Options.__dataclass_fields__)
+    assert record.keys() == {o.name for o in options_of(PruneOptions) if o.flag.stored}
 
 
 def test_all_deliberate_errors_are_one_family():
@@ -450,7 +466,7 @@ def test_results_never_overwrite_what_they_are_made_from(tmp_path):
     proto = onnx.load(DEMO)
     onnx.save(proto, tmp_path / "m.onnx", save_as_external_data=True, location="weights.bin", size_threshold=0)
     weights = (tmp_path / "weights.bin").read_bytes()
-    options = {"flops": 0.6, "strategy": "uniform"}
+    options = {"flops": 0.6, "search": "uniform"}
     with pytest.raises(UsageError, match="must not be a file that is read"):
         bocr_onnx.prune(tmp_path / "m.onnx", output=tmp_path / "weights.bin", **options)
     assert (tmp_path / "weights.bin").read_bytes() == weights
@@ -467,7 +483,7 @@ def test_results_never_overwrite_what_they_are_made_from(tmp_path):
         bocr_onnx.apply(tmp_path / "m.onnx", tmp_path / "s.run" / "plan.json", tmp_path / "s.run" / "plan.json")
 
 
-@pytest.mark.parametrize("changed", [{"trials": "7"}, {"seed": 1.5}, {"freeze": [1]}, {"threads": None}])
+@pytest.mark.parametrize("changed", [{"trials": "many"}, {"seed": 1.5}, {"freeze": [1]}, {"threads": None}])
 def test_options_of_the_wrong_type_are_refused(pruned, tmp_path, changed):
     folder, _ = pruned
     options = json.loads((folder / "slim.run" / "run.json").read_text()) | changed

@@ -12,13 +12,15 @@ import numpy.typing as npt
 import onnx
 import pytest
 
-from bocr_onnx import api, prune
+from bocr_onnx import prune
 from bocr_onnx.api import road
 from bocr_onnx.api.ground import _digest, load_all, measure
+from bocr_onnx.api.prune import run_prune
 from bocr_onnx.api.run import prepare
 from bocr_onnx.data import open_data, split
 from bocr_onnx.evaluation import distortion, predict
 from bocr_onnx.graph import Array, save
+from bocr_onnx.options import PruneOptions
 from bocr_onnx.slimming import cut
 from tests.oracle import proto, run
 
@@ -43,9 +45,9 @@ def noisy(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, str]:
     return str(save(net, folder / "net.onnx")), str(folder / "images.npz")
 
 
-def asked(noisy: tuple[str, str], output: Path, **given: Any) -> api.Options:
-    settings = {"flops": (0.5,), "preset": "raw", "round_to": 1, "history": "none", "strategy": "uniform"}
-    return api.build_options(noisy[0], data=noisy[1], output=output, **(settings | given))
+def asked(noisy: tuple[str, str], output: Path, **given: Any) -> PruneOptions:
+    settings = {"flops": (0.5,), "preset": "raw", "round_to": 1, "history": "none", "search": "uniform"}
+    return PruneOptions(noisy[0], data=noisy[1], output=output, **(settings | given))
 
 
 def numbers(images: Array, all_images: Array) -> set[int]:
@@ -59,7 +61,7 @@ def numbers(images: Array, all_images: Array) -> set[int]:
 
 def test_search_recovery_and_report_share_no_image(noisy: tuple[str, str], tmp_path: Path) -> None:
     everything = np.load(noisy[1])["images"]
-    (part,) = prepare(asked(noisy, tmp_path / "slim.onnx"), None, api.Silent(), resuming=False)
+    (part,) = prepare(asked(noisy, tmp_path / "slim.onnx"))
     ground = measure(part, load_all(part))
     assert ground.calibration.images is not None
     score = numbers(ground.scorer.images, everything)
@@ -76,7 +78,7 @@ def test_search_recovery_and_report_share_no_image(noisy: tuple[str, str], tmp_p
 
 
 def test_what_a_group_costs_is_measured_at_the_output(noisy: tuple[str, str], tmp_path: Path) -> None:
-    (part,) = prepare(asked(noisy, tmp_path / "slim.onnx"), None, api.Silent(), resuming=False)
+    (part,) = prepare(asked(noisy, tmp_path / "slim.onnx"))
     ground = measure(part, load_all(part))
     found, seen = ground.calibration, ground.images.recovery
     reference = predict(part.graph, part.graph.proto, seen)
@@ -96,7 +98,7 @@ def accuracy(model: str | onnx.ModelProto, images: Array, labels: npt.NDArray[np
 
 def test_the_reported_accuracies_are_those_of_unseen_images(noisy: tuple[str, str], tmp_path: Path) -> None:
     report = prune(
-        noisy[0], flops=0.5, data=noisy[1], preset="raw", output=tmp_path / "slim.onnx", strategy="uniform",
+        noisy[0], flops=0.5, data=noisy[1], preset="raw", output=tmp_path / "slim.onnx", search="uniform",
         round_to=1, history="none", seed=3,
     )  # fmt: skip
     parts = split(open_data(noisy[1]), seed=3)
@@ -123,7 +125,7 @@ def test_accuracy_is_reported_before_and_behind_finetuning(
         return trained, {"epochs": 1}
 
     monkeypatch.setattr(road, "_finetune", spoiled)
-    (part,) = prepare(asked(noisy, tmp_path / "slim.onnx"), None, api.Silent(), resuming=False)
+    (part,) = prepare(asked(noisy, tmp_path / "slim.onnx"))
     part.options = replace(part.options, finetune=1)
     (report,) = road.travel((part,), part.options)
     final = split(open_data(noisy[1]), seed=0).final
@@ -137,7 +139,7 @@ def test_accuracy_is_reported_before_and_behind_finetuning(
 
 def test_a_search_is_another_where_an_image_that_decides_a_score_is(noisy: tuple[str, str], tmp_path: Path) -> None:
     """The unseen images decide none."""
-    (part,) = prepare(asked(noisy, tmp_path / "slim.onnx"), None, api.Silent(), resuming=False)
+    (part,) = prepare(asked(noisy, tmp_path / "slim.onnx"))
     images = load_all(part)
     again = load_all(part)
     assert _digest(images) == _digest(again)
@@ -150,8 +152,8 @@ def test_a_search_is_another_where_an_image_that_decides_a_score_is(noisy: tuple
 
 def test_later_budgets_know_earlier_evaluations_without_a_history(noisy: tuple[str, str], tmp_path: Path) -> None:
     shares = (0.7, 0.5, 0.3)
-    given = {"strategy": "local", "trials": 6, "recover": "none", "race": False}
-    api.prune_each(asked(noisy, tmp_path / "slim.onnx", flops=shares, **given))
+    given = {"search": "local", "trials": 6, "recover": "none", "race": False}
+    run_prune(asked(noisy, tmp_path / "slim.onnx", flops=shares, **given))
     folders = [tmp_path / "slim.run" / f"flops{share}" for share in shares]
     journals = [[json.loads(line) for line in (f / "journal.jsonl").read_text().splitlines()[1:]] for f in folders]
     tried = [[trial["widths"] for trial in journal if trial["state"] == "complete"] for journal in journals]
@@ -169,7 +171,7 @@ def test_uniform_without_images_keeps_what_is_read_most(noisy: tuple[str, str], 
     arrays["w1"] = arrays["w1"] * factor.reshape(1, -1, 1, 1)
     model = save(proto(NET, **arrays), tmp_path / "uneven.onnx")
     report = prune(
-        model, flops=0.52, strategy="uniform", only=("Conv_0",), round_to=8, output=tmp_path / "slim.onnx",
+        model, flops=0.52, search="uniform", only=("Conv_0",), round_to=8, output=tmp_path / "slim.onnx",
         history="none",
     )  # fmt: skip
     slim = {t.name: onnx.numpy_helper.to_array(t) for t in onnx.load(report.output).graph.initializer}
@@ -184,7 +186,7 @@ def test_undecided_are_the_groups_that_were_cut_alone(tmp_path: Path) -> None:
     }"""
     ones = {"w1": np.ones((16, 16, 1, 1), np.float32), "w2": np.ones((4, 16, 1, 1), np.float32)}
     model = save(proto(text, w0=(16, 1, 1, 1), b0=(16,), b1=(16,), b2=(4,), **ones), tmp_path / "alike.onnx")
-    given: dict[str, Any] = {"strategy": "uniform", "round_to": 1, "history": "none"}
+    given: dict[str, Any] = {"search": "uniform", "round_to": 1, "history": "none"}
     both = prune(model, flops=0.6, output=tmp_path / "both.onnx", **given)
     one = prune(model, flops=0.6, output=tmp_path / "one.onnx", freeze=("Conv_0",), **given)
     assert [both.search["undecided"], one.search["undecided"]] == [["Conv_0", "Conv_2"], ["Conv_2"]]

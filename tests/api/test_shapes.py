@@ -12,12 +12,12 @@ import onnxruntime
 import pytest
 
 import bocr_onnx
-from bocr_onnx.api import parse_shapes
 from bocr_onnx.api.model import read_model
 from bocr_onnx.errors import ModelError, UsageError
 from bocr_onnx.evaluation import run_once
 from bocr_onnx.graph import load, other_feeds
 from bocr_onnx.groups import build_index
+from bocr_onnx.options import parse_shapes
 from bocr_onnx.slimming import cut, prove
 from tests.oracle import proto, random_mask
 
@@ -62,7 +62,7 @@ def test_texts_become_shapes() -> None:
 
 @pytest.mark.parametrize("text", ["x", "x:", "x:1x0", "x:1x-3", "x:1x?x3", "x:1,3", "", "x:1x²", "x:" + "9" * 5000])
 def test_texts_that_are_no_shapes(text: str) -> None:
-    with pytest.raises(UsageError, match="--input-shape must be NAME:SIZES"):
+    with pytest.raises(UsageError, match="`input_shapes` must be NAME:SIZES"):
         parse_shapes([text])
 
 
@@ -182,7 +182,7 @@ def test_other_sizes_are_tried_where_the_stand_ins_do_not_run(reader: Path, tmp_
     assert (
         notes.told
         == [
-            "open axes of 'x' taken as 48x320; name others with --input-shape x:1x3x48x320",
+            "open axes of 'x' taken as 48x320; name others with `input_shapes=x:1x3x48x320`",
         ]
         * 3
     )
@@ -234,7 +234,7 @@ def test_a_model_that_runs_at_no_size_says_how_to_name_one(tmp_path: Path) -> No
     path = write(tmp_path / "m.onnx", text, V=(3 * 7 * 9, 2))
     with pytest.raises(ModelError) as info:
         read_model(path)
-    assert "--input-shape x:1x3x224x224" in info.value.hint
+    assert "`input_shapes=x:1x3x224x224`" in info.value.hint
     with pytest.raises(ModelError, match="must run"):
         read_model(path, {"x": (1, 3, 48, 320)})
     assert read_model(path, {"x": (1, 3, 7, 9)}).shapes["y"] == (1, 2)

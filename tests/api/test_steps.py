@@ -9,15 +9,16 @@ import numpy as np
 import pytest
 
 import bocr_onnx
-from bocr_onnx import api
 from bocr_onnx.api.run import prepare
 from bocr_onnx.api.rundir import RunDir
 from bocr_onnx.api.steps import _part
 from bocr_onnx.errors import UsageError
+from bocr_onnx.options import PruneOptions
+from bocr_onnx.progress import Silent
 
 CALIBRATION = files("bocr_onnx.calibration")
 DEMO, DIGITS = str(CALIBRATION / "demo.onnx"), str(CALIBRATION / "digits.npz")
-QUICK = {"flops": 0.4, "data": DIGITS, "strategy": "local", "trials": 6, "finetune": 1, "steps": 2, "round_to": 1}
+QUICK = {"flops": 0.4, "data": DIGITS, "search": "local", "trials": 6, "finetune": 1, "rounds": 2, "round_to": 1}
 
 
 @pytest.fixture(scope="module")
@@ -51,7 +52,7 @@ def test_the_plan_is_one_of_the_original(whole, tmp_path):
 def test_a_run_that_was_cut_off_in_its_second_round_goes_on(whole, tmp_path):
     _, report = whole
 
-    class Impatient(api.Silent):
+    class Impatient(Silent):
         n_rounds = 0
 
         def note(self, text):
@@ -72,9 +73,9 @@ def test_a_run_that_was_cut_off_in_its_second_round_goes_on(whole, tmp_path):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"steps": 0}, "--steps must be at least 1"),
-        ({"steps": 4}, "--trials must be at least 8 for --search local in 4 steps"),
-        ({"data": None, "strategy": "uniform", "finetune": 0}, "--steps must have images"),
+        ({"rounds": 0}, "`rounds` must be at least 1"),
+        ({"rounds": 4}, "`trials` must be at least 8 for `search=local` in 4 rounds"),
+        ({"data": None, "search": "uniform", "finetune": 0}, "`rounds` must have images"),
     ],
 )
 def test_what_cannot_be_done_in_rounds_is_refused(changes, message, tmp_path):
@@ -87,10 +88,9 @@ def test_what_cannot_be_done_in_rounds_is_refused(changes, message, tmp_path):
 def parts(tmp_path_factory):
     """The options of three rounds to a fifth, of which the first two kept more and less than they were asked to."""
     folder = tmp_path_factory.mktemp("parts")
-    asked = api.build_options(
-        DEMO, flops=(0.2,), size=(0.5,), data=DIGITS, preset="digits", output=folder / "slim.onnx", trials=11, steps=3
-    )
-    (run,) = prepare(asked, None, api.Silent(), resuming=False)
+    given = {"flops": 0.2, "size": 0.5, "data": DIGITS, "preset": "digits", "output": folder / "slim.onnx"}
+    asked = PruneOptions(DEMO, **given, trials=11, rounds=3)
+    (run,) = prepare(asked)
     whole = run.cost.cost(run.cost.full)
     made, rounds, model = [], [], DEMO
     for number, (macs, size) in enumerate([(0.6, 0.8), (0.3, 0.7), (0, 0)], start=1):
@@ -110,12 +110,11 @@ def test_a_round_is_asked_for_what_leads_to_its_share_of_the_original(parts):
         (0.2 / 0.3, 0.5 / 0.7),
     ]
     assert np.allclose(shares, expected)
-    assert [part.params for part in made] == [()] * 3
+    assert [part.budgets[0].get("params") for part in made] == [None] * 3
 
 
 def test_rounds_share_the_trials_and_learn_from_the_original(parts):
     folder, made = parts
     assert [part.trials for part in made] == [4, 4, 3]
-    assert [part.teacher for part in made] == [DEMO] * 3
-    assert [part.steps for part in made] == [1] * 3
+    assert [part.rounds for part in made] == [1] * 3
     assert [part.model for part in made] == [DEMO, *(str(folder / f"step_{k}" / "slim.onnx") for k in (1, 2))]

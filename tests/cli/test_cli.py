@@ -148,19 +148,6 @@ def test_a_device_that_is_not_there_is_named(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_the_defaults_of_finetune_are_those_of_its_settings():
-    from dataclasses import fields
-    from inspect import signature
-
-    from bocr_onnx.cli.finetune import finetune
-    from bocr_onnx.training import FinetuneSettings
-
-    defaults = {name: p.default for name, p in signature(finetune).parameters.items()}
-    common = {f.name for f in fields(FinetuneSettings)} & set(defaults) - {"epochs"}
-    assert len(common) >= 15
-    assert {name: defaults[name] for name in common} == {n: getattr(FinetuneSettings(), n) for n in common}
-
-
 @pytest.mark.parametrize(
     "args",
     [

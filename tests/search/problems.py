@@ -14,7 +14,7 @@ def problem(widths=(32, 32, 64, 64, 128, 128), share=0.5, n_trials=20, seed=0, g
     for i, n in enumerate(widths):
         missing = 1 - np.arange(n + 1) / n
         told.append((0.5 + i % 2) * missing**2)
-    projection = Projection(build_space(index, grid=grid), cost, Budget(flops=share))
+    projection = Projection(build_space(index, grid=grid), cost, Budget({"flops": share}))
     traits = tuple(GroupTraits(n, n, 1, 1, 0, 0.0, 1, (1.0,) * n) for n in widths)
     return Problem(projection, tuple(told), n_trials, seed, traits)
 

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from scipy.stats import spearmanr
 
-from bocr_onnx.search import Inline, Journal, Past, PastSearch, Settings, allocate, best_trial, search
+from bocr_onnx.options import StrategyOptions
+from bocr_onnx.search import Inline, Journal, Past, PastSearch, allocate, best_trial, search
 from bocr_onnx.search.agent.assistant import fit_assistant, policy_features
 from bocr_onnx.search.agent.ddpg import Agent, join, transitions
 from bocr_onnx.search.agent.memory import Memory
@@ -103,7 +104,7 @@ def test_a_past_search_becomes_a_task(augmented):
 
 @pytest.mark.parametrize("transfer", ["plain", "augmented"])
 def test_history_changes_where_the_agent_begins(transfer):
-    asked = replace(problem(), settings=Settings(transfer=transfer))
+    asked = replace(problem(), settings=StrategyOptions(transfer=transfer))
     told = replace(asked, past=Past(others=(past_search(),)))
     task = this_task(asked, augmented=transfer == "augmented")
     rolls = [Memory(p, task, np.copy).roll(1, 1e-3, np.random.default_rng(0)) for p in (asked, told)]
@@ -113,7 +114,8 @@ def test_history_changes_where_the_agent_begins(transfer):
 
 
 @pytest.mark.parametrize(
-    "settings", [Settings(), Settings(assistant="on"), Settings(transfer="augmented", assistant="on")]
+    "settings",
+    [StrategyOptions(), StrategyOptions(assistant="on"), StrategyOptions(transfer="augmented", assistant="on")],
 )
 def test_a_fresh_agent_proposes_what_the_old_one_would(settings, tmp_path):
     asked = replace(problem(n_trials=14), settings=settings, past=Past(others=(past_search(),)))
@@ -129,12 +131,14 @@ def test_a_fresh_agent_proposes_what_the_old_one_would(settings, tmp_path):
 def test_the_assistant_helps(tmp_path):
     asked = problem(widths=(32,) * 4 + (64,) * 4, n_trials=40)
     alone = best_trial(run(asked, tmp_path, "a.jsonl").trials)
-    assisted = best_trial(run(replace(asked, settings=Settings(assistant="on")), tmp_path, "b.jsonl").trials)
+    assisted = best_trial(run(replace(asked, settings=StrategyOptions(assistant="on")), tmp_path, "b.jsonl").trials)
     assert assisted.objective > alone.objective
 
 
 def test_actions_stay_in_the_box(tmp_path):
-    asked = replace(problem(n_trials=12), settings=Settings(transfer="plain"), past=Past(others=(past_search(),)))
+    asked = replace(
+        problem(n_trials=12), settings=StrategyOptions(transfer="plain"), past=Past(others=(past_search(),))
+    )
     found = ratios(run(asked, tmp_path).trials, asked.space.full)
     assert (found >= asked.space.low / asked.space.full).all()
     assert (found <= 1).all()

@@ -239,7 +239,7 @@ def _go(process):
 def test_something_else_is_refused_and_not_changed(tmp_path, content):
     path = tmp_path / "model.onnx"
     path.write_bytes(content)
-    with pytest.raises(HistoryError, match=r"got: file is not a database\n.*--history none"):
+    with pytest.raises(HistoryError, match=r"got: file is not a database\n.*`history=none`"):
         History(path).begin(search())
     assert path.read_bytes() == content
     assert list(tmp_path.iterdir()) == [path]
@@ -267,7 +267,7 @@ def test_another_schema_is_refused(store, schema):
 def test_a_place_that_cannot_be_written(tmp_path):
     (tmp_path / "file").write_text("")
     for path in (tmp_path / "file" / "h.sqlite", tmp_path, Path("/proc/h.sqlite")):
-        with pytest.raises(HistoryError, match="--history none"):
+        with pytest.raises(HistoryError, match="`history=none`"):
             History(path).begin(search())
 
 

@@ -12,13 +12,13 @@ from scipy.spatial.distance import jensenshannon, squareform
 from scipy.stats import gaussian_kde
 
 from bocr_onnx.errors import ModelError
+from bocr_onnx.options import StrategyOptions
 from bocr_onnx.search import (
     Budget,
     GroupTraits,
     Inline,
     Journal,
     Projection,
-    Settings,
     best_trial,
     build_space,
     search,
@@ -48,7 +48,7 @@ def asked(widths=(8, 8, 1, 12, 12, 16), n_trials=20, **chosen):
     same = rng.gamma(2.0, 3.0, 8)
     looks = [same, same, [4.0], np.full(12, 2.0), *(rng.gamma(2.0, 9.0, n) for n in widths[4:])]
     known = tuple(traits(values, 1 + 2 * (i > 2)) for i, values in enumerate(looks[: len(widths)]))
-    return replace(problem(widths, n_trials=n_trials), traits=known, settings=Settings(**chosen))
+    return replace(problem(widths, n_trials=n_trials), traits=known, settings=StrategyOptions(**chosen))
 
 
 def history(objectives, n_groups=1):
@@ -191,7 +191,7 @@ def test_bounds_contain_the_elites_and_have_an_extent(seed, n, stage):
     seed=st.integers(0, 2**32 - 1),
 )
 def test_the_wall_is_one_sided_and_within_the_budget(widths, share, seed):
-    found = projection(widths, Budget(flops=share))
+    found = projection(widths, Budget({"flops": share}))
     points = np.random.default_rng(seed).random((4, len(widths)))
     capped = wall.cap(found, points)
     low = found.space.low / found.space.full
@@ -209,7 +209,7 @@ def test_the_wall_is_one_sided_and_within_the_budget(widths, share, seed):
 
 def test_the_wall_is_greedy_and_leaves_frozen_groups():
     cost, index = chain([64, 64, 64, 64])
-    found = Projection(build_space(index, frozen=("g1",)), cost, Budget(flops=0.5))
+    found = Projection(build_space(index, frozen=("g1",)), cost, Budget({"flops": 0.5}))
     capped = wall.cap(found, np.ones((1, 4)))[0]
     assert capped[0] > 0.9, "the first takes what there is"
     assert capped[1] == 1
@@ -245,7 +245,7 @@ def run(known, tmp_path, score=None, file="journal.jsonl"):
 @pytest.mark.parametrize("constraint", ["shift", "wall"])
 @pytest.mark.parametrize(("rollback", "n_stages"), [("gradual", 3), ("direct", 2), ("none", 1)])
 def test_a_search_goes_through_its_stages(constraint, rollback, n_stages, tmp_path):
-    known = replace(problem(n_trials=24), settings=Settings(rollback=rollback, constraint=constraint))
+    known = replace(problem(n_trials=24), settings=StrategyOptions(rollback=rollback, constraint=constraint))
     trials = run(known, tmp_path).trials
     stages = [t.origin for t in trials if t.origin.startswith("stage")]
     assert stages == sorted(stages)
@@ -266,7 +266,7 @@ def test_the_search_beats_its_sobol_points(tmp_path):
 def test_frozen_groups_stay(tmp_path):
     cost, index = chain([32, 32, 64, 64])
     known = problem(widths=(32, 32, 64, 64), n_trials=14)
-    known = replace(known, projection=Projection(build_space(index, frozen=("g1",)), cost, Budget(flops=0.5)))
+    known = replace(known, projection=Projection(build_space(index, frozen=("g1",)), cost, Budget({"flops": 0.5})))
     assert all(t.widths[1] == 32 for t in run(known, tmp_path).trials)
 
 

@@ -42,7 +42,7 @@ def projection(widths, budget, grid=1):
     seed=st.integers(0, 2**32 - 1),
 )
 def test_executed_policies_lie_on_the_budget(widths, share, seed):
-    found = projection(widths, Budget(flops=share))
+    found = projection(widths, Budget({"flops": share}))
     executed = found.execute(np.random.default_rng(seed).random(len(widths)))
     used = found.budget.use(found.cost, executed[None])[0]
     assert used <= 1
@@ -64,7 +64,7 @@ BOUNDED = settings(max_examples=100, deadline=None, derandomize=True)
     seed=st.integers(0, 2**32 - 1),
 )
 def test_no_step_that_fits_is_nearer_to_what_was_asked(widths, share, grid, seed):
-    found = projection(widths, Budget(flops=share), grid)
+    found = projection(widths, Budget({"flops": share}), grid)
     assume(found.budget.use(found.cost, found.space.low[None])[0] <= 1)
     asked = np.random.default_rng(seed).random(len(widths))
     executed = found.execute(asked)
@@ -87,7 +87,7 @@ def test_no_step_that_fits_is_nearer_to_what_was_asked(widths, share, grid, seed
     seed=st.integers(0, 2**32 - 1),
 )
 def test_what_rounding_leaves_on_the_budget_is_not_repaired(widths, share, seed):
-    found = projection(widths, Budget(flops=share))
+    found = projection(widths, Budget({"flops": share}))
     asked = np.random.default_rng(seed).random(len(widths))
     rounded = found.space.snap(found.shift(asked[None]))
     if 0.995 <= found.budget.use(found.cost, rounded)[0] <= 1:
@@ -105,7 +105,7 @@ def test_of_all_policies_on_the_budget_the_nearest_is_executed(widths, share, se
     cost, index = chain(widths)
     n = len(widths)
     each = Terms(np.ones(n), single(n))
-    found = Projection(build_space(index), CostModel(cost.full, each, each, each, 0), Budget(params=share))
+    found = Projection(build_space(index), CostModel(cost.full, each, each, each, 0), Budget({"params": share}))
     asked = np.random.default_rng(seed).random(n)
     executed = found.execute(asked)
     wish = found.shift(asked[None])[0] * found.space.full
@@ -126,7 +126,7 @@ def test_a_policy_that_uses_the_whole_budget_stays(groups):
     widths = np.array([round(share * n) for n, share in groups])
     cost, _ = chain(list(full))
     share = cost.macs(widths[None])[0] / cost.macs(full[None])[0]
-    found = projection(list(full), Budget(flops=float(share) * (1 + 1e-9)))
+    found = projection(list(full), Budget({"flops": float(share) * (1 + 1e-9)}))
     assert found.execute(widths / full).tolist() == widths.tolist()
 
 
@@ -137,7 +137,7 @@ def test_a_policy_that_uses_the_whole_budget_stays(groups):
     seed=st.integers(0, 2**32 - 1),
 )
 def test_all_groups_are_shifted_alike_onto_the_budget(widths, share, seed):
-    found = projection(widths, Budget(flops=share))
+    found = projection(widths, Budget({"flops": share}))
     asked = np.random.default_rng(seed).uniform(0.2, 0.8, len(widths))
     shifted = found.shift(asked[None])[0]
     assert found.budget.use(found.cost, (shifted * found.space.full)[None])[0] == pytest.approx(1, abs=1e-4)
@@ -152,20 +152,20 @@ def distance(policy, wish, full):
 
 
 def test_projection_keeps_the_order_of_the_wishes():
-    found = projection([64] * 6, Budget(flops=0.4))
+    found = projection([64] * 6, Budget({"flops": 0.4}))
     executed = found.execute(np.linspace(0.2, 0.9, 6))
     assert np.all(np.diff(executed) >= 0)
     assert executed[-1] > executed[0]
 
 
 def test_projection_is_order_free():
-    found = projection([64] * 5, Budget(flops=0.5))
+    found = projection([64] * 5, Budget({"flops": 0.5}))
     executed = found.execute(np.full(5, 0.3))
     assert executed.max() - executed.min() <= 2
 
 
 def test_executing_an_executed_policy_changes_nothing():
-    found = projection([64, 96, 128, 64], Budget(flops=0.5))
+    found = projection([64, 96, 128, 64], Budget({"flops": 0.5}))
     executed = found.execute(np.array([0.9, 0.2, 0.6, 0.5]))
     again = found.execute(executed / found.space.full)
     assert np.abs(again - executed).max() <= 1
@@ -178,14 +178,14 @@ def test_grid_and_small_groups():
     assert space.choices[1].tolist() == [8, 16, 20]
     assert space.choices[2].tolist() == [12]
     assert space.choices[3].tolist() == [3, 6]
-    executed = Projection(space, cost, Budget(flops=0.5)).execute(np.full(4, 0.5))
+    executed = Projection(space, cost, Budget({"flops": 0.5})).execute(np.full(4, 0.5))
     assert all(int(w) in c.tolist() for w, c in zip(executed, space.choices, strict=True))
 
 
 def test_two_budgets_hold_together():
     cost, index = chain([64] * 4)
     fewer = CostModel(cost.full, cost.macs_terms, Terms(np.ones(4), single(4)), cost.bytes_terms, 0)
-    found = Projection(build_space(index), fewer, Budget(flops=0.9, params=0.5))
+    found = Projection(build_space(index), fewer, Budget({"flops": 0.9, "params": 0.5}))
     executed = found.execute(np.full(4, 0.5))
     assert fewer.params(executed)[0] <= 0.5 * fewer.params(fewer.full)[0]
     assert fewer.macs(executed)[0] <= 0.9 * fewer.macs(fewer.full)[0]
@@ -199,20 +199,20 @@ def single(n):
 
 
 def test_an_unreachable_budget_names_the_smallest_reachable():
-    found = projection([16, 16], Budget(flops=0.01))
+    found = projection([16, 16], Budget({"flops": 0.01}))
     with pytest.raises(BudgetError, match=r"smallest reachable share is 0\.\d+") as error:
         found.budget.check_reachable(found.cost, found.space, "Try less.")
     assert error.value.hint == "Try less."
     smallest = float(str(error.value).split("share is ")[1].split()[0])
-    projection([16, 16], Budget(flops=smallest)).budget.check_reachable(found.cost, found.space)
+    projection([16, 16], Budget({"flops": smallest})).budget.check_reachable(found.cost, found.space)
 
 
 @pytest.mark.parametrize("share", [0.0, 1.0, -0.5, 2.0])
 def test_shares_lie_between_zero_and_one(share):
     with pytest.raises(UsageError, match="between 0 and 1"):
-        Budget(flops=share)
+        Budget({"flops": share})
 
 
 def test_a_budget_is_needed():
     with pytest.raises(UsageError, match="a budget must be given"):
-        Budget()
+        Budget({})

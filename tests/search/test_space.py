@@ -71,7 +71,7 @@ def test_a_frozen_group_keeps_all() -> None:
     assert build_space(index, frozen=(index.groups[0].name,)).choices[0].tolist() == [8]
 
 
-@pytest.mark.parametrize(("settings", "named"), [({"grid": 0}, "--round-to"), ({"min_width": 0}, "--min-width")])
+@pytest.mark.parametrize(("settings", "named"), [({"grid": 0}, "`round_to`"), ({"min_width": 0}, "`min_width`")])
 def test_bounds_below_one_are_refused(settings: dict[str, int], named: str) -> None:
     with pytest.raises(UsageError, match=named):
         build_space(convolutions(8), **settings)

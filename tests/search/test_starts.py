@@ -73,7 +73,7 @@ def test_of_groups_that_lose_alike_the_costly_one_gives_more():
     asked = problem(widths=(64, 64))
     cost, index = chain([64, 64])
     each = Terms(np.array([1.0, 8.0]), single(2))
-    projection = Projection(build_space(index), CostModel(cost.full, each, each, each, 0), Budget(params=0.5))
+    projection = Projection(build_space(index), CostModel(cost.full, each, each, each, 0), Budget({"params": 0.5}))
     cheap, costly = allocate(replace(asked, projection=projection, curves=(asked.curves[0],) * 2))
     assert cheap > 1.3 * costly
 

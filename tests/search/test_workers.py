@@ -404,7 +404,7 @@ def test_an_address_where_nothing_answers_is_refused_soon(alone, monkeypatch):
 
 
 def test_a_cluster_is_needed_before_anything_is_read():
-    with pytest.raises(UsageError, match="--ray ADDRESS"):
+    with pytest.raises(UsageError, match="`ray=ADDRESS`"):
         bocr_onnx.prune("missing.onnx", flops=0.5, data="missing", ray="nowhere")
 
 

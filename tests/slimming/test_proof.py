@@ -104,7 +104,7 @@ def test_a_padding_on_the_wrong_side_fails(graph: ModelGraph, index: GroupIndex)
     pads[[1, 5]] = pads[[5, 1]]
     with pytest.raises(ProofError, match="must equal the masked original") as caught:
         prove(graph, index, MASK, replaced(slim, "pads", pads), run)
-    assert "--freeze" in caught.value.hint
+    assert "`freeze=PATTERN`" in caught.value.hint
 
 
 def test_a_window_at_the_wrong_place_fails(graph: ModelGraph, index: GroupIndex) -> None:

@@ -13,7 +13,8 @@ import torch
 
 from bocr_onnx.errors import ResumeError, TrainingError, UsageError
 from bocr_onnx.graph import from_proto
-from bocr_onnx.training import FinetuneSettings, finetune
+from bocr_onnx.options import FinetuneSettings
+from bocr_onnx.training import finetune
 from bocr_onnx.training.average import Average
 from bocr_onnx.training.batches import Batches
 from bocr_onnx.training.interpreter import OnnxModule

@@ -14,7 +14,8 @@ from sklearn.datasets import load_digits
 from bocr_onnx.data.augmentation import Augmentation
 from bocr_onnx.errors import DataError, UsageError
 from bocr_onnx.graph import Edit, ModelGraph, apply_edit, from_proto
-from bocr_onnx.training import FinetuneResult, FinetuneSettings, StepReport, finetune
+from bocr_onnx.options import FinetuneSettings
+from bocr_onnx.training import FinetuneResult, StepReport, finetune
 
 Array = np.ndarray[Any, Any]
 QUICK = FinetuneSettings(epochs=0.25, batch_size=32)

@@ -7,7 +7,7 @@ import torch
 
 from bocr_onnx.errors import DataError
 from bocr_onnx.graph import from_proto
-from bocr_onnx.training import FinetuneSettings
+from bocr_onnx.options import FinetuneSettings
 from bocr_onnx.training.loss import as_logits, finetune_loss, gives_probabilities
 
 Z = torch.tensor([[1.0, 2.0, 0.0], [0.0, -1.0, 3.0]])

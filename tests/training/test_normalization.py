@@ -8,7 +8,8 @@ import pytest
 import torch
 
 from bocr_onnx.graph import Edit, ModelGraph, apply_edit, from_proto
-from bocr_onnx.training import FinetuneSettings, OnnxModule, export, finetune
+from bocr_onnx.options import FinetuneSettings
+from bocr_onnx.training import OnnxModule, export, finetune
 from bocr_onnx.training.normalization import FLOOR, fold, normalize
 from tests.training.test_finetune import small_net
 

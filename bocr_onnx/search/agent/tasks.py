@@ -79,7 +79,7 @@ def this_task(problem: Problem, *, augmented: bool) -> Task:
     free, space = problem.space.free, problem.space
     features = group_features(problem)[free]
     states = features if augmented else published_features(problem)[free]
-    target = min(problem.projection.budget.given.values())
+    target = min(problem.projection.budget.shares.values())
     return Task(features, states, _shares(features), (space.low / space.full)[free], target)
 
 

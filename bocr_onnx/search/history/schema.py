@@ -17,7 +17,7 @@ from bocr_onnx.errors import HistoryError
 APPLICATION_ID = int.from_bytes(b"BOCR")
 SCHEMA = 1
 BUSY_S = 30.0
-HINT = "Use another file: --history FILE, or none: --history none"
+HINT = "Use another file: `history=FILE`, or none: `history=none`"
 
 _TABLES = (
     "CREATE TABLE meta (schema INTEGER NOT NULL)",

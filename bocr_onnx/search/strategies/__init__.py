@@ -31,7 +31,7 @@ def find_strategy(name: str) -> Strategy:
         UsageError: There is none of that name.
     """
     if name not in STRATEGIES:
-        raise UsageError(f"--search must be a known strategy, got {name!r}", hint=did_you_mean(name, STRATEGIES))
+        raise UsageError(f"`search` must be a known strategy, got {name!r}", hint=did_you_mean(name, STRATEGIES))
     return STRATEGIES[name]
 
 

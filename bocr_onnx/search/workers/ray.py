@@ -149,7 +149,7 @@ def _connect(address: str) -> bool:
 
 def _connected() -> bool:
     if importlib.util.find_spec("ray") is None:
-        raise UsageError("--ray must have Ray to run on, got no such package", hint="pip install 'bocr-onnx[ray]'")
+        raise UsageError("`ray` must have Ray to run on, got no such package", hint="pip install 'bocr-onnx[ray]'")
     import ray
 
     return bool(ray.is_initialized())
@@ -184,12 +184,12 @@ def _place(address: str) -> tuple[str, int] | None:
             return parts.hostname, port
     except ValueError:
         pass
-    raise UsageError(f"--ray ADDRESS must be auto, HOST:PORT or ray://HOST:PORT, got {address!r}")
+    raise UsageError(f"`ray=ADDRESS` must be auto, HOST:PORT or ray://HOST:PORT, got {address!r}")
 
 
 def _unreachable(address: str, reason: str) -> UsageError:
     return UsageError(
-        f"--ray ADDRESS must be a reachable Ray cluster, got {address}: {reason}",
+        f"`ray=ADDRESS` must be a reachable Ray cluster, got {address}: {reason}",
         hint="Start one with: ray start --head --port 6379",
     )
 

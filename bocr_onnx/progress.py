@@ -26,6 +26,10 @@ class Progress(Protocol):
         """Says one thing worth knowing."""
         ...
 
+    def detail(self, text: str) -> None:
+        """Says one thing for those who want to know more."""
+        ...
+
 
 class Silent:
     """Shows nothing."""
@@ -37,5 +41,9 @@ class Silent:
         yield lambda done, total, detail="": None
 
     def note(self, text: str) -> None:
+        """Says nothing."""
+        del text
+
+    def detail(self, text: str) -> None:
         """Says nothing."""
         del text

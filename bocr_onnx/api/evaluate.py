@@ -1,0 +1,74 @@
+"""The score of a model on labelled images."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from bocr_onnx.api.images import check_labels, fit_images, load_images
+from bocr_onnx.api.sized import read_for_images
+from bocr_onnx.data import open_data
+from bocr_onnx.errors import DataError
+from bocr_onnx.evaluation import Score, predict, score_outputs
+from bocr_onnx.options import EvaluateOptions, keywords
+from bocr_onnx.progress import Silent
+
+
+@dataclass(frozen=True, slots=True)
+class Evaluated:
+    """A model's score on images.
+
+    Attributes:
+        model: The file.
+        score: Top-1.
+        preprocessing: What turned images into inputs.
+        n_images: How many there were.
+    """
+
+    model: str
+    score: Score
+    preprocessing: str
+    n_images: int
+
+    def as_json(self) -> dict[str, Any]:
+        """Returns what ``bocr-onnx evaluate --json`` prints."""
+        return {
+            "schema": 1,
+            "model": self.model,
+            "accuracy": self.score.value,
+            "stderr": self.score.stderr,
+            "n_images": self.n_images,
+            "preprocessing": self.preprocessing,
+        }
+
+
+@keywords(EvaluateOptions)
+def evaluate(options: EvaluateOptions) -> Evaluated:
+    """Returns the top-1 accuracy of a model on labelled images; of a folder with train/ and val/, on val/.
+
+    Args: from the record.
+
+    Raises:
+        BocrError: Model or data cannot be used.
+    """
+    return run_evaluate(options)
+
+
+def run_evaluate(options: EvaluateOptions) -> Evaluated:
+    """Does what `evaluate` does, from a record."""
+    shown, chosen = options.progress or Silent(), options.preprocessing
+    pools = open_data(options.data)
+    samples = pools.held_out or pools.single
+    assert samples is not None
+    sample = pools.train or samples
+    graph = read_for_images(options.model, lambda: (pools, sample), chosen, options.input_shapes, note=shown.note)
+    found = fit_images(graph, pools, sample, chosen)
+    if samples.labels is None:
+        raise DataError(
+            f"`data={pools.path}` must have labels to evaluate on, got none", hint="See calibration/README.md"
+        )
+    images = load_images(graph, found, samples)
+    with shown.task("Scoring") as update:
+        outputs = predict(graph, graph.proto, images, progress=update)
+    check_labels(graph, outputs, samples, pools.path)
+    return Evaluated(graph.label, score_outputs(outputs, samples.labels), found.preprocessing.name, len(images))

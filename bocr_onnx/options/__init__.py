@@ -1,0 +1,39 @@
+"""What people ask for: one checked record per command, read by the command line, by Python and by the docs."""
+
+from bocr_onnx.options.commands import (
+    ApplyOptions,
+    EvaluateOptions,
+    FinetuneOptions,
+    InspectOptions,
+    PruneOptions,
+    Recovery,
+)
+from bocr_onnx.options.parse import parse_shapes
+from bocr_onnx.options.record import RENAMED, Flag, Option, keywords, options_of, record, stored
+from bocr_onnx.options.strategies import StrategyOptions
+from bocr_onnx.options.training import FinetuneSettings
+from bocr_onnx.options.types import PANELS
+
+COMMANDS = (InspectOptions, PruneOptions, FinetuneOptions, ApplyOptions, EvaluateOptions)
+"""The records of all commands."""
+
+__all__ = [
+    "COMMANDS",
+    "PANELS",
+    "RENAMED",
+    "ApplyOptions",
+    "EvaluateOptions",
+    "FinetuneOptions",
+    "FinetuneSettings",
+    "Flag",
+    "InspectOptions",
+    "Option",
+    "PruneOptions",
+    "Recovery",
+    "StrategyOptions",
+    "keywords",
+    "options_of",
+    "parse_shapes",
+    "record",
+    "stored",
+]

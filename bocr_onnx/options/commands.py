@@ -1,0 +1,214 @@
+"""The options of every command."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import field, replace
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BeforeValidator, Field, PlainValidator
+
+from bocr_onnx.errors import UsageError
+from bocr_onnx.options.parse import parse_data, parse_grid, parse_model, parse_patterns, parse_place, parse_shares
+from bocr_onnx.options.record import Flag, options_of, record
+from bocr_onnx.options.strategies import SearchName, StrategyOptions
+from bocr_onnx.options.training import FinetuneSettings
+from bocr_onnx.options.types import (
+    BUDGET,
+    DATA,
+    DATA_FLAG,
+    MACHINES,
+    MAX_EPOCHS,
+    RECOVERY,
+    SEARCH,
+    Count,
+    Data,
+    DataSource,
+    FinalImages,
+    InputShapes,
+    Model,
+    ModelSource,
+    Place,
+    Preprocess,
+    Preset,
+    Progress,
+    Resume,
+    RunDirectory,
+    Seed,
+    Share,
+)
+
+AUTO_GRID = 8
+"""Full blocks of the CPU kernels of ONNX Runtime: counts off the grid run up to twice as slow as the unpruned layer."""
+
+Patterns = Annotated[tuple[str, ...], PlainValidator(parse_patterns)]
+Recovery = Literal["none", "oneshot", "sequential"]
+"""How weights are refitted after the cut."""
+
+
+@record
+class ModelOptions:
+    """Options of every command that reads a model."""
+
+    model: Model = field(kw_only=False)
+    input_shapes: InputShapes = field(default_factory=dict)
+    progress: Progress = None
+
+
+@record
+class ImageOptions(ModelOptions):
+    """Options of every command that reads images."""
+
+    preset: Preset = None
+    preprocess: Preprocess = None
+
+    def __post_init__(self) -> None:
+        """Checks that the preprocessing is given once."""
+        if self.preset and self.preprocess:
+            raise UsageError("one of `preset` and `preprocess` must be given, got both")
+
+    @property
+    def preprocessing(self) -> str | None:
+        """Returns a preset or a file; None guesses."""
+        return self.preset or (None if self.preprocess is None else str(self.preprocess))
+
+
+@record
+class InspectOptions(ModelOptions):
+    """Options of ``inspect``."""
+
+
+@record
+class ApplyOptions(ModelOptions):
+    """Options of ``apply``."""
+
+    plan: Annotated[
+        str | Path,
+        BeforeValidator(parse_place),
+        Flag("A plan.json, made for the model or for one of the same structure.", argument=True),
+    ] = field(kw_only=False)
+    output: Annotated[str | Path, BeforeValidator(parse_place), Flag("The slim file.", letter="-o")] = field(
+        kw_only=False
+    )
+    strict: Annotated[bool, Flag("Refuse any file other than the one the plan was made for.")] = False
+
+
+@record
+class EvaluateOptions(ImageOptions):
+    """Options of ``evaluate``."""
+
+    data: Data = field(kw_only=False)
+
+
+@record
+class PruneOptions(StrategyOptions, ImageOptions):
+    """Options of ``prune``; kept in run.json, so that a run can be continued."""
+
+    flops: Annotated[Share, Flag("Share of the MACs to keep, or several: 0.7,0.5,0.3.", BUDGET, metavar="SHARE")] = None
+    params: Annotated[Share, Flag("Share of the parameters to keep, or several.", BUDGET, metavar="SHARE")] = None
+    size: Annotated[Share, Flag("Share of the file size to keep, or several.", BUDGET, metavar="SHARE")] = None
+    data: Annotated[DataSource | None, BeforeValidator(parse_data), DATA_FLAG] = None
+    score_images: Annotated[Count, Flag("Number of images each trial is scored on.", DATA)] = 2_000
+    recovery_images: Annotated[Count, Flag("Number of images the recovery is fitted on.", DATA)] = 1_000
+    final_images: FinalImages = 10_000
+    output: Annotated[Place, Flag("The slim file; <model>_slim.onnx by default.", letter="-o")] = None
+    run_dir: RunDirectory = None
+    resume: Resume = None
+    search: Annotated[SearchName, Flag("Search strategy.", SEARCH)] = "bocr"
+    trials: Annotated[
+        int, Field(ge=1, le=1_000_000), Flag("Policies to evaluate, in total over all budgets and rounds.", SEARCH)
+    ] = 40
+    race: Annotated[bool, Flag("Stop hopeless trials early, after the first images.", SEARCH)] = True
+    seed: Annotated[Seed, Flag("Random seed; the same seed gives the same plan.", SEARCH)] = 0
+    rounds: Annotated[
+        int, Field(ge=1, le=100), Flag("Number of rounds of search, recovery and finetuning.", SEARCH)
+    ] = 1
+    round_to: Annotated[
+        int | Literal["auto"],
+        PlainValidator(parse_grid),
+        Flag("Keep multiples of this many channels: auto (8) or a whole number.", SEARCH, metavar="auto|INTEGER"),
+    ] = "auto"
+    freeze: Annotated[Patterns, Flag("Groups to leave uncut (shell pattern).", SEARCH, metavar="PATTERN")] = ()
+    only: Annotated[Patterns, Flag("The only groups to cut (shell pattern).", SEARCH, metavar="PATTERN")] = ()
+    min_width: Annotated[int, Field(ge=1), Flag("Minimum number of channels kept in every group.", SEARCH)] = 1
+    recover: Annotated[Recovery, Flag("How weights are refitted.", RECOVERY)] = "sequential"
+    finetune: Annotated[
+        float, Field(ge=0, lt=MAX_EPOCHS), Flag("Epochs of finetuning after the search, in every round.", RECOVERY)
+    ] = 0
+    memory: Annotated[
+        float, Field(ge=0.01, le=65_536), Flag("Memory limit for images and activations, in GiB.", MACHINES)
+    ] = 2.0
+    threads: Annotated[
+        int, Field(ge=1, le=1_024), Flag("Threads used when measuring latency (does not limit the search).", MACHINES)
+    ] = 1
+    workers: Annotated[int, Field(ge=1, le=256), Flag("Number of trials run in parallel.", MACHINES)] = 1
+    ray: Annotated[str | None, Flag("Address of a Ray cluster to run trials on.", MACHINES)] = None
+    history: Annotated[Place, Flag("History file, or none to disable.", MACHINES)] = None
+
+    @property
+    def budgets(self) -> tuple[dict[str, float], ...]:
+        """Returns the bounds by quantity of every budget, the most generous first; one without bounds if none is given.
+
+        Raises:
+            UsageError: Bounds are given for different numbers of budgets, or a budget twice.
+        """
+        given = {name: shares for name in BUDGETS if (shares := parse_shares(getattr(self, name)))}
+        n = max(map(len, given.values()), default=1)
+        for name, shares in given.items():
+            if len(shares) not in (1, n):
+                raise UsageError(f"`{name}` must hold one share or {n}, got {len(shares)}")
+        found = [{name: shares[i % len(shares)] for name, shares in given.items()} for i in range(n)]
+        if any(found.count(bounds) > 1 for bounds in found):
+            raise UsageError("budgets must differ, got one twice")
+        return tuple(sorted(found, key=lambda bounds: [-bounds.get(name, 1.0) for name in BUDGETS]))
+
+    def part(self, number: int, n: int, bounds: Mapping[str, float], output: str) -> PruneOptions:
+        """Returns the options of one of several budgets or rounds, with its share of the trials.
+
+        Args:
+            number: Number of the part, from 0.
+            n: Number of parts.
+            bounds: Its budget.
+            output: Its slim file.
+        """
+        trials = self.trials // n + (number < self.trials % n)
+        shares: dict[str, Any] = {name: bounds.get(name) for name in BUDGETS}
+        return replace(self, **shares, trials=trials, rounds=1, output=output)
+
+    @property
+    def n_images(self) -> dict[str, int]:
+        """Returns the sizes of the parts that images are divided into, as `bocr_onnx.data.split` takes them."""
+        return {"n_score": self.score_images, "n_recovery": self.recovery_images, "n_final": self.final_images}
+
+    @property
+    def grid(self) -> int:
+        """Returns the channel grid."""
+        return AUTO_GRID if self.round_to == "auto" else self.round_to
+
+    @property
+    def memory_bytes(self) -> int:
+        """Returns what images and activations may take together."""
+        return int(self.memory * 2**30)
+
+
+BUDGETS = tuple(o.name for o in options_of(PruneOptions) if o.flag.panel == BUDGET)
+"""Options that bound a quantity."""
+
+
+@record
+class FinetuneOptions(FinetuneSettings, ImageOptions):
+    """Options of ``finetune``; kept in run.json, so that a run can be continued."""
+
+    teacher: Annotated[
+        ModelSource,
+        BeforeValidator(parse_model),
+        Flag("The .onnx file to distill from, e.g. the original before pruning."),
+    ] = field(kw_only=False)
+    data: Data = field(kw_only=False)
+    score_images: Annotated[Count, Flag("Number of images used to choose the best epoch.", DATA)] = 2_000
+    final_images: FinalImages = 10_000
+    output: Annotated[Place, Flag("The trained file; <model>_finetuned.onnx by default.", letter="-o")] = None
+    run_dir: RunDirectory = None
+    resume: Resume = None
+    tensorboard: Annotated[Place, Flag("Folder for TensorBoard curves.")] = None

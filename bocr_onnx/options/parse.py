@@ -1,0 +1,134 @@
+"""Values as people write them become values as records keep them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from bocr_onnx.errors import UsageError
+
+MAX_GRID = 65_536
+
+Shapes = dict[str, tuple[int, ...]]
+
+
+def parse_shares(value: Any) -> tuple[float, ...] | None:
+    """Returns the shares of a budget from one number, several, or a text such as ``0.7,0.5,0.3``; None for none.
+
+    Raises:
+        ValueError: One of them is not a number.
+
+    Examples:
+        >>> parse_shares(0.5), parse_shares("0.7,0.5"), parse_shares(None)
+        ((0.5,), (0.7, 0.5), None)
+    """
+    if value is None:
+        return None
+    parts = value.split(",") if isinstance(value, str) else value
+    try:
+        return tuple(float(part) for part in parts) if isinstance(parts, Sequence) else (float(parts),)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"must be a share or several with commas between, got {value!r}") from error
+
+
+def parse_grid(value: Any) -> Any:
+    """Returns a channel grid, a whole number or ``auto``.
+
+    Raises:
+        ValueError: It is neither.
+    """
+    if value in ("auto", 0):
+        return "auto"
+    try:
+        grid = int(value)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"must be auto or a whole number, got {value!r}") from error
+    if not 1 <= grid <= MAX_GRID:
+        least = grid < 1
+        raise ValueError(f"must be auto or {'at least 1' if least else f'at most {MAX_GRID}'}, got {str(value)[:60]}")
+    return grid
+
+
+def parse_shapes(value: Any) -> Shapes:
+    """Returns shapes by input name from a mapping, or from texts such as ``x:1x3x48x320``.
+
+    Returns:
+        Shapes by name; the name is empty where a text has none.
+
+    Raises:
+        UsageError: A text is not a shape, two are of one input, or a size is not a whole number.
+
+    Example:
+        >>> parse_shapes(["image:0:1x3x48x320"])
+        {'image:0': (1, 3, 48, 320)}
+    """
+    if isinstance(value, Mapping):
+        return _settled(value)
+    found: Shapes = {}
+    for text in value or ():
+        name, _, sizes = text.rpartition(":")
+        if name in found:
+            raise UsageError(f"`input_shapes` must be given once for input {name!r}, got it twice")
+        parts = sizes.split("x")
+        if not all(part.isascii() and part.isdigit() and len(part) < 19 and int(part) > 0 for part in parts):
+            raise UsageError(
+                f"`input_shapes` must be NAME:SIZES with positive whole numbers, got {text!r}",
+                hint="For example image:1x3x48x320; NAME: may be left out where there is one input.",
+            )
+        found[name] = tuple(map(int, parts))
+    return found
+
+
+def _settled(shapes: Mapping[str, Sequence[int]]) -> Shapes:
+    found = {str(name): tuple(sizes) for name, sizes in shapes.items()}
+    for name, sizes in found.items():
+        if not all(isinstance(size, int) and not isinstance(size, bool) for size in sizes):
+            raise UsageError(f"the shape of input {name!r} must be whole numbers, got {sizes}")
+    return found
+
+
+def parse_patterns(value: Any) -> tuple[str, ...]:
+    """Returns patterns from one text, several, or None.
+
+    Raises:
+        ValueError: One of them is not a text.
+    """
+    patterns = (value,) if isinstance(value, str) else tuple(value or ())
+    if not all(isinstance(pattern, str) for pattern in patterns):
+        raise ValueError(f"must be patterns, got {list(patterns)}")
+    return patterns
+
+
+def parse_model(value: Any) -> Any:
+    """Returns a model as the name of its file, or as the `onnx.ModelProto` it is.
+
+    Raises:
+        ValueError: It is something else, or the name is empty.
+    """
+    if not isinstance(value, (str, Path)) and not hasattr(value, "SerializeToString"):
+        raise ValueError(f"must be a path or an onnx.ModelProto, got a {type(value).__name__}")
+    return parse_place(value)
+
+
+def parse_data(value: Any) -> Any:
+    """Returns images as the name of their source, or as the arrays they are; None stays.
+
+    Raises:
+        ValueError: They are something else, or the name is empty.
+    """
+    arrays = value if isinstance(value, tuple) and len(value) == 2 else (value,)
+    if value is not None and not isinstance(value, (str, Path)) and not all(hasattr(a, "dtype") for a in arrays):
+        raise ValueError(f"must be a path, an array or (images, labels), got a {type(value).__name__}")
+    return parse_place(value)
+
+
+def parse_place(value: Any) -> Any:
+    """Returns the name of a file, a folder or a source as a text; anything else as it is.
+
+    Raises:
+        ValueError: The name is empty.
+    """
+    if isinstance(value, str) and not value:
+        raise ValueError("must name a file or a folder, got an empty name")
+    return str(value) if isinstance(value, Path) else value

@@ -1,0 +1,60 @@
+"""Options that several commands share: type, range and help, written once."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+from pydantic import BeforeValidator, Field, PlainValidator
+
+from bocr_onnx.options.parse import parse_data, parse_model, parse_place, parse_shapes, parse_shares
+from bocr_onnx.options.record import Flag
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
+    from onnx import ModelProto
+
+    from bocr_onnx.progress import Progress as ProgressProtocol
+
+    ModelSource = str | Path | ModelProto
+    Arrays = npt.NDArray[Any]
+    DataSource = str | Path | Arrays | tuple[Arrays, Arrays]
+    Shares = float | Sequence[float] | None
+    ShapeSource = Mapping[str, Sequence[int]]
+else:  # checked by our own validators, so that neither onnx nor numpy is loaded for a help page
+    ModelSource = DataSource = Shares = ShapeSource = ProgressProtocol = Any
+
+BUDGET, DATA, SEARCH = "Budget", "Images", "Search"
+RECOVERY, MACHINES = "Recovery and finetuning", "Machines and history"
+LOSS, OPTIMIZER, DEVICES = "Loss", "Optimizer", "Devices"
+STRATEGY = "Options of particular strategies"
+PANELS = ("", BUDGET, DATA, SEARCH, RECOVERY, LOSS, OPTIMIZER, DEVICES, STRATEGY, MACHINES)
+"""Headings of the help pages in their order; options without one come first."""
+
+MAX_IMAGES, MAX_SEED, MAX_EPOCHS = 100_000_000, 2**32 - 1, 10_000
+Place = Annotated[str | Path | None, BeforeValidator(parse_place)]
+Count = Annotated[int, Field(ge=1, le=MAX_IMAGES)]
+
+Model = Annotated[ModelSource, BeforeValidator(parse_model), Flag("The .onnx file.", argument=True)]
+Share = Annotated[Shares, PlainValidator(parse_shares)]
+DATA_FLAG = Flag("Images: a folder, an .npz, or torchvision:NAME@ROOT. Labels are optional.", DATA, metavar="PATH")
+Data = Annotated[DataSource, BeforeValidator(parse_data), DATA_FLAG]
+Preset = Annotated[str | None, Flag("Preprocessing preset; guessed if not given.", DATA, metavar="NAME")]
+Preprocess = Annotated[Place, Flag("Preprocessing file (TOML).", DATA)]
+InputShapes = Annotated[
+    ShapeSource,
+    PlainValidator(parse_shapes),
+    Flag(
+        "Sizes for the open axes of an input, e.g. image:1x3x48x320; omit NAME: if there is only one input.",
+        spelled="--input-shape",
+        metavar="NAME:SIZES",
+    ),
+]
+RunDirectory = Annotated[
+    Place, Flag("Directory for checkpoints, plan and report; <output>.run by default.", stored=False)
+]
+Resume = Annotated[Place, Flag("Run directory to continue.", stored=False)]
+FinalImages = Annotated[Count, Flag("Number of unseen images for the reported score.", DATA)]
+Seed = Annotated[int, Field(ge=0, le=MAX_SEED)]
+Progress = Annotated[ProgressProtocol | None, Flag("Shows long steps; silent by default.", typed=False, stored=False)]
