@@ -15,7 +15,7 @@ import json, os, resource, sys, time
 import numpy, onnx, onnxruntime, PIL.Image, scipy.linalg
 import bocr_onnx.api
 if "torch" in sys.argv:
-    import torch, bocr_onnx.api.train, bocr_onnx.training.finetune
+    import torch, bocr_onnx.pipeline.training, bocr_onnx.training.finetune
 from bocr_onnx.cli.main import run
 for line in sys.stdin:
     asked = json.loads(line)

@@ -9,7 +9,7 @@ import numpy as np
 import onnx
 from PIL import Image
 
-from bocr_onnx.api.ground import IMAGES_SHARE, RECOVERY_SHARE
+from bocr_onnx.pipeline.measure import IMAGES_SHARE, RECOVERY_SHARE
 from tests.oracle import proto
 from tests.served import served
 

@@ -27,12 +27,13 @@ from typing import Any
 
 import numpy as np
 
-from bocr_onnx.api.choose import choose
-from bocr_onnx.api.ground import Ground, load_all, measure
-from bocr_onnx.api.run import Run, prepare
-from bocr_onnx.api.seek import seek
 from bocr_onnx.evaluation import open_session, predict, score_outputs, session_threads
 from bocr_onnx.options import PruneOptions
+from bocr_onnx.pipeline.measure import load, measure
+from bocr_onnx.pipeline.prepare import prepare
+from bocr_onnx.pipeline.recover import choose
+from bocr_onnx.pipeline.run import Run
+from bocr_onnx.pipeline.search import search
 from bocr_onnx.search import Trial
 from bocr_onnx.slimming import cut
 
@@ -72,32 +73,36 @@ def _copied(history: Path | None, folder: str) -> str:
     return str(shutil.copy(history, Path(folder) / "history.sqlite"))
 
 
-def open_ground(args: argparse.Namespace, run: Run) -> tuple[Ground, float]:
+def open_measured(args: argparse.Namespace, run: Run) -> tuple[Run, float]:
     start = time.perf_counter()
     with session_threads(args.threads):
-        ground = measure(run, load_all(run))
-    return replace(ground, scorer=replace(ground.scorer, threads=args.threads)), time.perf_counter() - start
+        run = measure(load(run))
+    assert run.scorer is not None
+    return replace(run, scorer=replace(run.scorer, threads=args.threads)), time.perf_counter() - start
 
 
-def search_before(args: argparse.Namespace, strategy: str, seed: int, ground: Ground) -> tuple[Trial, ...]:
+def search_before(args: argparse.Namespace, strategy: str, seed: int, measured: Run) -> tuple[Trial, ...]:
     """Returns the trials at another budget that a search may begin with."""
     if args.before is None:
         return ()
     with tempfile.TemporaryDirectory() as folder:
-        return seek(open_run(args, strategy, seed, folder, args.before, args.before_trials), ground).trials
+        run = open_run(args, strategy, seed, folder, args.before, args.before_trials)
+        return search(run.measured_as(measured)).result.trials
 
 
-def search_once(args: argparse.Namespace, strategy: str, seed: int, ground: Ground) -> dict[str, Any]:
-    known = search_before(args, strategy, seed, ground)
+def search_once(args: argparse.Namespace, strategy: str, seed: int, measured: Run) -> dict[str, Any]:
+    known = search_before(args, strategy, seed, measured)
     with tempfile.TemporaryDirectory() as folder:
-        run = open_run(args, strategy, seed, folder)
+        run = replace(open_run(args, strategy, seed, folder).measured_as(measured), known=known)
         start = time.perf_counter()
-        result = seek(run, ground, known)
+        run = search(run)
         searched = time.perf_counter()
-        choice = choose(run, ground.scorer, result)
+        assert run.scorer is not None
+        assert run.images is not None
+        widths, weights, recovery = choose(run, run.scorer, run.result)
         chosen = time.perf_counter()
-    images = ground.images
-    slim = cut(run.graph, run.index, ground.calibration.mask(choice.widths), choice.weights)
+    images, result = run.images, run.result
+    slim = cut(run.graph, run.index, run.scorer.calibration.mask(widths), weights)
     score = score_outputs(predict(run.graph, slim, images.final), images.final_truth)
     best = max((t for t in result.trials if t.objective is not None), key=lambda t: t.objective or 0, default=None)
     return {
@@ -106,14 +111,14 @@ def search_once(args: argparse.Namespace, strategy: str, seed: int, ground: Grou
         "unseen": score.value,
         "baseline": images.baseline,
         "n_unseen": score.n_samples,
-        "kept_macs": float(run.cost.macs(choice.widths)[0] / run.cost.macs(run.cost.full)[0]),
+        "kept_macs": float(run.cost.macs(widths)[0] / run.cost.macs(run.cost.full)[0]),
         "best_objective": None if best is None else best.objective,
         "search_s": searched - start,
         "finalists_s": chosen - searched,
         "evaluation_s": sum(t.seconds for t in result.trials),
         "proposal_s": sum(t.proposal_s for t in result.trials),
-        "widths": [int(w) for w in choice.widths],
-        "recovery": choice.recovery,
+        "widths": [int(w) for w in widths],
+        "recovery": recovery,
         "trials": [
             {
                 "state": t.state.value,
@@ -132,10 +137,11 @@ def search_once(args: argparse.Namespace, strategy: str, seed: int, ground: Grou
 def trial_cost(args: argparse.Namespace) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as folder:
         run = open_run(args, "uniform", 0, folder)
-        ground, _ = open_ground(args, run)
-    scorer = ground.scorer
+        run, _ = open_measured(args, run)
+    scorer = run.scorer
+    assert scorer is not None
     widths = run.projection.execute(np.full(len(run.index.groups), 0.5))
-    mask = ground.calibration.mask(widths)
+    mask = scorer.calibration.mask(widths)
     session = open_session(cut(run.graph, run.index, mask), threads=args.threads)
     samples: dict[str, list[float]] = {"trial": [], "bare": []}
     for i in range(args.runs + 1):
@@ -163,9 +169,9 @@ def searches(args: argparse.Namespace, record: dict[str, Any]) -> None:
         if not wanted:
             continue
         with tempfile.TemporaryDirectory() as folder:
-            ground, calibration_s = open_ground(args, open_run(args, "uniform", seed, folder))
+            measured, calibration_s = open_measured(args, open_run(args, "uniform", seed, folder))
         for strategy in wanted:
-            run = search_once(args, strategy, seed, ground) | {"calibration_s": calibration_s}
+            run = search_once(args, strategy, seed, measured) | {"calibration_s": calibration_s}
             record["runs"].append(run)
             args.output.write_text(json.dumps(record) + "\n")
             stopped = sum(t["state"] == "stopped" for t in run["trials"])

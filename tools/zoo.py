@@ -114,11 +114,11 @@ def _settle_statistics(model: Any, side: int) -> None:
 
 def measure_one(path: Path) -> dict[str, Any]:
     """Returns the row of one file: cut at half of every group and by random masks, every cut proved."""
-    from bocr_onnx.api.model import read_model
     from bocr_onnx.cost import build_cost_model
     from bocr_onnx.errors import BocrError
     from bocr_onnx.evaluation import run_once
     from bocr_onnx.groups import build_index
+    from bocr_onnx.pipeline.model import read_model
     from bocr_onnx.slimming import cut, prove
 
     seconds: dict[str, float] = {}

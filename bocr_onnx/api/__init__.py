@@ -3,8 +3,9 @@
 from bocr_onnx.api.apply import Applied, apply
 from bocr_onnx.api.evaluate import Evaluated, evaluate
 from bocr_onnx.api.finetune import Finetuned, finetune
-from bocr_onnx.api.inspection import Inspection, inspect
+from bocr_onnx.api.inspect import inspect
 from bocr_onnx.api.prune import prune, prune_each
+from bocr_onnx.pipeline.inspection import Inspection
 
 __all__ = [
     "Applied",

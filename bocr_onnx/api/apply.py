@@ -6,14 +6,14 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from bocr_onnx.api.emit import measured_cost
-from bocr_onnx.api.model import read_model
-from bocr_onnx.api.outputs import check_outputs
 from bocr_onnx.cost import Cost, build_cost_model
 from bocr_onnx.evaluation import run_once
 from bocr_onnx.graph import check_writable, save
 from bocr_onnx.groups import build_index
 from bocr_onnx.options import ApplyOptions, keywords
+from bocr_onnx.pipeline.finish import measured_cost
+from bocr_onnx.pipeline.model import read_model
+from bocr_onnx.pipeline.outputs import check_outputs
 from bocr_onnx.progress import Silent
 from bocr_onnx.slimming import Proof, cut, prove, read_plan
 

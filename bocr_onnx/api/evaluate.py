@@ -5,12 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from bocr_onnx.api.images import check_labels, fit_images, load_images
-from bocr_onnx.api.sized import read_for_images
 from bocr_onnx.data import open_data
 from bocr_onnx.errors import DataError
 from bocr_onnx.evaluation import Score, predict, score_outputs
 from bocr_onnx.options import EvaluateOptions, keywords
+from bocr_onnx.pipeline.images import check_labels, fit_images, load_images
+from bocr_onnx.pipeline.sized import read_for_images
 from bocr_onnx.progress import Silent
 
 

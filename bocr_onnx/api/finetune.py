@@ -9,16 +9,16 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bocr_onnx.api.images import check_labels, fit_images, load_images
-from bocr_onnx.api.model import open_inputs, runnable
-from bocr_onnx.api.outputs import check_outputs
-from bocr_onnx.api.rundir import RunDir, default_run_dir
-from bocr_onnx.api.sized import read_for_images
 from bocr_onnx.data import Pools, Samples, open_data, split
 from bocr_onnx.errors import UsageError
 from bocr_onnx.evaluation import classes_of, predict, score_outputs
 from bocr_onnx.graph import ModelGraph, check_writable, load, resized, save, write_text
 from bocr_onnx.options import FinetuneOptions, keywords
+from bocr_onnx.pipeline.images import check_labels, fit_images, load_images
+from bocr_onnx.pipeline.model import open_inputs, runnable
+from bocr_onnx.pipeline.outputs import check_outputs
+from bocr_onnx.pipeline.rundir import RunDir, default_run_dir
+from bocr_onnx.pipeline.sized import read_for_images
 from bocr_onnx.progress import Progress, Silent
 
 if TYPE_CHECKING:
@@ -102,7 +102,7 @@ def output_of(options: FinetuneOptions) -> Path:
 
 
 def _train(options: FinetuneOptions, folder: RunDir, progress: Progress, engine: Fabric) -> Finetuned:
-    from bocr_onnx.api.train import check_trainable, finetune_slim
+    from bocr_onnx.pipeline.training import check_trainable, finetune_slim
     from bocr_onnx.training import check_interfaces
 
     engine.barrier()  # the checkpoint of another training is gone

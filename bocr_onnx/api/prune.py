@@ -6,12 +6,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from bocr_onnx.api.road import travel
-from bocr_onnx.api.run import prepare
-from bocr_onnx.api.rundir import RunDir
-from bocr_onnx.api.steps import travel_in_steps
 from bocr_onnx.errors import UsageError
 from bocr_onnx.options import PruneOptions, keywords, options_of
+from bocr_onnx.pipeline.prepare import prepare
+from bocr_onnx.pipeline.rounds import run_rounds
+from bocr_onnx.pipeline.rundir import RunDir
+from bocr_onnx.pipeline.stages import run_budgets
 from bocr_onnx.report import Report
 
 MAY_CHANGE = frozenset({"model", "output", "threads", "workers", "ray", "history", "memory"})
@@ -60,7 +60,7 @@ def run_prune(options: PruneOptions) -> tuple[Report, ...]:
     if options.resume is not None:
         options = _resumed(Path(options.resume), options)
     runs = prepare(options)
-    return (travel_in_steps(runs[0], options),) if options.rounds > 1 else travel(runs, options)
+    return (run_rounds(runs[0]),) if options.rounds > 1 else run_budgets(runs, options)
 
 
 def _resumed(path: Path, asked: PruneOptions) -> PruneOptions:

@@ -17,7 +17,7 @@ from bocr_onnx.options import FinetuneOptions
 def finetune(options: FinetuneOptions, as_json: bool) -> None:
     """Finetune a model by distillation from its original; the graph stays the same, only weights change."""
     from bocr_onnx.api.finetune import run_finetune
-    from bocr_onnx.api.rundir import default_run_dir
+    from bocr_onnx.pipeline.rundir import default_run_dir
 
     made = run_finetune(options)
     if made is None:  # a further process of a training on several devices

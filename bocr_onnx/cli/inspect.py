@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 @command(InspectOptions)
 def inspect(options: InspectOptions, as_json: bool) -> None:
     """Show which channels are cut together, what they cost, and what cannot be cut."""
-    from bocr_onnx.api.inspection import run_inspect
+    from bocr_onnx.api.inspect import run_inspect
 
     found = run_inspect(options)
     if as_json:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 def prune(options: PruneOptions, as_json: bool) -> None:
     """Write a physically slimmer ONNX file within a budget, with proof and figures."""
     from bocr_onnx.api.prune import run_prune
-    from bocr_onnx.api.rundir import folder_of, is_resumable
+    from bocr_onnx.pipeline.rundir import folder_of, is_resumable
 
     try:
         reports = run_prune(options)

@@ -8,9 +8,9 @@ import pytest
 
 import bocr_onnx
 from bocr_onnx.api.history import open_history
-from bocr_onnx.api.rundir import RunDir
 from bocr_onnx.errors import HistoryError, ResumeError, UsageError
 from bocr_onnx.options import PruneOptions
+from bocr_onnx.pipeline.rundir import RunDir
 
 from .test_prune import DEMO, DIGITS, QUICK
 

@@ -12,12 +12,12 @@ import onnxruntime
 import pytest
 
 import bocr_onnx
-from bocr_onnx.api.model import read_model
 from bocr_onnx.errors import ModelError, UsageError
 from bocr_onnx.evaluation import run_once
 from bocr_onnx.graph import load, other_feeds
 from bocr_onnx.groups import build_index
 from bocr_onnx.options import parse_shapes
+from bocr_onnx.pipeline.model import read_model
 from bocr_onnx.slimming import cut, prove
 from tests.oracle import proto, random_mask
 

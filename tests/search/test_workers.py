@@ -14,8 +14,8 @@ import numpy as np
 import pytest
 
 import bocr_onnx
-from bocr_onnx.api import seek
 from bocr_onnx.errors import OutputError, UsageError
+from bocr_onnx.pipeline import search as stage
 from bocr_onnx.search import Inline, Journal, TrialState, search
 from bocr_onnx.search.strategies import find_strategy
 from bocr_onnx.search.workers import Job, check_ray, make_workers, threads_each
@@ -272,7 +272,7 @@ def test_prune_in_processes_makes_the_trials_it_makes_in_line(tmp_path, monkeypa
         return made[-1]
 
     bocr_onnx.prune(DEMO, output=tmp_path / "a.onnx", **common, **QUICK)
-    monkeypatch.setattr(seek, "make_workers", make_inline)
+    monkeypatch.setattr(stage, "make_workers", make_inline)
     bocr_onnx.prune(DEMO, output=tmp_path / "b.onnx", **common, **QUICK)
     assert made[0]._scorer.scorer.threads == threads_each(2)
     a, b = (journal_of(tmp_path / f"{name}.run") for name in "ab")

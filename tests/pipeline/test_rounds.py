@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+from contextlib import contextmanager
 from importlib.resources import files
 
 import numpy as np
 import pytest
 
 import bocr_onnx
-from bocr_onnx.api.run import prepare
-from bocr_onnx.api.rundir import RunDir
-from bocr_onnx.api.steps import _part
 from bocr_onnx.errors import UsageError
 from bocr_onnx.options import PruneOptions
+from bocr_onnx.pipeline.prepare import prepare
+from bocr_onnx.pipeline.rounds import part_of
+from bocr_onnx.pipeline.rundir import RunDir
 from bocr_onnx.progress import Silent
 
 CALIBRATION = files("bocr_onnx.calibration")
@@ -92,12 +94,11 @@ def parts(tmp_path_factory):
     asked = PruneOptions(DEMO, **given, trials=11, rounds=3)
     (run,) = prepare(asked)
     whole = run.cost.cost(run.cost.full)
-    made, rounds, model = [], [], DEMO
+    made, last = [], None
     for number, (macs, size) in enumerate([(0.6, 0.8), (0.3, 0.7), (0, 0)], start=1):
-        made.append(_part(run, asked, number, model, rounds, RunDir(folder / f"step_{number}")))
+        made.append(part_of(run, number, last, RunDir(folder / f"step_{number}")))
         result = {"macs": macs * whole.macs, "params": whole.params, "size_bytes": size * whole.size_bytes}
-        rounds.append({"result": result})
-        model = made[-1].output
+        last = {"result": result}
     return folder, made
 
 
@@ -113,8 +114,35 @@ def test_a_round_is_asked_for_what_leads_to_its_share_of_the_original(parts):
     assert [part.budgets[0].get("params") for part in made] == [None] * 3
 
 
-def test_rounds_share_the_trials_and_learn_from_the_original(parts):
-    folder, made = parts
+def test_rounds_share_the_trials(parts):
+    _, made = parts
     assert [part.trials for part in made] == [4, 4, 3]
     assert [part.rounds for part in made] == [1] * 3
-    assert [part.model for part in made] == [DEMO, *(str(folder / f"step_{k}" / "slim.onnx") for k in (1, 2))]
+
+
+def test_a_round_begins_with_the_file_of_the_one_before(whole):
+    folder, _ = whole
+    steps = folder / "slim.run"
+    header = json.loads((steps / "step_2" / "journal.jsonl").read_text().splitlines()[0])["header"]
+    assert header["model_sha256"] == hashlib.sha256((steps / "step_1" / "slim.onnx").read_bytes()).hexdigest()
+
+
+def test_images_are_loaded_and_the_original_is_scored_once(tmp_path):
+    steps = []
+
+    class Counting(Silent):
+        @contextmanager
+        def task(self, description):
+            steps.append(description)
+            yield lambda done, total, detail="": None
+
+    asked = QUICK | {"finetune": 0, "search": "sensitivity"}
+    bocr_onnx.prune(DEMO, output=tmp_path / "slim.onnx", progress=Counting(), **asked)
+    once = [
+        "Loading images",
+        "Scoring the original on unseen images",
+        "Measuring latency",
+        "Scoring the result on unseen images",
+    ]
+    assert [steps.count(text) for text in once] == [1] * 4
+    assert steps.count("Proving the cut") == 3

@@ -1,4 +1,4 @@
-"""What a search takes from history, and what it leaves there."""
+"""Which file the history is, what a search takes from it, and what it leaves there."""
 
 from __future__ import annotations
 
@@ -10,28 +10,55 @@ from typing import Any
 
 import numpy as np
 
-from bocr_onnx.api.ground import Ground
-from bocr_onnx.api.history import check_transfer
-from bocr_onnx.api.run import Run
-from bocr_onnx.errors import HistoryError, ResumeError
+from bocr_onnx.errors import HistoryError, ResumeError, UsageError
 from bocr_onnx.graph import write_text
-from bocr_onnx.search import Past, Problem, SearchSpace, Trial, allocate, read_record
+from bocr_onnx.options import PruneOptions
+from bocr_onnx.pipeline.measure import digest_of
+from bocr_onnx.pipeline.run import Run
+from bocr_onnx.search import Past, PastSearch, Problem, SearchSpace, Trial, allocate, read_record
 from bocr_onnx.search.features import group_features, published_features
-from bocr_onnx.search.history import SearchRecord, search_key, trial_cost
+from bocr_onnx.search.history import History, SearchRecord, default_history, search_key, trial_cost
 from bocr_onnx.search.trial import completed, is_sound
 
 MAX_SAME = 300
 """Evaluations of the same model that a search begins with."""
 
 
-def recall(run: Run, ground: Ground, header: dict[str, Any], known: tuple[Trial, ...], *, fresh: bool) -> Past:
+def open_history(path: str | Path | None) -> History | None:
+    """Returns the history; nothing is read or made yet.
+
+    Args:
+        path: The file, or ``none`` for no history; None is the one that the environment variable
+            ``BOCR_ONNX_HISTORY`` names, else the one in the user's data folder.
+
+    Raises:
+        UsageError: The name is empty.
+    """
+    if path == "":
+        raise UsageError("`history` must name a file, got an empty name")
+    name = str(default_history() if path is None else path)
+    return None if name == "none" else History(name)
+
+
+def check_transfer(options: PruneOptions, others: tuple[PastSearch, ...]) -> None:
+    """Checks that there is something to transfer where that is asked for.
+
+    Raises:
+        UsageError: There is not.
+    """
+    if options.transfer != "none" and not others:
+        raise UsageError(
+            f"`transfer={options.transfer}` must find a search of another model in the history, got none",
+            hint="Search another model first, or name the file that holds one: `history=FILE`",
+        )
+
+
+def recall(run: Run, header: dict[str, Any], *, fresh: bool) -> Past:
     """Returns what is known before a search, and keeps it in the run directory, so that a resumed one knows the same.
 
     Args:
         run: The run.
-        ground: Its images.
         header: Header of its journal.
-        known: Trials at other budgets of the same run.
         fresh: Whether the search begins now.
 
     Raises:
@@ -42,20 +69,22 @@ def recall(run: Run, ground: Ground, header: dict[str, Any], known: tuple[Trial,
     path, key = run.run_dir.past, search_key(header)
     past = None if fresh else _read(path, key, run.projection.space)
     if past is None:
-        past = _ask(run, ground, key, completed(known))
+        past = _ask(run, key)
         record = {"key": key, "past": asdict(past)}
         write_text(path, json.dumps(record, default=lambda state: state.value) + "\n")
     check_transfer(run.options, past.others)
     return past
 
 
-def _ask(run: Run, ground: Ground, key: str, known: tuple[Trial, ...]) -> Past:
+def _ask(run: Run, key: str) -> Past:
     """Returns what the history knows, and the trials that are known anyway."""
+    known = completed(run.known)
     if run.history is None:
         return Past(known)
+    assert run.images is not None
     space, model = run.projection.space, run.graph.sha256
     full = tuple(int(n) for n in space.full)
-    same = run.history.same(model, ground.digest, run.options.recover, space.names, full, without=key)
+    same = run.history.same(model, digest_of(run.images), run.options.recover, space.names, full, without=key)
     others = run.history.others(model)
     if same or others:
         run.progress.note(f"history: {len(same)} evaluations of this model, {len(others)} other models")
@@ -95,14 +124,13 @@ class Recorder:
     Args:
         run: The run.
         problem: Its search.
-        ground: Its images.
         header: Header of its journal.
     """
 
-    def __init__(self, run: Run, problem: Problem, ground: Ground, header: dict[str, Any]) -> None:
+    def __init__(self, run: Run, problem: Problem, header: dict[str, Any]) -> None:
         self._run, self._history, self._key = run, run.history, search_key(header)
         if run.history is not None:
-            self._try(run.history.begin, _record(run, problem, ground, self._key))
+            self._try(run.history.begin, _record(run, problem, self._key))
 
     def add(self, trial: Trial) -> None:
         """Writes a trial; again where it is known already."""
@@ -117,13 +145,14 @@ class Recorder:
             self._run.progress.note(f"the history is not written: {error.message}")
 
 
-def _record(run: Run, problem: Problem, ground: Ground, key: str) -> SearchRecord:
+def _record(run: Run, problem: Problem, key: str) -> SearchRecord:
+    assert run.images is not None
     options, space = run.options, run.projection.space
     return SearchRecord(
         key=key,
         model_sha256=run.graph.sha256,
         model=Path(run.graph.label).name,
-        data_digest=ground.digest,
+        data_digest=digest_of(run.images),
         recover=options.recover,
         strategy=options.search,
         seed=options.seed,

@@ -1,62 +1,32 @@
-"""A run: one model and one budget, known to be usable before anything is written."""
+"""Before the first stage: a model and its budgets, known to be usable before anything is written."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from pathlib import Path
+import functools
+from collections.abc import Callable
+from dataclasses import replace
 
-from bocr_onnx.api.history import History, check_transfer, open_history
-from bocr_onnx.api.inspection import Inspection, inspect_graph, match_groups
-from bocr_onnx.api.model import read_model
-from bocr_onnx.api.outputs import check_outputs
-from bocr_onnx.api.rundir import RunDir, folder_of, open_images, output_of
-from bocr_onnx.api.sized import read_for_images
-from bocr_onnx.cost import CostModel, build_cost_model
+from bocr_onnx.cost import Prunable, prunable
 from bocr_onnx.data import Pools, Samples, split
 from bocr_onnx.errors import HistoryError, UsageError
 from bocr_onnx.graph import ModelGraph, check_writable
-from bocr_onnx.groups import GroupIndex, build_index
+from bocr_onnx.groups import GroupIndex
 from bocr_onnx.options import PruneOptions
+from bocr_onnx.pipeline.history import check_transfer, open_history
+from bocr_onnx.pipeline.inspection import Inspection, inspect_graph, match_groups
+from bocr_onnx.pipeline.model import read_model
+from bocr_onnx.pipeline.outputs import check_outputs
+from bocr_onnx.pipeline.run import Run
+from bocr_onnx.pipeline.rundir import RunDir, folder_of, open_images, output_of
+from bocr_onnx.pipeline.sized import read_for_images
 from bocr_onnx.progress import Progress, Silent
 from bocr_onnx.search import Budget, PastSearch, Projection, build_space
+from bocr_onnx.search.history import History
 from bocr_onnx.search.strategies import MIN_TRIALS
 from bocr_onnx.search.workers import check_ray
 
 MAX_NAMED = 3
 """Refusals that are named where a budget cannot be reached."""
-
-
-@dataclass(slots=True)
-class Run:
-    """What is known before the search.
-
-    Attributes:
-        options: What was asked for; of several budgets this one, with its share of the trials.
-        graph: The original.
-        index: Its groups.
-        cost: Its cost model.
-        projection: Space and budget.
-        progress: Shows long steps.
-        output: The slim file.
-        run_dir: Where plan, journal and report go.
-        history: Store of past searches; None if none is to be used.
-        resuming: Whether the journal must belong to this run.
-        teacher: What finetuning learns from; None for the original.
-        seconds: Wall time of stages, filled on the way.
-    """
-
-    options: PruneOptions
-    graph: ModelGraph
-    index: GroupIndex
-    cost: CostModel
-    projection: Projection
-    progress: Progress
-    output: Path
-    run_dir: RunDir
-    history: History | None
-    resuming: bool
-    teacher: ModelGraph | None = None
-    seconds: dict[str, float] = field(default_factory=dict)
 
 
 def prepare(options: PruneOptions) -> tuple[Run, ...]:
@@ -69,34 +39,67 @@ def prepare(options: PruneOptions) -> tuple[Run, ...]:
     """
     check_together(options)
     check_ray(options.ray)
-    progress, resuming = options.progress or Silent(), options.resume is not None
-    graph = _read(options, progress)
+    progress = options.progress or Silent()
+    opened = functools.cache(lambda: open_images(options))
+    graph = _read(options, opened, progress)
     if options.finetune:
-        from bocr_onnx.api.train import check_trainable
+        from bocr_onnx.pipeline.training import check_trainable
 
         check_trainable(graph)
-    path, folder = output_of(options), folder_of(options)
-    index = build_index(graph)
-    cost = build_cost_model(graph, index)
-    space = build_space(index, grid=options.grid, frozen=_frozen(index, options), min_width=options.min_width)
+    model = prunable(graph)
     history, others = _remembered(options, graph, progress)
-    if not resuming:
+    if options.resume is None:
         check_transfer(options, others)
-    budgets, runs = options.budgets, []
-    top = RunDir(folder)
-    shared = () if len(budgets) == 1 else (top.path, top.options, top.front)
-    inputs = () if history is None else (history.path,)
-    for i, bounds in enumerate(budgets):
-        budget = Budget(bounds)
-        budget.check_reachable(cost, space, _further(options, inspect_graph(graph, index, cost)))
-        alone = len(budgets) == 1
-        output = check_writable(path if alone else path.with_name(f"{path.stem}_{budget.label}{path.suffix}"))
-        own = RunDir(folder if alone else folder / budget.label)
-        check_outputs(graph, output, (*own.files, *shared), inputs=inputs)
-        part = options if alone else options.part(i, len(budgets), bounds, str(output))
-        projection = Projection(space, cost, budget)
-        runs.append(Run(part, graph, index, cost, projection, progress, output, own, history, resuming))
-    return tuple(runs)
+    top = RunDir(folder_of(options))
+    runs = [begin(part, model, folder, history) for part, folder in _parts(options, top)]
+    for run in runs:
+        shared = () if len(runs) == 1 else (top.path, top.options, top.front)
+        inputs = () if history is None else (history.path,)
+        check_outputs(graph, run.output, (*run.run_dir.files, *shared), inputs=inputs)
+    return tuple(replace(run, pools=None if options.data is None else opened()) for run in runs)
+
+
+def _parts(options: PruneOptions, top: RunDir) -> list[tuple[PruneOptions, RunDir]]:
+    """Returns the options and the run directory of every budget."""
+    path, budgets = output_of(options), [Budget(bounds) for bounds in options.budgets]
+    if len(budgets) == 1:
+        return [(options, top)]
+    named = top.named(options)
+    outputs = [str(path.with_name(f"{path.stem}_{budget.label}{path.suffix}")) for budget in budgets]
+    return [
+        (named.part(i, len(budgets), budget.shares, outputs[i]), RunDir(top.path / budget.label))
+        for i, budget in enumerate(budgets)
+    ]
+
+
+def begin(options: PruneOptions, model: Prunable, run_dir: RunDir, history: History | None) -> Run:
+    """Returns the run of one budget before its first stage.
+
+    Args:
+        options: Options with one budget.
+        model: The model that is pruned.
+        run_dir: Its run directory.
+        history: Store of past searches.
+
+    Raises:
+        BocrError: The budget cannot be reached, a pattern matches no group, or the output cannot be written.
+    """
+    index = model.index
+    space = build_space(index, grid=options.grid, frozen=_frozen(index, options), min_width=options.min_width)
+    (bounds,) = options.budgets
+    budget = Budget(bounds)
+    budget.check_reachable(model.cost, space, _further(options, inspect_graph(model)))
+    return Run(
+        options=options,
+        model=model,
+        projection=Projection(space, model.cost, budget),
+        progress=options.progress or Silent(),
+        output=check_writable(output_of(options)),
+        run_dir=run_dir,
+        history=history,
+        resuming=options.resume is not None,
+        teacher=model.graph,
+    )
 
 
 def check_together(options: PruneOptions) -> None:
@@ -145,14 +148,13 @@ def _remembered(
         return None, ()
 
 
-def _read(options: PruneOptions, progress: Progress) -> ModelGraph:
+def _read(options: PruneOptions, opened: Callable[[], Pools], progress: Progress) -> ModelGraph:
     """Returns the model, its open axes at the size of the images where there are any."""
     if options.data is None:
         return read_model(options.model, options.input_shapes, note=progress.note)
 
     def source() -> tuple[Pools, Samples]:
-        pools = open_images(options)
-        return pools, split(pools, seed=options.seed, **options.n_images).score
+        return opened(), split(opened(), seed=options.seed, **options.n_images).score
 
     return read_for_images(options.model, source, options.preprocessing, options.input_shapes, note=progress.note)
 

@@ -13,11 +13,11 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from bocr_onnx import api
-from bocr_onnx.api.seek import TrialScorer, _trial_scorer
+import bocr_onnx
 from bocr_onnx.errors import ModelError
 from bocr_onnx.evaluation.score import Score
 from bocr_onnx.evaluation.scorer import ScoredModel
+from bocr_onnx.pipeline.search import TrialScorer, _trial_scorer
 
 CALIBRATION = files("bocr_onnx.calibration")
 DEMO, DIGITS = str(CALIBRATION / "demo.onnx"), str(CALIBRATION / "digits.npz")
@@ -86,4 +86,4 @@ def test_a_search_whose_trials_all_fail_says_why(tmp_path: Path, monkeypatch: py
     monkeypatch.setattr(TrialScorer, "__call__", fails)
     given: dict[str, Any] = {"data": DIGITS, "flops": 0.5, "trials": 2, "history": "none"}
     with pytest.raises(ModelError, match=r"all 2 trials failed; the first one with: .*out of memory"):
-        api.prune(DEMO, output=tmp_path / "slim.onnx", **given)
+        bocr_onnx.prune(DEMO, output=tmp_path / "slim.onnx", **given)

@@ -46,6 +46,13 @@ class RunDir:
             record["output"] = str(Path(record["output"]).absolute())  # the same file from wherever it is continued
         write_text(self.options, json.dumps(record, indent=2) + "\n")
 
+    def named(self, options: PruneOptions) -> PruneOptions:
+        """Returns options with the names of the files that `create` makes of what is in memory."""
+        if isinstance(options.model, ModelProto):
+            options = replace(options, model=str((self.path / "model.onnx").absolute()))
+        in_memory = options.data is not None and not isinstance(options.data, (str, Path))
+        return replace(options, data=str(self.arrays.absolute())) if in_memory else options
+
     def _kept(self, name: str, value: Any) -> Any:
         """Returns what run.json holds of an option: what is in memory becomes a file of the folder."""
         if isinstance(value, ModelProto):

@@ -5,9 +5,9 @@ import statistics
 import onnx
 import pytest
 
-from bocr_onnx.api.emit import _missed, measure_latency
 from bocr_onnx.cost import Cost
 from bocr_onnx.graph import from_proto
+from bocr_onnx.pipeline.finish import _missed, measure_latency
 from bocr_onnx.search import Budget
 
 SCALAR_FIRST = """

@@ -11,12 +11,12 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from bocr_onnx.api.choose import choose
 from bocr_onnx.evaluation import Calibration, PolicyScorer, calibrate, classes_of, distortion, predict
 from bocr_onnx.evaluation.score import Score
 from bocr_onnx.evaluation.scorer import ScoredModel
 from bocr_onnx.graph import Array
 from bocr_onnx.groups import build_index
+from bocr_onnx.pipeline.recover import choose
 from bocr_onnx.progress import Silent
 from bocr_onnx.search import SearchResult
 from bocr_onnx.slimming import cut
@@ -77,36 +77,35 @@ def test_the_nearest_of_all_is_chosen(best: Any, worst: int, scorer: PolicyScore
     others = [pair for pair in PAIRS if pair != best]
     values = {best: 0.1} | dict(zip(others[:: 1 if worst else -1], (0.2, 0.3, 0.9), strict=True))
     told: Any = Told(values, scorer.calibration, scorer.images)
-    choice = choose(run("sequential"), told, found(FIRST, SECOND))
-    assert (tuple(choice.widths.tolist()), choice.recovery) == best
-    assert choice.distortion == 0.1
+    widths, weights, recovery = choose(run("sequential"), told, found(FIRST, SECOND))
+    assert (tuple(widths.tolist()), recovery) == best
     assert sorted(told.asked) == sorted(PAIRS)
     if best[1] == "oneshot":
-        assert choice.weights[(0, 1)] == 0.1
+        assert weights[(0, 1)] == 0.1
 
 
-@pytest.mark.parametrize("recovery", ["none", "oneshot"])
-def test_no_stronger_recovery_is_tried_than_was_asked_for(recovery: str, scorer: PolicyScorer) -> None:
-    told: Any = Told({(FIRST, recovery): 0.5, (SECOND, recovery): 0.4}, scorer.calibration, scorer.images)
-    choice = choose(run(recovery), told, found(FIRST, SECOND))
-    assert (tuple(choice.widths.tolist()), choice.recovery) == (SECOND, recovery)
+@pytest.mark.parametrize("asked", ["none", "oneshot"])
+def test_no_stronger_recovery_is_tried_than_was_asked_for(asked: str, scorer: PolicyScorer) -> None:
+    told: Any = Told({(FIRST, asked): 0.5, (SECOND, asked): 0.4}, scorer.calibration, scorer.images)
+    widths, _, recovery = choose(run(asked), told, found(FIRST, SECOND))
+    assert (tuple(widths.tolist()), recovery) == (SECOND, asked)
 
 
 def test_the_emitted_fit_has_seen_all_images(scorer: PolicyScorer) -> None:
     calibration = scorer.calibration
     told: Any = Told({(FIRST, "sequential"): 0.1, (FIRST, "oneshot"): 0.2}, calibration, scorer.images)
-    choice = choose(run("sequential"), told, found(FIRST))
+    _, weights, _ = choose(run("sequential"), told, found(FIRST))
     mask = calibration.mask(np.array(FIRST))
     alone = calibration.recover(mask, "sequential")
-    assert choice.weights.keys() == alone.keys()
-    assert not all(np.allclose(choice.weights[k], alone[k], rtol=1e-3) for k in alone)
+    assert weights.keys() == alone.keys()
+    assert not all(np.allclose(weights[k], alone[k], rtol=1e-3) for k in alone)
 
-    def error(weights: Any, images: Array) -> float:
+    def error(found: Any, images: Array) -> float:
         graph = calibration.graph
-        slim = cut(graph, calibration.index, mask, weights)
+        slim = cut(graph, calibration.index, mask, found)
         return distortion(predict(graph, slim, images), predict(graph, graph.proto, images))
 
     assert calibration.images is not None
     other = calibrate(calibration.graph, calibration.index, scorer.images).recover(mask, "sequential")
-    assert error(choice.weights, scorer.images) < error(alone, scorer.images)
-    assert error(choice.weights, calibration.images) < error(other, calibration.images)
+    assert error(weights, scorer.images) < error(alone, scorer.images)
+    assert error(weights, calibration.images) < error(other, calibration.images)

@@ -1,20 +1,19 @@
-"""The search stretch of a run: journal, workers, strategy."""
+"""The search stage: journal, workers, strategy."""
 
 from __future__ import annotations
 
-import time
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from bocr_onnx.api.ground import Ground
-from bocr_onnx.api.past import Recorder, recall
-from bocr_onnx.api.run import Run
 from bocr_onnx.errors import ModelError, ResumeError
-from bocr_onnx.evaluation import Calibration, PolicyScorer
+from bocr_onnx.evaluation import PolicyScorer
 from bocr_onnx.options import Recovery
+from bocr_onnx.pipeline.history import Recorder, recall
+from bocr_onnx.pipeline.measure import digest_of
+from bocr_onnx.pipeline.run import Run
 from bocr_onnx.search import (
     Evaluation,
     Journal,
@@ -24,8 +23,8 @@ from bocr_onnx.search import (
     Trial,
     best_trial,
     group_traits,
-    search,
 )
+from bocr_onnx.search import search as search_policies
 from bocr_onnx.search.strategies import ONE_POLICY, find_strategy
 from bocr_onnx.search.workers import make_workers, threads_each
 
@@ -54,9 +53,10 @@ def _objective(distortion: float) -> float:
     return -float(np.log(distortion + 1e-12))
 
 
-def pose(run: Run, calibration: Calibration, past: Past) -> Problem:
+def pose(run: Run, past: Past) -> Problem:
     """Returns the problem a strategy is given."""
-    options = run.options
+    options, calibration = run.options, run.calibration
+    assert calibration is not None
     traits = group_traits(run.graph, run.index, run.cost, calibration.affines)
     curves = calibration.sensitivity.curves
     return Problem(run.projection, curves, options.trials, options.seed, traits, options.of_strategies(), past)
@@ -69,32 +69,27 @@ def one_policy(problem: Problem, strategy: str) -> npt.NDArray[np.int64]:
     return proposal.widths
 
 
-def seek(run: Run, ground: Ground, known: tuple[Trial, ...] = ()) -> SearchResult:
-    """Returns the result of the search; finished trials in the run's journal are not repeated.
-
-    Args:
-        run: The run.
-        ground: What was measured before.
-        known: Trials at other budgets of the same run.
+def search(run: Run) -> Run:
+    """Returns the run with the result of its search; finished trials in its journal are not repeated.
 
     Raises:
         ResumeError: The journal belongs to another run.
         KeyboardInterrupt: The user stopped it; its trials are in the journal.
     """
-    options, start = run.options, time.perf_counter()
+    options = run.options
     if options.search in ONE_POLICY:
-        return SearchResult((), (one_policy(pose(run, ground.calibration, Past()), options.search),))
-    header = _header(run, ground)
+        return replace(run, result=SearchResult((), (one_policy(pose(run, Past()), options.search),)))
+    assert run.scorer is not None
+    header = _header(run)
     journal = _open_journal(run, header)
     journal.check(run.projection.space)
-    past = recall(run, ground, header, known, fresh=journal.is_new)
-    problem = pose(run, ground.calibration, past)
-    recorder = Recorder(run, problem, ground, header)
+    problem = pose(run, recall(run, header, fresh=journal.is_new))
+    recorder = Recorder(run, problem, header)
     for trial in journal.trials:
         recorder.add(trial)
     if journal.trials:
         run.progress.note(f"continuing after {len(journal.trials)} finished trials")
-    workers = make_workers(_trial_scorer(run, ground.scorer), options.workers, options.ray)
+    workers = make_workers(_trial_scorer(run, run.scorer), options.workers, options.ray)
     with run.progress.task(f"Search ({options.search})") as update:
         update(len(journal.trials), options.trials)
 
@@ -102,18 +97,21 @@ def seek(run: Run, ground: Ground, known: tuple[Trial, ...] = ()) -> SearchResul
             recorder.add(trial)
             update(len(journal.trials), options.trials)
             best = best_trial(journal.trials)
-            if best is not None and best.number == trial.number and best.score is not None:
-                run.progress.note(f"trial {trial.number + 1}: {best.score:.2%} ({trial.origin})")
+            is_best = best is not None and best.number == trial.number
+            tell = run.progress.note if is_best else run.progress.detail
+            if trial.score is not None:
+                tell(
+                    f"trial {trial.number + 1}: {trial.score:.2%} ({trial.origin}{'' if is_best else ', not the best'})"
+                )
 
         strategy = find_strategy(options.search)
-        result = search(problem, strategy, workers, journal, on_trial=on_trial, race=options.race)
-    run.seconds["search"] = time.perf_counter() - start
+        result = search_policies(problem, strategy, workers, journal, on_trial=on_trial, race=options.race)
     if result.interrupted:
         raise KeyboardInterrupt
     if not result.finalists:
         reason = next((t.reason for t in result.trials if t.reason), "no trial was made")
         raise ModelError(f"all {len(result.trials)} trials failed; the first one with: {reason}")
-    return result
+    return replace(run, result=result)
 
 
 def _trial_scorer(run: Run, scorer: PolicyScorer) -> TrialScorer:
@@ -135,13 +133,14 @@ def _open_journal(run: Run, header: dict[str, Any]) -> Journal:
     return Journal(run.run_dir.journal, header)
 
 
-def _header(run: Run, ground: Ground) -> dict[str, Any]:
-    options = run.options
+def _header(run: Run) -> dict[str, Any]:
+    options, images = run.options, run.images
+    assert images is not None
     return {
         "schema": 3,
         "model_sha256": run.graph.sha256,
-        "data": ground.images.split.describe(),
-        "images_sha256": ground.digest,
+        "data": images.split.describe(),
+        "images_sha256": digest_of(images),
         "budget": dict(run.projection.budget.shares),
         "strategy": options.search,
         "settings": asdict(options.of_strategies()),

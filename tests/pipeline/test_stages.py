@@ -1,4 +1,4 @@
-"""The road of a run: which images serve for what, and what one budget learns from another."""
+"""The stages of a run: which images serve for what, and what one budget learns from another."""
 
 from __future__ import annotations
 
@@ -13,14 +13,16 @@ import onnx
 import pytest
 
 from bocr_onnx import prune
-from bocr_onnx.api import road
-from bocr_onnx.api.ground import _digest, load_all, measure
 from bocr_onnx.api.prune import run_prune
-from bocr_onnx.api.run import prepare
 from bocr_onnx.data import open_data, split
 from bocr_onnx.evaluation import distortion, predict
 from bocr_onnx.graph import Array, save
 from bocr_onnx.options import PruneOptions
+from bocr_onnx.pipeline import stages
+from bocr_onnx.pipeline.measure import digest_of, load, measure
+from bocr_onnx.pipeline.prepare import prepare
+from bocr_onnx.pipeline.recover import unseen
+from bocr_onnx.pipeline.run import Run
 from bocr_onnx.slimming import cut
 from tests.oracle import proto, run
 
@@ -62,25 +64,31 @@ def numbers(images: Array, all_images: Array) -> set[int]:
 def test_search_recovery_and_report_share_no_image(noisy: tuple[str, str], tmp_path: Path) -> None:
     everything = np.load(noisy[1])["images"]
     (part,) = prepare(asked(noisy, tmp_path / "slim.onnx"))
-    ground = measure(part, load_all(part))
-    assert ground.calibration.images is not None
-    score = numbers(ground.scorer.images, everything)
-    recovery = numbers(ground.calibration.images, everything)
-    final = numbers(ground.images.final, everything)
+    part = measure(load(part))
+    assert part.scorer is not None
+    assert part.calibration is not None
+    assert part.images is not None
+    assert part.calibration.images is not None
+    score = numbers(part.scorer.images, everything)
+    recovery = numbers(part.calibration.images, everything)
+    final = numbers(part.images.final, everything)
     assert len(score) + len(recovery) + len(final) == len(score | recovery | final) == N_IMAGES
     assert min(len(score), len(recovery), len(final)) >= 100
     by_image = dict(zip((image.tobytes() for image in everything), np.load(noisy[1])["labels"], strict=True))
     for images, truth in (
-        (ground.scorer.images, ground.scorer.truth),
-        (ground.images.final, ground.images.final_truth),
+        (part.scorer.images, part.scorer.truth),
+        (part.images.final, part.images.final_truth),
     ):
         assert [by_image[image.tobytes()] for image in images] == truth.tolist()
 
 
 def test_what_a_group_costs_is_measured_at_the_output(noisy: tuple[str, str], tmp_path: Path) -> None:
     (part,) = prepare(asked(noisy, tmp_path / "slim.onnx"))
-    ground = measure(part, load_all(part))
-    found, seen = ground.calibration, ground.images.recovery
+    part = measure(load(part))
+    assert part.scorer is not None
+    assert part.calibration is not None
+    assert part.images is not None
+    found, seen = part.calibration, part.images.recovery
     reference = predict(part.graph, part.graph.proto, seen)
     for number, curve in enumerate(found.sensitivity.curves):
         widths = np.array([g.n_channels for g in part.index.groups])
@@ -111,23 +119,23 @@ def test_the_reported_accuracies_are_those_of_unseen_images(noisy: tuple[str, st
     assert report.accuracy_before_finetune == report.result.accuracy
 
 
-def test_accuracy_is_reported_before_and_behind_finetuning(
+def test_accuracy_is_reported_before_and_after_finetuning(
     noisy: tuple[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     before: list[onnx.ModelProto] = []
 
-    def spoiled(part: Any, images: Any, slim: onnx.ModelProto) -> tuple[onnx.ModelProto, dict[str, Any]]:
-        before.append(slim)
+    def spoiled(part: Run) -> Run:
+        assert part.slim is not None
+        before.append(part.slim.proto)
         trained = onnx.ModelProto()
-        trained.CopyFrom(slim)
+        trained.CopyFrom(part.slim.proto)
         bias = next(t for t in trained.graph.initializer if t.name == "b2")
         bias.CopyFrom(onnx.numpy_helper.from_array(np.array([9, 0, 0, 0], np.float32), "b2"))
-        return trained, {"epochs": 1}
+        score = unseen(part, trained, "")
+        return replace(part, slim=replace(part.slim, proto=trained, weights=None, after=score, finetune={"epochs": 1}))
 
-    monkeypatch.setattr(road, "_finetune", spoiled)
-    (part,) = prepare(asked(noisy, tmp_path / "slim.onnx"))
-    part.options = replace(part.options, finetune=1)
-    (report,) = road.travel((part,), part.options)
+    monkeypatch.setitem(stages.CUT, "finetune", spoiled)
+    (report,) = run_prune(asked(noisy, tmp_path / "slim.onnx"))
     final = split(open_data(noisy[1]), seed=0).final
     assert final.labels is not None
     own = [accuracy(m, final.load(), final.labels) for m in (noisy[0], before[0], report.output)]
@@ -135,19 +143,30 @@ def test_accuracy_is_reported_before_and_behind_finetuning(
     found = [report.baseline.accuracy, report.accuracy_before_finetune, report.result.accuracy]
     assert found == pytest.approx(own)
     assert report.finetune == {"epochs": 1}
+    assert list(report.seconds) == [
+        "data",
+        "calibration",
+        "search",
+        "recovery",
+        "finetune",
+        "proof",
+        "write",
+        "latency",
+    ]
 
 
 def test_a_search_is_another_where_an_image_that_decides_a_score_is(noisy: tuple[str, str], tmp_path: Path) -> None:
     """The unseen images decide none."""
     (part,) = prepare(asked(noisy, tmp_path / "slim.onnx"))
-    images = load_all(part)
-    again = load_all(part)
-    assert _digest(images) == _digest(again)
-    assert _digest(replace(images, final=images.final + 1)) == _digest(images)
+    images, again = load(part).images, load(part).images
+    assert images is not None
+    assert again is not None
+    assert digest_of(images) == digest_of(again)
+    assert digest_of(replace(images, final=images.final + 1)) == digest_of(images)
     for name in ("score", "recovery"):
         changed = getattr(images, name).copy()
         changed[-1, 0, -1, -1] += 1e-3
-        assert _digest(replace(images, **{name: changed})) != _digest(images)
+        assert digest_of(replace(images, **{name: changed})) != digest_of(images)
 
 
 def test_later_budgets_know_earlier_evaluations_without_a_history(noisy: tuple[str, str], tmp_path: Path) -> None:

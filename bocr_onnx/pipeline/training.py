@@ -1,4 +1,4 @@
-"""Finetuning inside a run: the slim model learns from its original."""
+"""Finetuning of a model on images: what a run and the command of that name have in common."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ import numpy as np
 from lightning_fabric import Fabric
 from onnx import ModelProto
 
-from bocr_onnx.api.curves import Curves, open_curves
-from bocr_onnx.api.images import ModelData, load_images
 from bocr_onnx.data import InputRows, Samples, Split
 from bocr_onnx.evaluation import distortion, predict, run_once, score_outputs
 from bocr_onnx.graph import Array, ModelGraph, from_proto
 from bocr_onnx.options import FinetuneSettings
+from bocr_onnx.pipeline.curves import Curves, open_curves
+from bocr_onnx.pipeline.images import ModelData, load_images
 from bocr_onnx.progress import Progress, Update
 from bocr_onnx.training import (
     EpochReport,

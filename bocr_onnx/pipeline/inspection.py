@@ -3,19 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from fnmatch import fnmatchcase
 from typing import Any
 
-from bocr_onnx.api.model import at_sizes_that_run
-from bocr_onnx.cost import Cost, CostModel, build_cost_model
-from bocr_onnx.errors import BocrError, UsageError, did_you_mean
-from bocr_onnx.evaluation import run_once
-from bocr_onnx.graph import ModelGraph, load, random_feeds
-from bocr_onnx.groups import ChannelGroup, GroupIndex, Refusal, build_index
-from bocr_onnx.options import InspectOptions, keywords
-from bocr_onnx.progress import Silent
-from bocr_onnx.slimming import check_runs, filled
+from bocr_onnx.cost import Cost, Prunable
+from bocr_onnx.errors import UsageError, did_you_mean
+from bocr_onnx.groups import ChannelGroup, GroupIndex, Refusal
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,48 +77,9 @@ def refusal_records(inspection: Inspection) -> tuple[dict[str, Any], ...]:
     )
 
 
-@keywords(InspectOptions)
-def inspect(options: InspectOptions) -> Inspection:
-    """Returns the channel groups of an ONNX file, what they cost, and what cannot be cut.
-
-    Args: from the record.
-
-    Raises:
-        ModelError: The file cannot be used.
-        UsageError: A shape is of no input, or does not fit it.
-
-    Example:
-        >>> from importlib.resources import files
-        >>> found = inspect(str(files("bocr_onnx.calibration") / "demo.onnx"))
-        >>> found.prunable_share > 0.9
-        True
-    """
-    return run_inspect(options)
-
-
-def run_inspect(options: InspectOptions) -> Inspection:
-    """Does what `inspect` does, from a record."""
-    shown, shapes = options.progress or Silent(), options.input_shapes
-    graph = at_sizes_that_run(load(options.model, shapes), shapes, note=shown.note)
-    index = build_index(graph)
-    found = replace(inspect_graph(graph, index, build_cost_model(graph, index)), warning=_warning(graph))
-    if found.warning:
-        shown.note(f"warning: {found.warning}")
-    return found
-
-
-def _warning(graph: ModelGraph) -> str:
-    """Returns why `prune` would refuse a model that can be read but does not run; empty where it runs."""
-    try:
-        graph = filled(graph, run_once)
-        check_runs(graph, random_feeds(graph), run_once)
-    except BocrError as error:
-        return f"prune will refuse this file: {error.message}"
-    return ""
-
-
-def inspect_graph(graph: ModelGraph, index: GroupIndex, cost: CostModel) -> Inspection:
-    """Returns the inspection of a graph that is already indexed."""
+def inspect_graph(model: Prunable) -> Inspection:
+    """Returns the inspection of a model."""
+    graph, index, cost = model.graph, model.index, model.cost
     total = max(cost.macs(cost.full)[0], 1.0)
     return Inspection(
         path=graph.label,

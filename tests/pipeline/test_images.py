@@ -10,8 +10,8 @@ import onnxruntime
 import pytest
 
 import bocr_onnx
-from bocr_onnx.api.images import as_input
 from bocr_onnx.errors import DataError
+from bocr_onnx.pipeline.images import as_input
 from tests.oracle import build, proto
 
 QUICK = {"flops": 0.6, "round_to": 1, "history": "none", "n_score": 20, "n_recovery": 20}

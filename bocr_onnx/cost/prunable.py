@@ -1,0 +1,30 @@
+"""A model with its groups and its cost: what can be cut, and what that saves."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from bocr_onnx.cost.model import CostModel, build_cost_model
+from bocr_onnx.graph import ModelGraph
+from bocr_onnx.groups import GroupIndex, build_index
+
+
+@dataclass(frozen=True, slots=True)
+class Prunable:
+    """A model that can be pruned.
+
+    Attributes:
+        graph: The model.
+        index: Its groups.
+        cost: Its cost model.
+    """
+
+    graph: ModelGraph
+    index: GroupIndex
+    cost: CostModel
+
+
+def prunable(graph: ModelGraph) -> Prunable:
+    """Returns a model with its groups and its cost."""
+    index = build_index(graph)
+    return Prunable(graph, index, build_cost_model(graph, index))

@@ -1,0 +1,192 @@
+"""The last stages: prove, write, measure, report."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, replace
+from importlib.metadata import version
+from typing import Any
+
+from onnx import ModelProto
+
+from bocr_onnx.cost import QUANTITIES, Cost, prunable
+from bocr_onnx.devices import compare_latency
+from bocr_onnx.evaluation import open_session, run_once
+from bocr_onnx.graph import ModelGraph, from_proto, random_feeds, save, write_text
+from bocr_onnx.pipeline.inspection import inspect_graph, refusal_records
+from bocr_onnx.pipeline.run import Images, Run, Slim
+from bocr_onnx.report import Figures, GroupFigures, Report, markdown
+from bocr_onnx.search import Budget, TrialState
+from bocr_onnx.slimming import plan_of_mask, write_plan
+from bocr_onnx.slimming import prove as prove_cut
+
+
+def prove(run: Run) -> Run:
+    """Returns the run with the proof of its slim model.
+
+    Raises:
+        ProofError: The slim model differs from the masked original.
+    """
+    slim = _slim(run)
+    with run.progress.task("Proving the cut") as update:
+        proof = prove_cut(run.graph, run.index, slim.mask, slim.proto, run_once, weights=slim.weights)
+        update(1, 1)
+    return replace(run, proof=proof)
+
+
+def write(run: Run) -> Run:
+    """Returns the run with its plan and its slim model written, and with the cost that is counted on that model.
+
+    Raises:
+        OutputError: A file cannot be written.
+    """
+    slim = _slim(run)
+    write_plan(run.run_dir.plan, run.graph, run.index, plan_of_mask(run.index, slim.mask))
+    save(slim.proto, run.output, external=bool(run.graph.external))
+    return replace(run, after=measured_cost(slim.proto, run.graph))
+
+
+def benchmark(run: Run) -> Run:
+    """Returns the run with the latency of both models."""
+    with run.progress.task("Measuring latency") as update:
+        latency = measure_latency(run.graph, _slim(run).proto, run.options.threads)
+        update(1, 1)
+    return replace(run, latency=latency)
+
+
+def report(run: Run) -> Run:
+    """Returns the run with its report, written beside the plan.
+
+    Raises:
+        OutputError: A file cannot be written.
+    """
+    made = _report(run)
+    write_text(run.run_dir.report_json, made.dumps())
+    write_text(run.run_dir.report_md, markdown(made))
+    return replace(run, report=made)
+
+
+def _slim(run: Run) -> Slim:
+    assert run.slim is not None
+    return run.slim
+
+
+def measured_cost(slim: ModelProto, original: ModelGraph) -> Cost:
+    """Returns the cost of a slim model, counted on itself and not predicted from its original.
+
+    Args:
+        slim: The model.
+        original: Gives the sizes of open axes.
+    """
+    cost = prunable(from_proto(slim, input_shapes=original.input_shapes)).cost
+    return cost.cost(cost.full)
+
+
+def measure_latency(graph: ModelGraph, slim: ModelProto, threads: int) -> dict[str, Any]:
+    """Returns the latency of original and slim model, interleaved, as a report holds it.
+
+    Args:
+        graph: The original.
+        slim: The slim model.
+        threads: Intra-op threads, 0 for one per core.
+
+    Returns:
+        ``clock`` (``cpu`` or ``wall``), median, IQR and samples in ms by that clock, raw samples in ms by both clocks,
+        ``threads`` and ``batch`` (1, or what the model fixes).
+    """
+    feeds = random_feeds(graph)
+    sessions = [open_session(proto, threads=threads) for proto in (graph.proto, slim)]
+    batch = 1 if graph.batch_is_symbolic() else graph.batch
+    before, after = compare_latency(sessions, feeds, threads=threads, batch=batch)
+    return {
+        "threads": threads,
+        "batch": before.batch,
+        "clock": before.clock,
+        "baseline_median_ms": before.median_ms,
+        "result_median_ms": after.median_ms,
+        "baseline_iqr_ms": before.iqr_ms,
+        "result_iqr_ms": after.iqr_ms,
+        "baseline_samples_ms": _rounded(before.samples_ms),
+        "result_samples_ms": _rounded(after.samples_ms),
+        "baseline_wall_ms": _rounded(before.wall_ms),
+        "baseline_cpu_ms": _rounded(before.cpu_ms),
+        "result_wall_ms": _rounded(after.wall_ms),
+        "result_cpu_ms": _rounded(after.cpu_ms),
+    }
+
+
+def _rounded(samples_ms: tuple[float, ...]) -> list[float]:
+    return [round(sample, 5) for sample in samples_ms]
+
+
+def _report(run: Run) -> Report:
+    slim, images, proof, after = _slim(run), run.images, run.proof, run.after
+    assert proof is not None
+    assert after is not None
+    inspection, before = inspect_graph(run.model), run.cost.cost(run.cost.full)
+    baseline, kept = None if images is None else images.baseline, asdict(after) | {"size_bytes": _file_size(run)}
+    milliseconds = [run.latency.get(f"{name}_median_ms") for name in ("baseline", "result")]
+    return Report(
+        model={"path": run.graph.label, "sha256": run.graph.sha256},
+        output=str(run.output),
+        target=dict(run.projection.budget.shares),
+        baseline=Figures(**asdict(before), accuracy=baseline, latency_ms=milliseconds[0]),
+        result=Figures(**kept, accuracy=slim.after, latency_ms=milliseconds[1]),
+        accuracy_before_finetune=slim.before,
+        metric="" if images is None else images.data.metric,
+        search=search_record(run),
+        proof=asdict(proof) | {"passed": proof.passed},
+        data={} if images is None else _images_record(images),
+        refusals=refusal_records(inspection),
+        groups=tuple(
+            GroupFigures(g.name, g.n_channels, int(slim.mask[g.span].sum()), share)
+            for g, share in zip(run.index.groups, inspection.shares, strict=True)
+        ),
+        latency=dict(run.latency),
+        finetune=dict(slim.finetune),
+        missed=tuple(_missed(run.projection.budget, before, after)),
+        versions={
+            "version": version("bocr-onnx"),
+            "onnx": version("onnx"),
+            "onnxruntime": version("onnxruntime"),
+        },
+        seconds=dict(run.seconds),
+    )
+
+
+def _images_record(images: Images) -> dict[str, Any]:
+    return images.split.describe() | {
+        "preprocessing": asdict(images.data.preprocessing),
+        "preprocessing_guessed": images.data.guessed,
+    }
+
+
+def search_record(run: Run) -> dict[str, Any]:
+    """Returns what a report says of the search."""
+    options, trials, slim = run.options, run.result.trials, _slim(run)
+    return {
+        "strategy": options.search,
+        "trials": len(trials),
+        "states": {s.value: n for s in TrialState if (n := sum(t.state is s for t in trials))},
+        "seed": options.seed,
+        "seconds": run.seconds.get("search", 0.0),
+        "evaluation_s": round(sum(t.seconds for t in trials), 3),
+        "proposal_s": round(sum(t.proposal_s for t in trials), 3),
+        "grid": options.grid,
+        "recover": slim.recovery,
+        "undecided": list(slim.undecided),
+        **({"trials": sum(r["trials"] for r in run.rounds), "rounds": list(run.rounds)} if run.rounds else {}),
+    }
+
+
+def _file_size(run: Run) -> int:
+    data = run.output.with_name(f"{run.output.name}.data")
+    return run.output.stat().st_size + (data.stat().st_size if run.graph.external and data.exists() else 0)
+
+
+def _missed(budget: Budget, before: Cost, after: Cost) -> list[str]:
+    kept = {name: QUANTITIES[name].of(after) / max(QUANTITIES[name].of(before), 1) for name in budget.shares}
+    return [
+        f"--{name} {share:g}: kept {kept[name]:.4f}"
+        for name, share in budget.shares.items()
+        if QUANTITIES[name].of(after) > share * QUANTITIES[name].of(before) * 1.001
+    ]

@@ -1,0 +1,85 @@
+"""The stage after the search: which finalist, and with which recovery."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from onnx import ModelProto
+
+from bocr_onnx.cost import Widths
+from bocr_onnx.data import joined
+from bocr_onnx.evaluation import PolicyScorer, Weights, predict, score_outputs, session_threads
+from bocr_onnx.options import Recovery
+from bocr_onnx.pipeline.run import Run, Slim
+from bocr_onnx.search import SearchResult
+from bocr_onnx.slimming import cut
+
+WEAKER: dict[Recovery, tuple[Recovery, ...]] = {
+    "none": ("none",),
+    "oneshot": ("oneshot",),
+    "sequential": ("sequential", "oneshot"),
+}
+"""What is tried for the emitted model: fitted layer by layer on few images, a model without residual streams may end
+further from the original than in one shot."""
+
+
+Choice = tuple[Widths, Weights, Recovery]
+"""Kept channels of every group, weights that recovery has set, and which recovery it was."""
+
+
+def recover(run: Run) -> Run:
+    """Returns the run with its slim model: the best finalist, cut and recovered."""
+    assert run.calibration is not None
+    if run.scorer is None:
+        (widths,) = run.result.finalists
+        return replace(run, slim=_slim(run, widths, {}, "none"))
+    return replace(run, slim=_scored(run, _slim(run, *choose(run, run.scorer, run.result))))
+
+
+def choose(run: Run, scorer: PolicyScorer, result: SearchResult) -> Choice:
+    """Returns the finalist that is nearest to the original after its best recovery, on the search images.
+
+    When that is the sequential one, the finalist is fitted once more, on the search images too: now that nothing is
+    chosen by them, they may teach.
+    """
+    widths, weights, recovery = _nearest(run, scorer, result)
+    if recovery != "sequential":
+        return widths, weights, recovery
+    calibration = scorer.calibration
+    assert calibration.images is not None
+    taught = replace(calibration, images=joined(calibration.images, scorer.images))
+    with run.progress.task("Recovering the result on all images") as update, session_threads(scorer.threads):
+        return widths, taught.recover(calibration.mask(widths), "sequential", update), recovery
+
+
+def _nearest(run: Run, scorer: PolicyScorer, result: SearchResult) -> Choice:
+    found: list[tuple[float, Widths, Weights, Recovery]] = []
+    for i, widths in enumerate(result.finalists):
+        for recovery in WEAKER[run.options.recover]:
+            with run.progress.task(f"Recovering finalist {i + 1} of {len(result.finalists)} ({recovery})") as update:
+                scored, weights = scorer.score(widths, recovery, update)
+            assert scored.distortion is not None
+            found.append((scored.distortion, widths, weights, recovery))
+    _, widths, weights, recovery = min(found, key=lambda choice: choice[0])
+    return widths, weights, recovery
+
+
+def _slim(run: Run, widths: Widths, weights: Weights, recovery: Recovery) -> Slim:
+    assert run.calibration is not None
+    mask = run.calibration.mask(widths)
+    blind = [run.index.groups[i] for i in run.calibration.sensitivity.blind]
+    undecided = tuple(group.name for group in blind if not mask[group.span].all())
+    return Slim(mask, cut(run.graph, run.index, mask, weights), weights, recovery, undecided)
+
+
+def _scored(run: Run, slim: Slim) -> Slim:
+    score = unseen(run, slim.proto, "Scoring the slim model on unseen images")
+    return replace(slim, before=score, after=score)
+
+
+def unseen(run: Run, slim: ModelProto, text: str) -> float:
+    """Returns the score of a slim model on the images that nothing else has seen."""
+    assert run.images is not None
+    with run.progress.task(text) as update:
+        outputs = predict(run.graph, slim, run.images.final, progress=update)
+    return score_outputs(outputs, run.images.final_truth).value
