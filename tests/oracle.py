@@ -15,10 +15,10 @@ import pytest
 from onnx import ModelProto, numpy_helper
 
 from bocr_onnx.cost import build_cost_model
-from bocr_onnx.evaluation.session import open_session, run_session
 from bocr_onnx.graph import Array, ModelGraph, from_proto, random_feeds
 from bocr_onnx.groups import GroupIndex, build_index
-from bocr_onnx.slimming import changed_operands, compare, cut, prove
+from bocr_onnx.runtime.session import open_session, run_session
+from bocr_onnx.slimming import changed_operands, compare, cut, prove_structure
 
 Constant = Array | tuple[int, ...] | list[int]
 SEEDS = (0, 1, 2)
@@ -126,7 +126,7 @@ def check(graph: ModelGraph, *, seeds: Iterable[int] = SEEDS, tolerance: float =
         assert changed_operands(graph, index, mask, read) == {}
         assert foreseen(graph, index, mask) == pytest.approx(foreseen(read, build_index(read)), abs=0.5)
         assert read.inputs == graph.inputs
-        proof = prove(graph, index, mask, slim, run, seed=seed)
+        proof = prove_structure(graph, index, mask, slim, run, seed=seed)
         assert proof.passed
         assert proof.max_rel_diff <= tolerance
         seen = max(seen, compare(original, run(slim, feeds)).max_rel_diff)

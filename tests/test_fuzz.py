@@ -39,7 +39,7 @@ from bocr_onnx.cost import build_cost_model
 from bocr_onnx.errors import BocrError, PlanError
 from bocr_onnx.graph import load
 from bocr_onnx.groups import GroupIndex, build_index
-from bocr_onnx.slimming import cut, plan_of_mask, prove, read_plan, write_plan
+from bocr_onnx.slimming import cut, plan_of_mask, prove_cut, read_plan, write_plan
 from tests.oracle import bn, build, proto, run
 
 Rng = np.random.Generator
@@ -736,7 +736,7 @@ def use(path: Path) -> None:
     cost.prunable_share()
     for seed in range(2):
         mask = random_mask(index, np.random.default_rng(seed))
-        prove(graph, index, mask, cut(graph, index, mask), run, weights={})
+        prove_cut(graph, index, mask, cut(graph, index, mask), run)
 
 
 def examine(case: str, what: str, data: bytes) -> Found:

@@ -16,7 +16,7 @@ from torchvision.models.vision_transformer import VisionTransformer
 from bocr_onnx.cost import build_cost_model
 from bocr_onnx.graph import ModelGraph, from_proto, load
 from bocr_onnx.groups import build_index
-from bocr_onnx.slimming import cut, prove
+from bocr_onnx.slimming import cut, prove_cut
 from tests.oracle import random_mask, run
 
 SIDE = 64
@@ -77,7 +77,7 @@ def test_every_export_is_cut_and_proved(name: str, kind: str, exported: dict[tup
     index = build_index(graph)
     mask = random_mask(index, 3)
     slim = cut(graph, index, mask)
-    assert prove(graph, index, mask, slim, run, weights={}).passed
+    assert prove_cut(graph, index, mask, slim, run).passed
     cost = build_cost_model(graph, index)
     widths = np.array([mask[g.span].sum() for g in index.groups])
     read = from_proto(slim)
@@ -106,6 +106,6 @@ def test_files_found_in_the_wild(shared: Path) -> None:
             continue
         assert index.groups, path.stem
         mask = random_mask(index, 1)
-        proof = prove(graph, index, mask, cut(graph, index, mask), run, weights={})
+        proof = prove_cut(graph, index, mask, cut(graph, index, mask), run)
         assert proof.max_rel_diff < 1e-4, path.stem
         assert all(refusal.reason for refusal in index.refusals)

@@ -19,10 +19,10 @@ from onnx import ModelProto, TensorProto, numpy_helper
 from onnx.helper import make_graph, make_model, make_node, make_opsetid, make_tensor_value_info
 
 from bocr_onnx.cost import build_cost_model
-from bocr_onnx.evaluation import run_once
 from bocr_onnx.graph import from_proto, load
 from bocr_onnx.groups import GroupIndex, build_index
-from bocr_onnx.slimming import Mask, cut, prove
+from bocr_onnx.runtime import run_once
+from bocr_onnx.slimming import Mask, cut, prove_structure
 
 FLOAT = TensorProto.FLOAT
 
@@ -76,7 +76,7 @@ def measure(model: Path | ModelProto) -> dict[str, float]:
     mask = half_mask(index)
     slim = cut(graph, index, mask)
     lap("cut")
-    prove(graph, index, mask, slim, run_once)
+    prove_structure(graph, index, mask, slim, run_once)
     lap("proof")
     return seconds
 

@@ -27,15 +27,16 @@ from typing import Any
 
 import numpy as np
 
-from bocr_onnx.evaluation import open_session, predict, score_outputs, session_threads
 from bocr_onnx.options import PruneOptions
 from bocr_onnx.pipeline.measure import load, measure
 from bocr_onnx.pipeline.prepare import prepare
 from bocr_onnx.pipeline.recover import choose
 from bocr_onnx.pipeline.run import Run
 from bocr_onnx.pipeline.search import search
+from bocr_onnx.runtime import open_session, predict, session_threads
 from bocr_onnx.search import Trial
 from bocr_onnx.slimming import cut
+from bocr_onnx.tasks import score_outputs
 
 
 def open_run(

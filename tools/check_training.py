@@ -29,8 +29,8 @@ from onnx import ModelProto
 from zoo import CLASSIFIERS, DETECTORS, SEGMENTERS, _network
 
 from bocr_onnx.errors import BocrError, TrainingError
-from bocr_onnx.evaluation import run_once
 from bocr_onnx.graph import ModelGraph, from_proto, load, random_feeds
+from bocr_onnx.runtime import run_once
 from bocr_onnx.training import OnnxModule, check_agreement, export
 from bocr_onnx.training.interpreter import compute, relative_difference
 from bocr_onnx.training.operators.registry import to_tensor

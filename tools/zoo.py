@@ -116,10 +116,10 @@ def measure_one(path: Path) -> dict[str, Any]:
     """Returns the row of one file: cut at half of every group and by random masks, every cut proved."""
     from bocr_onnx.cost import build_cost_model
     from bocr_onnx.errors import BocrError
-    from bocr_onnx.evaluation import run_once
     from bocr_onnx.groups import build_index
     from bocr_onnx.pipeline.model import read_model
-    from bocr_onnx.slimming import cut, prove
+    from bocr_onnx.runtime import run_once
+    from bocr_onnx.slimming import cut, prove_cut
 
     seconds: dict[str, float] = {}
     row: dict[str, Any] = {"file": path.name, "seconds": seconds}
@@ -157,7 +157,7 @@ def measure_one(path: Path) -> dict[str, Any]:
             mask = _random_mask(index, seed, half=seed == SEEDS[0])
             slim = cut(graph, index, mask)
             lap("cut")
-            proof = prove(graph, index, mask, slim, run_once, weights={}, seed=seed)
+            proof = prove_cut(graph, index, mask, slim, run_once, seed=seed)
             lap("proof")
             row["proofs"].append({"max_rel_diff": proof.max_rel_diff, "tolerance": proof.tolerance})
     except BocrError as error:

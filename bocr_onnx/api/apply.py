@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 from bocr_onnx.cost import Cost, build_cost_model
-from bocr_onnx.evaluation import run_once
 from bocr_onnx.graph import check_writable, save
 from bocr_onnx.groups import build_index
 from bocr_onnx.options import ApplyOptions, keywords
@@ -15,7 +14,8 @@ from bocr_onnx.pipeline.finish import measured_cost
 from bocr_onnx.pipeline.model import read_model
 from bocr_onnx.pipeline.outputs import check_outputs
 from bocr_onnx.progress import Silent
-from bocr_onnx.slimming import Proof, cut, prove, read_plan
+from bocr_onnx.runtime import run_once
+from bocr_onnx.slimming import Proof, cut, prove_cut, read_plan
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +77,7 @@ def run_apply(options: ApplyOptions) -> Applied:
         )
     mask = found.mask(index)
     slim = cut(graph, index, mask)
-    proof = prove(graph, index, mask, slim, run_once, weights={})
+    proof = prove_cut(graph, index, mask, slim, run_once)
     save(slim, path, external=bool(graph.external))
     cost = build_cost_model(graph, index)
     return Applied(str(path), cost.cost(cost.full), measured_cost(slim, graph), proof, same)

@@ -7,11 +7,12 @@ from typing import Any
 
 from bocr_onnx.data import open_data
 from bocr_onnx.errors import DataError
-from bocr_onnx.evaluation import Score, predict, score_outputs
 from bocr_onnx.options import EvaluateOptions, keywords
 from bocr_onnx.pipeline.images import check_labels, fit_images, load_images
 from bocr_onnx.pipeline.sized import read_for_images
 from bocr_onnx.progress import Silent
+from bocr_onnx.runtime import predict
+from bocr_onnx.tasks import Score, score_outputs
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 
 from bocr_onnx.data import Pools, Samples, open_data, split
 from bocr_onnx.errors import UsageError
-from bocr_onnx.evaluation import classes_of, predict, score_outputs
 from bocr_onnx.graph import ModelGraph, check_writable, load, resized, save, write_text
 from bocr_onnx.options import FinetuneOptions, keywords
 from bocr_onnx.pipeline.images import check_labels, fit_images, load_images
@@ -20,6 +19,8 @@ from bocr_onnx.pipeline.outputs import check_outputs
 from bocr_onnx.pipeline.rundir import RunDir, default_run_dir
 from bocr_onnx.pipeline.sized import read_for_images
 from bocr_onnx.progress import Progress, Silent
+from bocr_onnx.runtime import predict
+from bocr_onnx.tasks import classes_of, score_outputs
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric

@@ -6,12 +6,12 @@ from dataclasses import replace
 
 from bocr_onnx.cost import prunable
 from bocr_onnx.errors import BocrError
-from bocr_onnx.evaluation import run_once
 from bocr_onnx.graph import ModelGraph, load, random_feeds
 from bocr_onnx.options import InspectOptions, keywords
 from bocr_onnx.pipeline.inspection import Inspection, inspect_graph
 from bocr_onnx.pipeline.model import at_sizes_that_run
 from bocr_onnx.progress import Silent
+from bocr_onnx.runtime import run_once
 from bocr_onnx.slimming import check_runs, filled
 
 

@@ -117,8 +117,8 @@ def _trials(found: StoredSearch) -> list[tuple[str, ...]]:
             t.trial.state.value,
             "" if t.trial.score is None else f"{t.trial.score:.2%}",
             "" if t.trial.objective is None else f"{t.trial.objective:.4f}",
-            f"{t.cost.use:.1%}",
-            f"{t.cost.macs / 1e6:.2f} M",
+            f"{t.use:.1%}",
+            f"{t.quantities.get('macs', 0) / 1e6:.2f} M",
         )
         for t in found.trials
     ]

@@ -1,13 +1,12 @@
 """Samples, their preprocessing and their division."""
 
-from bocr_onnx.data.lazy import InputRows, LazyInputs, in_pieces, joined
+from bocr_onnx.data.lazy import LazyInputs, in_pieces, joined
 from bocr_onnx.data.preprocessing import Preprocessing, load_preprocessing, preset_names
 from bocr_onnx.data.samples import Inputs, Labels, Pools, Samples, digest
 from bocr_onnx.data.sources import open_data
 from bocr_onnx.data.split import Part, Split, split
 
 __all__ = [
-    "InputRows",
     "Inputs",
     "LazyInputs",
     "in_pieces",

@@ -11,28 +11,16 @@ import os
 import tempfile
 import weakref
 from collections.abc import Iterator
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from bocr_onnx.data.preprocessing import Preprocessing
+from bocr_onnx.graph import InputRows
 
 Pixels = npt.NDArray[np.uint8]
 Rows = slice | npt.NDArray[np.int64]
-
-
-class InputRows(Protocol):
-    """What inputs are used by: an array, or something that gives the rows of one."""
-
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """Returns the shape, first axis the images."""
-        ...
-
-    def __len__(self) -> int: ...
-
-    def __getitem__(self, rows: Any, /) -> Any: ...
 
 
 class PixelFile:

@@ -17,6 +17,7 @@ from bocr_onnx.graph.operators import (
     scale_positions,
     weight_positions,
 )
+from bocr_onnx.graph.rows import InputRows
 from bocr_onnx.graph.save import (
     check_writable,
     read_text,
@@ -29,6 +30,7 @@ from bocr_onnx.graph.save import (
 from bocr_onnx.graph.sizes import InputShapes, at_shapes, open_sides, other_feeds, random_feeds
 
 __all__ = [
+    "InputRows",
     "FILLS",
     "FLOATING",
     "HALF",

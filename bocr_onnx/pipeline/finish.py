@@ -9,15 +9,14 @@ from typing import Any
 from onnx import ModelProto
 
 from bocr_onnx.cost import QUANTITIES, Cost, prunable
-from bocr_onnx.devices import compare_latency
-from bocr_onnx.evaluation import open_session, run_once
+from bocr_onnx.devices import open_device
 from bocr_onnx.graph import ModelGraph, from_proto, random_feeds, save, write_text
 from bocr_onnx.pipeline.inspection import inspect_graph, refusal_records
 from bocr_onnx.pipeline.run import Images, Run, Slim
 from bocr_onnx.report import Figures, GroupFigures, Report, markdown
+from bocr_onnx.runtime import run_once
 from bocr_onnx.search import Budget, TrialState
-from bocr_onnx.slimming import plan_of_mask, write_plan
-from bocr_onnx.slimming import prove as prove_cut
+from bocr_onnx.slimming import plan_of_mask, prove_cut, prove_structure, write_plan
 
 
 def prove(run: Run) -> Run:
@@ -28,7 +27,8 @@ def prove(run: Run) -> Run:
     """
     slim = _slim(run)
     with run.progress.task("Proving the cut") as update:
-        proof = prove_cut(run.graph, run.index, slim.mask, slim.proto, run_once, weights=slim.weights)
+        cut = run.graph, run.index, slim.mask, slim.proto, run_once
+        proof = prove_structure(*cut) if slim.weights is None else prove_cut(*cut, weights=slim.weights)
         update(1, 1)
     return replace(run, proof=proof)
 
@@ -94,9 +94,9 @@ def measure_latency(graph: ModelGraph, slim: ModelProto, threads: int) -> dict[s
         ``threads`` and ``batch`` (1, or what the model fixes).
     """
     feeds = random_feeds(graph)
-    sessions = [open_session(proto, threads=threads) for proto in (graph.proto, slim)]
+    models = [proto.SerializeToString() for proto in (graph.proto, slim)]
     batch = 1 if graph.batch_is_symbolic() else graph.batch
-    before, after = compare_latency(sessions, feeds, threads=threads, batch=batch)
+    before, after = open_device("host").measure(models, feeds, threads=threads, batch=batch)
     return {
         "threads": threads,
         "batch": before.batch,

@@ -15,9 +15,9 @@ from bocr_onnx.graph import write_text
 from bocr_onnx.options import PruneOptions
 from bocr_onnx.pipeline.measure import digest_of
 from bocr_onnx.pipeline.run import Run
-from bocr_onnx.search import Past, PastSearch, Problem, SearchSpace, Trial, allocate, read_record
+from bocr_onnx.search import Prior, PriorSearch, Problem, SearchSpace, Trial, allocate, read_record
 from bocr_onnx.search.features import group_features, published_features
-from bocr_onnx.search.history import History, SearchRecord, default_history, search_key, trial_cost
+from bocr_onnx.search.history import History, SearchRecord, default_history, search_key, store_trial
 from bocr_onnx.search.trial import completed, is_sound
 
 MAX_SAME = 300
@@ -40,7 +40,7 @@ def open_history(path: str | Path | None) -> History | None:
     return None if name == "none" else History(name)
 
 
-def check_transfer(options: PruneOptions, others: tuple[PastSearch, ...]) -> None:
+def check_transfer(options: PruneOptions, others: tuple[PriorSearch, ...]) -> None:
     """Checks that there is something to transfer where that is asked for.
 
     Raises:
@@ -53,7 +53,7 @@ def check_transfer(options: PruneOptions, others: tuple[PastSearch, ...]) -> Non
         )
 
 
-def recall(run: Run, header: dict[str, Any], *, fresh: bool) -> Past:
+def recall(run: Run, header: dict[str, Any], *, fresh: bool) -> Prior:
     """Returns what is known before a search, and keeps it in the run directory, so that a resumed one knows the same.
 
     Args:
@@ -66,21 +66,21 @@ def recall(run: Run, header: dict[str, Any], *, fresh: bool) -> Past:
         ResumeError: What an earlier start has kept cannot be read.
         HistoryError: The history cannot be read.
     """
-    path, key = run.run_dir.past, search_key(header)
-    past = None if fresh else _read(path, key, run.projection.space)
-    if past is None:
-        past = _ask(run, key)
-        record = {"key": key, "past": asdict(past)}
+    path, key = run.run_dir.prior, search_key(header)
+    prior = None if fresh else _read(path, key, run.projection.space)
+    if prior is None:
+        prior = _ask(run, key)
+        record = {"key": key, "past": asdict(prior)}
         write_text(path, json.dumps(record, default=lambda state: state.value) + "\n")
-    check_transfer(run.options, past.others)
-    return past
+    check_transfer(run.options, prior.others)
+    return prior
 
 
-def _ask(run: Run, key: str) -> Past:
+def _ask(run: Run, key: str) -> Prior:
     """Returns what the history knows, and the trials that are known anyway."""
     known = completed(run.known)
     if run.history is None:
-        return Past(known)
+        return Prior(known)
     assert run.images is not None
     space, model = run.projection.space, run.graph.sha256
     full = tuple(int(n) for n in space.full)
@@ -89,7 +89,7 @@ def _ask(run: Run, key: str) -> Past:
     if same or others:
         run.progress.note(f"history: {len(same)} evaluations of this model, {len(others)} other models")
     tried = {t.widths for t in known}
-    return Past(_nearest(run, (*known, *(t for t in same if t.widths not in tried))), others)
+    return Prior(_nearest(run, (*known, *(t for t in same if t.widths not in tried))), others)
 
 
 def _nearest(run: Run, trials: tuple[Trial, ...]) -> tuple[Trial, ...]:
@@ -102,7 +102,7 @@ def _nearest(run: Run, trials: tuple[Trial, ...]) -> tuple[Trial, ...]:
     return tuple(trials[i] for i in near)
 
 
-def _read(path: Path, key: str, space: SearchSpace) -> Past | None:
+def _read(path: Path, key: str, space: SearchSpace) -> Prior | None:
     """Returns what a search knew when it began; None where the file is of another search, or there is none."""
     if not path.exists():
         return None
@@ -110,12 +110,14 @@ def _read(path: Path, key: str, space: SearchSpace) -> Past | None:
         record = json.loads(path.read_text(encoding="utf-8"))
         if record["key"] != key:
             return None
-        past = read_record(Past, record["past"])
+        prior = read_record(Prior, record["past"])
     except (OSError, ValueError, TypeError, KeyError, RecursionError) as error:
         raise ResumeError(f"{path} must hold what the search knew when it began, got: {error!r}") from error
-    if not all(is_sound(t) and space.holds(t.widths) for t in past.same) or not all(p.is_sound() for p in past.others):
+    if not all(is_sound(t) and space.holds(t.widths) for t in prior.same) or not all(
+        p.is_sound() for p in prior.others
+    ):
         raise ResumeError(f"{path} must hold what the search knew when it began, got policies of another one")
-    return past
+    return prior
 
 
 class Recorder:
@@ -135,7 +137,7 @@ class Recorder:
     def add(self, trial: Trial) -> None:
         """Writes a trial; again where it is known already."""
         if self._history is not None:
-            self._try(self._history.add, self._key, trial, trial_cost(self._run.projection, trial))
+            self._try(self._history.add, self._key, store_trial(self._run.projection, trial))
 
     def _try(self, write: Callable[..., None], *values: object) -> None:
         try:

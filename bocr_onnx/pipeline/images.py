@@ -10,7 +10,6 @@ import numpy.typing as npt
 from onnx.helper import tensor_dtype_to_np_dtype
 
 from bocr_onnx.data import (
-    InputRows,
     LazyInputs,
     Pools,
     Preprocessing,
@@ -20,8 +19,9 @@ from bocr_onnx.data import (
     preset_names,
 )
 from bocr_onnx.errors import DataError, ModelError
-from bocr_onnx.evaluation import predict, score_outputs
-from bocr_onnx.graph import ModelGraph
+from bocr_onnx.graph import InputRows, ModelGraph
+from bocr_onnx.runtime import predict
+from bocr_onnx.tasks import score_outputs
 
 GUESS_IMAGES = 200
 

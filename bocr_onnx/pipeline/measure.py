@@ -8,9 +8,11 @@ from dataclasses import replace
 import numpy as np
 
 from bocr_onnx.data import in_pieces, split
-from bocr_onnx.evaluation import Calibration, PolicyScorer, calibrate, classes_of, predict, score_outputs, weigh_curves
 from bocr_onnx.pipeline.images import check_chance, check_labels, fit_images, load_images
 from bocr_onnx.pipeline.run import Images, Run
+from bocr_onnx.recovery import Calibration, PolicyScorer, calibrate, weigh_curves
+from bocr_onnx.runtime import predict
+from bocr_onnx.tasks import classes_of, score_outputs
 
 SCORING = 2
 """Changes whenever the same policy on the same images would get another objective."""

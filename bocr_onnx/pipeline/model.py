@@ -8,8 +8,8 @@ from pathlib import Path
 from types import MappingProxyType
 
 from bocr_onnx.errors import ModelError
-from bocr_onnx.evaluation import close_batch, first_that_runs, run_once
 from bocr_onnx.graph import Array, InputShapes, ModelGraph, at_shapes, load, random_feeds, resized
+from bocr_onnx.runtime import close_batch, first_that_runs, run_once
 from bocr_onnx.slimming import check_runs, filled
 
 Note = Callable[[str], None]

@@ -20,9 +20,9 @@ from bocr_onnx.pipeline.run import Run
 from bocr_onnx.pipeline.rundir import RunDir, folder_of, open_images, output_of
 from bocr_onnx.pipeline.sized import read_for_images
 from bocr_onnx.progress import Progress, Silent
-from bocr_onnx.search import Budget, PastSearch, Projection, build_space
+from bocr_onnx.search import Budget, PriorSearch, Projection, build_space
 from bocr_onnx.search.history import History
-from bocr_onnx.search.strategies import MIN_TRIALS
+from bocr_onnx.search.strategies import STRATEGIES
 from bocr_onnx.search.workers import check_ray
 
 MAX_NAMED = 3
@@ -111,7 +111,7 @@ def check_together(options: PruneOptions) -> None:
     options.check_read_by(options.search)
     if options.rounds > 1 and len(options.budgets) > 1:
         raise UsageError("`rounds` must go towards one budget, got several")
-    needed = MIN_TRIALS.get(options.search, 1) * len(options.budgets) * options.rounds
+    needed = STRATEGIES[options.search].min_trials * len(options.budgets) * options.rounds
     if options.trials < needed:
         raise UsageError(
             f"`trials` must be at least {needed} for `search={options.search}`"
@@ -132,7 +132,7 @@ def check_together(options: PruneOptions) -> None:
 
 def _remembered(
     options: PruneOptions, graph: ModelGraph, progress: Progress
-) -> tuple[History | None, tuple[PastSearch, ...]]:
+) -> tuple[History | None, tuple[PriorSearch, ...]]:
     """Returns the history and what it knows of other models; none, with a note, where the default cannot be opened.
 
     Raises:

@@ -8,11 +8,13 @@ from onnx import ModelProto
 
 from bocr_onnx.cost import Widths
 from bocr_onnx.data import joined
-from bocr_onnx.evaluation import PolicyScorer, Weights, predict, score_outputs, session_threads
 from bocr_onnx.options import Recovery
 from bocr_onnx.pipeline.run import Run, Slim
+from bocr_onnx.recovery import PolicyScorer, Weights
+from bocr_onnx.runtime import predict, session_threads
 from bocr_onnx.search import SearchResult
 from bocr_onnx.slimming import cut
+from bocr_onnx.tasks import score_outputs
 
 WEAKER: dict[Recovery, tuple[Recovery, ...]] = {
     "none": ("none",),

@@ -19,14 +19,14 @@ from typing import Any
 from onnx import ModelProto
 
 from bocr_onnx.cost import Cost, CostModel, Prunable
-from bocr_onnx.data import InputRows, Pools, Split
-from bocr_onnx.evaluation import Calibration, PolicyScorer, Weights
-from bocr_onnx.graph import Array, ModelGraph
+from bocr_onnx.data import Pools, Split
+from bocr_onnx.graph import Array, InputRows, ModelGraph
 from bocr_onnx.groups import GroupIndex
 from bocr_onnx.options import PruneOptions, Recovery
 from bocr_onnx.pipeline.images import ModelData
 from bocr_onnx.pipeline.rundir import RunDir
 from bocr_onnx.progress import Progress
+from bocr_onnx.recovery import Calibration, PolicyScorer, Weights
 from bocr_onnx.report import Report
 from bocr_onnx.search import Projection, SearchResult, Trial
 from bocr_onnx.search.history import History

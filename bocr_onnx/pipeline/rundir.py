@@ -115,7 +115,7 @@ class RunDir:
             self.path,
             self.options,
             self.journal,
-            self.past,
+            self.prior,
             self.plan,
             self.checkpoint,
             self.report_json,
@@ -138,7 +138,7 @@ class RunDir:
         return self.path / "journal.jsonl"
 
     @property
-    def past(self) -> Path:
+    def prior(self) -> Path:
         """Returns where what was known before the search lies."""
         return self.path / "past.json"
 

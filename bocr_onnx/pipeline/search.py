@@ -9,23 +9,23 @@ import numpy as np
 import numpy.typing as npt
 
 from bocr_onnx.errors import ModelError, ResumeError
-from bocr_onnx.evaluation import PolicyScorer
 from bocr_onnx.options import Recovery
 from bocr_onnx.pipeline.history import Recorder, recall
 from bocr_onnx.pipeline.measure import digest_of
 from bocr_onnx.pipeline.run import Run
+from bocr_onnx.recovery import PolicyScorer
 from bocr_onnx.search import (
     Evaluation,
     Journal,
-    Past,
+    Prior,
     Problem,
     SearchResult,
     Trial,
     best_trial,
-    group_traits,
+    group_readers,
 )
 from bocr_onnx.search import search as search_policies
-from bocr_onnx.search.strategies import ONE_POLICY, find_strategy
+from bocr_onnx.search.strategies import STRATEGIES
 from bocr_onnx.search.workers import make_workers, threads_each
 
 
@@ -53,18 +53,18 @@ def _objective(distortion: float) -> float:
     return -float(np.log(distortion + 1e-12))
 
 
-def pose(run: Run, past: Past) -> Problem:
+def pose(run: Run, prior: Prior) -> Problem:
     """Returns the problem a strategy is given."""
     options, calibration = run.options, run.calibration
     assert calibration is not None
-    traits = group_traits(run.graph, run.index, run.cost, calibration.affines)
+    readers = group_readers(run.graph, run.index, run.cost, calibration.affines)
     curves = calibration.sensitivity.curves
-    return Problem(run.projection, curves, options.trials, options.seed, traits, options.of_strategies(), past)
+    return Problem(run.projection, curves, options.trials, options.seed, readers, options.of_strategies(), prior)
 
 
 def one_policy(problem: Problem, strategy: str) -> npt.NDArray[np.int64]:
     """Returns the widths of a strategy that names one policy."""
-    proposal = find_strategy(strategy)(problem)((), ())
+    proposal = STRATEGIES[strategy].strategy(problem)((), ())
     assert proposal is not None
     return proposal.widths
 
@@ -77,8 +77,8 @@ def search(run: Run) -> Run:
         KeyboardInterrupt: The user stopped it; its trials are in the journal.
     """
     options = run.options
-    if options.search in ONE_POLICY:
-        return replace(run, result=SearchResult((), (one_policy(pose(run, Past()), options.search),)))
+    if not STRATEGIES[options.search].scored:
+        return replace(run, result=SearchResult((), (one_policy(pose(run, Prior()), options.search),)))
     assert run.scorer is not None
     header = _header(run)
     journal = _open_journal(run, header)
@@ -104,7 +104,7 @@ def search(run: Run) -> Run:
                     f"trial {trial.number + 1}: {trial.score:.2%} ({trial.origin}{'' if is_best else ', not the best'})"
                 )
 
-        strategy = find_strategy(options.search)
+        strategy = STRATEGIES[options.search].strategy
         result = search_policies(problem, strategy, workers, journal, on_trial=on_trial, race=options.race)
     if result.interrupted:
         raise KeyboardInterrupt

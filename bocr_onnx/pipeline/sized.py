@@ -6,10 +6,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 from bocr_onnx.data import Pools, Samples
-from bocr_onnx.evaluation import close_batch
 from bocr_onnx.graph import InputShapes, ModelGraph, load, resized
 from bocr_onnx.pipeline.images import check_shape, fit_images
 from bocr_onnx.pipeline.model import Note, open_inputs, runnable
+from bocr_onnx.runtime import close_batch
 
 Source = Callable[[], tuple[Pools, Samples]]
 """Opens the data: all of it, and images to try presets on."""

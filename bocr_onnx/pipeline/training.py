@@ -12,13 +12,14 @@ import numpy as np
 from lightning_fabric import Fabric
 from onnx import ModelProto
 
-from bocr_onnx.data import InputRows, Samples, Split
-from bocr_onnx.evaluation import distortion, predict, run_once, score_outputs
-from bocr_onnx.graph import Array, ModelGraph, from_proto
+from bocr_onnx.data import Samples, Split
+from bocr_onnx.graph import Array, InputRows, ModelGraph, from_proto
 from bocr_onnx.options import FinetuneSettings
 from bocr_onnx.pipeline.curves import Curves, open_curves
 from bocr_onnx.pipeline.images import ModelData, load_images
 from bocr_onnx.progress import Progress, Update
+from bocr_onnx.runtime import predict, run_once
+from bocr_onnx.tasks import distortion, score_outputs
 from bocr_onnx.training import (
     EpochReport,
     OnnxModule,

@@ -3,22 +3,22 @@
 from bocr_onnx.search.budget import Budget
 from bocr_onnx.search.journal import Journal, read_record
 from bocr_onnx.search.loop import SearchResult, search
-from bocr_onnx.search.past import Past, PastSearch
+from bocr_onnx.search.prior import Prior, PriorSearch
 from bocr_onnx.search.problem import Problem, allocate
-from bocr_onnx.search.project import Projection
+from bocr_onnx.search.projection import Projection
+from bocr_onnx.search.readers import GroupReader, group_readers
 from bocr_onnx.search.space import SearchSpace, build_space
-from bocr_onnx.search.traits import GroupTraits, group_traits
 from bocr_onnx.search.trial import Evaluation, Proposal, Trial, TrialState, best_trial
 from bocr_onnx.search.workers import Inline
 
 __all__ = [
     "Budget",
     "Evaluation",
-    "GroupTraits",
+    "GroupReader",
     "Inline",
     "Journal",
-    "Past",
-    "PastSearch",
+    "Prior",
+    "PriorSearch",
     "Problem",
     "Projection",
     "Proposal",
@@ -29,7 +29,7 @@ __all__ = [
     "allocate",
     "best_trial",
     "build_space",
-    "group_traits",
+    "group_readers",
     "read_record",
     "search",
 ]

@@ -15,74 +15,60 @@ from __future__ import annotations
 
 import numpy as np
 
+from bocr_onnx.search.prior import FEATURES, PUBLISHED
 from bocr_onnx.search.problem import Floats, Problem
-from bocr_onnx.search.traits import GroupTraits
+from bocr_onnx.search.readers import GroupReader
 
 
 def group_features(problem: Problem) -> Floats:
     """Returns features that are comparable between models, shape `(n_groups, 12)`, each of order one."""
-    full, traits = problem.space.full, problem.traits
-    n = len(full)
-    share = macs_shares(problem)
-    behind = np.concatenate([np.cumsum(share[::-1])[::-1][1:], [0.0]]) / max(float(share.sum()), 1e-12)
-    columns = [
-        np.arange(n) / max(n - 1, 1),
-        np.log2(full) / 10,
-        np.log2([t.n_outputs for t in traits]) / 10,
-        np.array([t.kernel for t in traits]) / 5,
-        np.array([t.stride for t in traits]) / 2,
-        share * n / max(float(share.sum()), 1e-12) / 4,
-        behind,
-        _log_sensitivity(problem),
-        _curve(problem, 0.25),
-        _curve(problem, 0.75),
-        *_importance(traits),
-    ]
-    return np.stack(columns, axis=1)
+    full, readers = problem.space.full, problem.readers
+    n, share = len(full), np.array(problem.projection.cost.shares())
+    total = max(float(share.sum()), 1e-12)
+    spread, better_half = _importance(readers)
+    quarter, half, three_quarters = problem.errors_at(np.array([0.25, 0.5, 0.75])).T
+    largest = np.maximum([curve[0] for curve in problem.curves], 1e-12)
+    columns = {
+        "depth": np.arange(n) / max(n - 1, 1),
+        "channels": np.log2(full) / 10,
+        "outputs": np.log2([r.n_outputs for r in readers]) / 10,
+        "kernel": np.array([r.kernel for r in readers]) / 5,
+        "stride": np.array([r.stride for r in readers]) / 2,
+        "share": share * n / total / 4,
+        "share after": np.concatenate([np.cumsum(share[::-1])[::-1][1:], [0.0]]) / total,
+        "sensitivity": _standardised(np.log(half + 1e-9)) / 2,
+        "quarter": quarter / largest,
+        "three quarters": three_quarters / largest,
+        "spread": spread,
+        "better half": better_half,
+    }
+    return np.stack([columns[name] for name in FEATURES], axis=1)
 
 
 def published_features(problem: Problem) -> Floats:
     """Returns the group features of the published agent, shape `(n_groups, 7)`, each in [0, 1]."""
-    full, traits = problem.space.full, problem.traits
-    columns = np.stack(
-        [
-            np.arange(len(full), dtype=np.float64),
-            np.log2([t.n_outputs for t in traits]),
-            np.log2(full),
-            np.array([t.stride for t in traits], dtype=np.float64),
-            np.array([t.kernel for t in traits], dtype=np.float64),
-            np.array([t.n_params for t in traits], dtype=np.float64),
-            np.array([t.macs for t in traits]),
-        ],
-        axis=1,
-    )
-    return np.asarray(columns / np.maximum(columns.max(axis=0), 1e-12))
+    readers = problem.readers
+    columns = {
+        "depth": np.arange(len(readers), dtype=np.float64),
+        "outputs": np.log2([r.n_outputs for r in readers]),
+        "channels": np.log2(problem.space.full),
+        "stride": np.array([r.stride for r in readers], dtype=np.float64),
+        "kernel": np.array([r.kernel for r in readers], dtype=np.float64),
+        "parameters": np.array([r.n_params for r in readers], dtype=np.float64),
+        "macs": np.array([r.macs for r in readers]),
+    }
+    table = np.stack([columns[name] for name in PUBLISHED], axis=1)
+    return np.asarray(table / np.maximum(table.max(axis=0), 1e-12))
 
 
-def macs_shares(problem: Problem) -> Floats:
-    """Returns the share of the MACs that each group controls, shape `(n_groups,)`."""
-    full = problem.space.full
-    without = np.repeat(full[None], len(full), axis=0)
-    np.fill_diagonal(without, 0)
-    cost = problem.projection.cost
-    return np.asarray(1 - cost.macs(without) / max(float(cost.macs(full)[0]), 1e-12))
+def _standardised(values: Floats) -> Floats:
+    return np.asarray((values - values.mean()) / max(float(values.std()), 1e-9))
 
 
-def _curve(problem: Problem, ratio: float) -> Floats:
-    """Returns each error curve at a keep ratio, as a share of its largest value."""
-    return np.array([np.interp(ratio * (len(c) - 1), np.arange(len(c)), c) / max(c[0], 1e-12) for c in problem.curves])
-
-
-def _log_sensitivity(problem: Problem) -> Floats:
-    """Returns the logarithm of the error at half width, standardised over the groups."""
-    half = np.log([np.interp(0.5 * (len(c) - 1), np.arange(len(c)), c) + 1e-9 for c in problem.curves])
-    return np.asarray((half - half.mean()) / max(float(half.std()), 1e-9) / 2)
-
-
-def _importance(traits: tuple[GroupTraits, ...]) -> tuple[Floats, Floats]:
+def _importance(readers: tuple[GroupReader, ...]) -> tuple[Floats, Floats]:
     """Returns the coefficient of variation of channel importances, and the share of the better half."""
     spreads, halves = [], []
-    for known in traits:
+    for known in readers:
         values = np.sort(np.array(known.importance))[::-1]
         total = max(float(values.sum()), 1e-12)
         spreads.append(float(values.std() / max(values.mean(), 1e-12)))

@@ -153,9 +153,9 @@ def _finalists(problem: Problem, trials: tuple[Trial, ...], n: int = N_FINALISTS
         return ()
     values = np.array([t.objective for t in done], dtype=np.float64)
     if len(done) > 2 * n:
-        from bocr_onnx.search.surrogate import fit_surrogate
+        from bocr_onnx.search.proposals.surrogate import fit_surrogate
 
-        known = scored(problem.past.same + trials)
+        known = scored(problem.prior.same + trials)
         surrogate = fit_surrogate(problem, ratios(known, problem.space.full), racing.objectives(known))
         values = surrogate.posterior_mean(ratios(done, problem.space.full))
     order = np.argsort(-values, kind="stable")

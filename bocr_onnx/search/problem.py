@@ -1,4 +1,4 @@
-"""What a strategy is given: the space, what the groups look like, the budget to meet, and what is known already."""
+"""What a strategy is given: the space, the groups, the budget to meet, and the results of earlier searches."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ import numpy.typing as npt
 
 from bocr_onnx.cost import Widths
 from bocr_onnx.options import StrategyOptions
-from bocr_onnx.search.past import Past
-from bocr_onnx.search.project import Projection
+from bocr_onnx.search.prior import Prior
+from bocr_onnx.search.projection import Projection
+from bocr_onnx.search.readers import GroupReader
 from bocr_onnx.search.space import Point, SearchSpace
-from bocr_onnx.search.traits import GroupTraits
 
 Floats = npt.NDArray[np.float64]
 
@@ -26,18 +26,18 @@ class Problem:
         curves: For every group its error at width w, shape `(n_channels + 1,)`; from the sensitivity scan.
         n_trials: Evaluations in all.
         seed: Seed for all random draws.
-        traits: What the operators that read each group look like.
+        readers: The operator that reads each group.
         settings: Options of particular strategies.
-        past: What is known from earlier searches.
+        prior: Results of earlier searches.
     """
 
     projection: Projection
     curves: tuple[Floats, ...]
     n_trials: int
     seed: int
-    traits: tuple[GroupTraits, ...]
+    readers: tuple[GroupReader, ...]
     settings: StrategyOptions = field(default_factory=StrategyOptions)
-    past: Past = field(default_factory=Past)
+    prior: Prior = field(default_factory=Prior)
 
     @property
     def space(self) -> SearchSpace:
@@ -51,6 +51,10 @@ class Problem:
             widths = np.clip(ratios[:, i] * self.space.full[i], 0, self.space.full[i])
             total += np.interp(widths, np.arange(len(curve)), curve)
         return total
+
+    def errors_at(self, ratios: Point) -> Floats:
+        """Returns the error curve of every group at keep ratios, shape `(n_groups, n_ratios)`."""
+        return np.array([np.interp(ratios * (len(c) - 1), np.arange(len(c)), c) for c in self.curves])
 
     def rng(self, number: int) -> np.random.Generator:
         """Returns the generator of trial `number`, the same in every process."""

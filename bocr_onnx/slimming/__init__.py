@@ -11,7 +11,7 @@ from bocr_onnx.slimming.plan import (
     read_plan,
     write_plan,
 )
-from bocr_onnx.slimming.proof import Proof, check_runs, compare, masked_original, prove
+from bocr_onnx.slimming.proof import Proof, check_runs, compare, masked_original, prove_cut, prove_structure
 from bocr_onnx.slimming.structure import structure_digest
 from bocr_onnx.slimming.trying import filled
 
@@ -32,7 +32,8 @@ __all__ = [
     "masked_reads",
     "output_axis",
     "plan_of_mask",
-    "prove",
+    "prove_cut",
+    "prove_structure",
     "read_plan",
     "structure_digest",
     "widen",

@@ -12,6 +12,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 
 import numpy as np
 import onnx
@@ -105,28 +106,59 @@ def masked_original(graph: ModelGraph, index: GroupIndex, mask: Mask, weights: M
     return with_masks(wide, outputs, masks)
 
 
-def prove(
+def prove_cut(
     graph: ModelGraph,
     index: GroupIndex,
     mask: Mask,
     slim: ModelProto,
     run: Run,
     *,
-    weights: Mapping[Operand, Array] | None = None,
+    weights: Mapping[Operand, Array] = MappingProxyType({}),
     batch: int | None = None,
     seed: int = 0,
 ) -> Proof:
-    """Checks a slim model and compares it with the masked original.
+    """Checks a slim model and compares it with the masked original; all other weights must be the original's.
 
     Args:
         graph: The original.
         index: Its groups.
         mask: Which channels stay.
-        slim: The slim model, its weights changed by recovery or training or not.
+        slim: The slim model.
         run: Runs a model.
-        weights: All that recovery or training has set, as handed to `cut`; None where any weight may be new, and then
-            the proof is one of the structure only.
+        weights: All that recovery has set, as handed to `cut`.
         batch: Used where the model leaves its batch open; None takes 2, and 1 for large inputs such as volumes.
+        seed: Seed for the random inputs.
+
+    Raises:
+        ModelError: The original itself does not run.
+        ProofError: The slim model is invalid, does not run, carries other weights than the original's and those that
+            were set, or differs from the masked original.
+    """
+    graph = filled(graph, run)
+    changed = changed_operands(graph, index, mask, _check_valid(graph, slim))
+    _check_declared(graph, changed, weights)
+    return _prove(graph, index, mask, slim, changed, Trying(run, batch or _batch(graph), seed))
+
+
+def prove_structure(
+    graph: ModelGraph,
+    index: GroupIndex,
+    mask: Mask,
+    slim: ModelProto,
+    run: Run,
+    *,
+    batch: int | None = None,
+    seed: int = 0,
+) -> Proof:
+    """Checks a slim model with weights of its own, e.g. after finetuning, against the masked original with those.
+
+    Args:
+        graph: The original.
+        index: Its groups.
+        mask: Which channels stay.
+        slim: The slim model.
+        run: Runs a model.
+        batch: As in `prove_cut`.
         seed: Seed for the random inputs.
 
     Raises:
@@ -135,10 +167,34 @@ def prove(
     """
     graph = filled(graph, run)
     changed = changed_operands(graph, index, mask, _check_valid(graph, slim))
-    if weights is not None:
-        _check_declared(graph, changed, weights)
+    return _prove(graph, index, mask, slim, changed, Trying(run, batch or _batch(graph), seed))
+
+
+@dataclass(frozen=True, slots=True)
+class Trying:
+    """How a proof runs models.
+
+    Attributes:
+        run: Runs a model.
+        batch: Samples of its inputs.
+        seed: Seed for the random inputs.
+    """
+
+    run: Run
+    batch: int
+    seed: int
+
+
+def _prove(
+    graph: ModelGraph,
+    index: GroupIndex,
+    mask: Mask,
+    slim: ModelProto,
+    changed: Mapping[Operand, Array],
+    trying: Trying,
+) -> Proof:
+    run, batch, seed = trying.run, trying.batch, trying.seed
     inside = _witnesses(graph, index, mask)
-    batch = batch or _batch(graph)
     feeds = random_feeds(graph, batch=batch, seed=seed)
     check_runs(graph, feeds, run)
     masked = with_outputs(masked_original(graph, index, mask, changed), inside)

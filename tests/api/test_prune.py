@@ -198,7 +198,7 @@ def test_unlabelled_images_score_agreement(tmp_path):
 
 
 def test_an_interrupted_search_keeps_its_trials(tmp_path, monkeypatch):
-    from bocr_onnx.evaluation import PolicyScorer
+    from bocr_onnx.recovery import PolicyScorer
 
     score, calls = PolicyScorer.score, []
 

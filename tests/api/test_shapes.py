@@ -13,12 +13,12 @@ import pytest
 
 import bocr_onnx
 from bocr_onnx.errors import ModelError, UsageError
-from bocr_onnx.evaluation import run_once
 from bocr_onnx.graph import load, other_feeds
 from bocr_onnx.groups import build_index
 from bocr_onnx.options import parse_shapes
 from bocr_onnx.pipeline.model import read_model
-from bocr_onnx.slimming import cut, prove
+from bocr_onnx.runtime import run_once
+from bocr_onnx.slimming import cut, prove_cut
 from tests.oracle import proto, random_mask
 
 QUICK = {"flops": 0.6, "strategy": "uniform", "round_to": 1, "history": "none"}
@@ -155,7 +155,7 @@ def test_the_proof_finds_a_second_size_that_the_model_takes(reader: Path) -> Non
         ran.append(feeds["x"].shape)
         return found
 
-    assert prove(graph, index, mask, slim, run, weights={}).passed
+    assert prove_cut(graph, index, mask, slim, run).passed
     assert ran.count((2, 3, 48, 96)) >= 3  # the original, the masked original and the slim model
 
 

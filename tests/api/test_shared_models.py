@@ -8,10 +8,11 @@ import onnxruntime
 import pytest
 
 import bocr_onnx
-from bocr_onnx.evaluation import calibrate, run_once
 from bocr_onnx.graph import load
 from bocr_onnx.groups import build_index
-from bocr_onnx.slimming import cut, prove
+from bocr_onnx.recovery import calibrate
+from bocr_onnx.runtime import run_once
+from bocr_onnx.slimming import cut, prove_structure
 
 from .test_prune import independent_macs
 
@@ -62,5 +63,5 @@ def test_inspect_cut_and_proof_of_resnet56_take_less_than_three_seconds(shared):
     graph = load(shared / "models" / "resnet56_folded.onnx")
     index = build_index(graph)
     mask = calibrate(graph, index, None).mask(np.array([max(1, g.n_channels // 2) for g in index.groups]))
-    assert prove(graph, index, mask, cut(graph, index, mask), run_once).passed
+    assert prove_structure(graph, index, mask, cut(graph, index, mask), run_once).passed
     assert time.perf_counter() - start < 3

@@ -6,7 +6,7 @@ import pytest
 
 from bocr_onnx.api.history import model_sha256
 from bocr_onnx.search.history import History
-from tests.search.histories import COST, search, trial
+from tests.search.histories import search, stored, trial
 
 from .test_cli import DEMO, run
 
@@ -18,7 +18,7 @@ def store(history_path):
         record = search(number, model_sha256=model_sha256(DEMO) if number == 0 else "another")
         found.begin(record)
         for i in range(3):
-            found.add(record.key, trial(i), COST)
+            found.add(record.key, stored(trial(i)))
     return found
 
 

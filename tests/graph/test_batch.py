@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 
 from bocr_onnx.cost import build_cost_model
-from bocr_onnx.evaluation.moments import batch_size
-from bocr_onnx.evaluation.sequential import peak_bytes
 from bocr_onnx.graph import ModelGraph, from_proto
 from bocr_onnx.groups import build_index
+from bocr_onnx.recovery.sequential import peak_bytes
+from bocr_onnx.runtime import batch_size
 from tests.oracle import build, proto
 
 CONV = "{ c = Conv(x, W) p = GlobalAveragePool(c) y = Flatten(p) }"

@@ -8,10 +8,10 @@ import onnxruntime as ort
 import pytest
 
 from bocr_onnx.cost import build_cost_model
-from bocr_onnx.evaluation import run_once
 from bocr_onnx.graph import ModelGraph, from_proto, load, random_feeds
 from bocr_onnx.graph.canonical import ACTIVATIONS, canonical
 from bocr_onnx.groups import build_index
+from bocr_onnx.runtime import run_once
 from bocr_onnx.slimming import compare, cut
 from tests.oracle import build, check, foreseen, proto, widths
 

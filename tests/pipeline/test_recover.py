@@ -11,15 +11,17 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 
-from bocr_onnx.evaluation import Calibration, PolicyScorer, calibrate, classes_of, distortion, predict
-from bocr_onnx.evaluation.score import Score
-from bocr_onnx.evaluation.scorer import ScoredModel
 from bocr_onnx.graph import Array
 from bocr_onnx.groups import build_index
 from bocr_onnx.pipeline.recover import choose
 from bocr_onnx.progress import Silent
+from bocr_onnx.recovery import Calibration, PolicyScorer, calibrate
+from bocr_onnx.recovery.scorer import ScoredModel
+from bocr_onnx.runtime import predict
 from bocr_onnx.search import SearchResult
 from bocr_onnx.slimming import cut
+from bocr_onnx.tasks import classes_of, distortion
+from bocr_onnx.tasks.score import Score
 from tests.oracle import build
 
 NET = """m (float[N, 3, 6, 6] x) => (float[N, 5] y) {

@@ -15,9 +15,9 @@ import pytest
 
 import bocr_onnx
 from bocr_onnx.errors import ModelError
-from bocr_onnx.evaluation.score import Score
-from bocr_onnx.evaluation.scorer import ScoredModel
 from bocr_onnx.pipeline.search import TrialScorer, _trial_scorer
+from bocr_onnx.recovery.scorer import ScoredModel
+from bocr_onnx.tasks.score import Score
 
 CALIBRATION = files("bocr_onnx.calibration")
 DEMO, DIGITS = str(CALIBRATION / "demo.onnx"), str(CALIBRATION / "digits.npz")

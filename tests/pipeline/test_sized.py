@@ -10,10 +10,10 @@ import pytest
 
 import bocr_onnx
 from bocr_onnx.errors import DataError
-from bocr_onnx.evaluation.moments import collect_moments
-from bocr_onnx.evaluation.patches import find_affines, output_shape
 from bocr_onnx.graph import from_proto
 from bocr_onnx.groups import build_index
+from bocr_onnx.recovery.moments import collect_moments
+from bocr_onnx.recovery.patches import find_affines, output_shape
 from tests.oracle import build, proto
 
 QUICK = {"flops": 0.6, "strategy": "sensitivity", "round_to": 1, "history": "none", "n_score": 12, "n_recovery": 12}

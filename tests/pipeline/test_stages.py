@@ -15,7 +15,6 @@ import pytest
 from bocr_onnx import prune
 from bocr_onnx.api.prune import run_prune
 from bocr_onnx.data import open_data, split
-from bocr_onnx.evaluation import distortion, predict
 from bocr_onnx.graph import Array, save
 from bocr_onnx.options import PruneOptions
 from bocr_onnx.pipeline import stages
@@ -23,7 +22,9 @@ from bocr_onnx.pipeline.measure import digest_of, load, measure
 from bocr_onnx.pipeline.prepare import prepare
 from bocr_onnx.pipeline.recover import unseen
 from bocr_onnx.pipeline.run import Run
+from bocr_onnx.runtime import predict
 from bocr_onnx.slimming import cut
+from bocr_onnx.tasks import distortion
 from tests.oracle import proto, run
 
 NET = """m (float[N, 1, 8, 8] x) => (float[N, 4] y) {

@@ -5,10 +5,14 @@ import sys
 from dataclasses import replace
 
 from bocr_onnx.search import Trial, TrialState
-from bocr_onnx.search.history import SearchRecord, TrialCost, search_key
+from bocr_onnx.search.history import SearchRecord, StoredTrial, search_key
 
 FULL = (16, 32)
-COST = TrialCost(0.98, 1_000_000, 5_000, 20_000)
+QUANTITIES = {"macs": 1_000_000, "params": 5_000, "size_bytes": 20_000}
+
+
+def stored(trial):
+    return StoredTrial(trial, 0.98, QUANTITIES)
 
 
 def search(number=0, **changes):
@@ -43,14 +47,14 @@ def trial(number=0, widths=None, state=TrialState.COMPLETE, objective=None):
 WRITER = """
 import sys, itertools
 from bocr_onnx.search.history import History
-from tests.search.histories import COST, search, trial
+from tests.search.histories import search, stored, trial
 store, number, n = History(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3])
 record = search(number)
 store.begin(record)
 print("begun", flush=True)
 sys.stdin.readline()
 for i in range(n) if n else itertools.count():
-    store.add(record.key, trial(i), COST)
+    store.add(record.key, stored(trial(i)))
     print(i, flush=True)
 """
 

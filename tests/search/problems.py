@@ -2,9 +2,8 @@
 
 import numpy as np
 
-from bocr_onnx.search import Budget, Evaluation, GroupTraits, Problem, Projection, build_space
-
-from .test_project import chain
+from bocr_onnx.search import Budget, Evaluation, GroupReader, Problem, Projection, build_space
+from tests.search.test_projection import chain
 
 
 def problem(widths=(32, 32, 64, 64, 128, 128), share=0.5, n_trials=20, seed=0, grid=1):
@@ -15,8 +14,8 @@ def problem(widths=(32, 32, 64, 64, 128, 128), share=0.5, n_trials=20, seed=0, g
         missing = 1 - np.arange(n + 1) / n
         told.append((0.5 + i % 2) * missing**2)
     projection = Projection(build_space(index, grid=grid), cost, Budget({"flops": share}))
-    traits = tuple(GroupTraits(n, n, 1, 1, 0, 0.0, 1, (1.0,) * n) for n in widths)
-    return Problem(projection, tuple(told), n_trials, seed, traits)
+    readers = tuple(GroupReader(n, n, 1, 1, 0, 0.0, 1, (1.0,) * n) for n in widths)
+    return Problem(projection, tuple(told), n_trials, seed, readers)
 
 
 def scorer(asked, noise=0.0):

@@ -15,17 +15,16 @@ from bocr_onnx.api.history import model_sha256, open_history
 from bocr_onnx.errors import HistoryError, ModelError, OutputError, UsageError
 from bocr_onnx.search import Trial, TrialState
 from bocr_onnx.search.features import group_features, published_features
-from bocr_onnx.search.history import SCHEMA, History, default_history, search_key, trial_cost
-from bocr_onnx.search.past import N_FEATURES, N_PUBLISHED
-
-from .histories import COST, search, trial, writer
-from .problems import problem
+from bocr_onnx.search.history import SCHEMA, History, default_history, search_key, store_trial
+from bocr_onnx.search.prior import FEATURES, PUBLISHED
+from tests.search.histories import QUANTITIES, search, stored, trial, writer
+from tests.search.problems import problem
 
 
 def fill(store, record, n=12, **of_trials):
     store.begin(record)
     for number in range(n):
-        store.add(record.key, trial(number, **of_trials), COST)
+        store.add(record.key, stored(trial(number, **of_trials)))
     return record
 
 
@@ -50,11 +49,11 @@ def store(tmp_path):
 
 def test_a_search_and_its_trials_come_back(store):
     record = fill(store, search(), 2)
-    store.add(record.key, trial(2, state=TrialState.STOPPED), COST)
+    store.add(record.key, stored(trial(2, state=TrialState.STOPPED)))
     found = store.show(record.key[:6])
     assert found.record == record
     assert [t.trial for t in found.trials] == [trial(0), trial(1), trial(2, state=TrialState.STOPPED)]
-    assert {t.cost for t in found.trials} == {COST}
+    assert [(t.use, dict(t.quantities)) for t in found.trials] == [(0.98, QUANTITIES)] * 3
     assert execute(store.path, "PRAGMA journal_mode") == [("wal",)]
 
 
@@ -71,22 +70,22 @@ def test_the_same_again_is_not_doubled(store):
 @pytest.mark.parametrize("state", [TrialState.PROPOSED, TrialState.INFEASIBLE, TrialState.FAILED])
 def test_a_trial_that_was_not_scored_is_left_out(store, state):
     store.begin(search())
-    store.add(search().key, replace(trial(), state=state), COST)
-    store.add(search().key, trial(objective=float("nan")), COST)
+    store.add(search().key, stored(replace(trial(), state=state)))
+    store.add(search().key, stored(trial(objective=float("nan"))))
     assert store.show(search().key).trials == ()
 
 
 def test_a_search_that_is_forgotten_meanwhile_stays_so(store):
     record = fill(store, search(), 1)
     assert store.forget(everything=True) == 1
-    store.add(record.key, trial(1), COST)
+    store.add(record.key, stored(trial(1)))
     assert execute(store.path, "SELECT * FROM trials") == []
 
 
 def test_same_is_the_same_function_whatever_the_budget(store):
     late = fill(store, search(2, budget={"params": 0.3, "size": 0.2}, strategy="random", grid=1), 4, objective=9.0)
     early = fill(store, search(1), 3)
-    store.add(early.key, trial(3, state=TrialState.STOPPED), COST)
+    store.add(early.key, stored(trial(3, state=TrialState.STOPPED)))
     now = fill(store, search(3), 2)
     found = same(store, now, without=now.key)
     assert [t.number for t in found] == [0, 1, 2, 3]
@@ -134,15 +133,16 @@ def test_others_are_the_newest_of_every_other_model(store):
 
 def test_features_have_the_columns_of_this_version():
     asked = problem()
-    assert group_features(asked).shape[1] == N_FEATURES
-    assert published_features(asked).shape[1] == N_PUBLISHED
+    assert group_features(asked).shape[1] == len(FEATURES)
+    assert published_features(asked).shape[1] == len(PUBLISHED)
 
 
 def test_the_cost_of_a_trial():
     asked = problem()
-    full = trial_cost(asked.projection, Trial(0, tuple(int(n) for n in asked.space.full), TrialState.COMPLETE))
+    full = store_trial(asked.projection, Trial(0, tuple(int(n) for n in asked.space.full), TrialState.COMPLETE))
     assert full.use == pytest.approx(2.0)
-    assert full.macs == asked.projection.cost.cost(asked.space.full).macs
+    cost = asked.projection.cost.cost(asked.space.full)
+    assert full.quantities == {"macs": cost.macs, "params": cost.params, "size_bytes": cost.size_bytes}
 
 
 def test_a_line_names_the_best(store):
@@ -256,12 +256,46 @@ def test_another_database_is_refused_and_not_changed(tmp_path, pragma):
     assert path.read_bytes() == content
 
 
-@pytest.mark.parametrize("schema", [SCHEMA + 1, SCHEMA - 1])
+@pytest.mark.parametrize("schema", [SCHEMA + 1, 0])
 def test_another_schema_is_refused(store, schema):
     store.list()
     execute(store.path, f"PRAGMA user_version = {schema}")
     with pytest.raises(HistoryError, match=f"must be of schema {SCHEMA}, got {schema}"):
         store.list()
+
+
+def test_a_file_of_the_first_version_is_read_and_brought_to_this_one(tmp_path):
+    """Written by bocr-onnx 0.1.0: a column for each quantity."""
+    path = tmp_path / "h.sqlite"
+    text = (Path(__file__).parent / "history_schema_1.sql").read_text()
+    with closing(sqlite3.connect(path)) as connection:
+        connection.executescript(f"{text} PRAGMA application_id = {int.from_bytes(b'BOCR')}; PRAGMA user_version = 1;")
+        before = connection.execute(
+            "SELECT number, widths, use, macs, params, size_bytes, objective FROM trials"
+        ).fetchall()
+        connection.execute("UPDATE trials SET macs = 'many' WHERE number = 3")
+        connection.commit()
+    store = History(path)
+    (line,) = store.list()
+    assert (line.model, line.n_trials) == ("demo.onnx", len(before))
+    with pytest.raises(HistoryError, match="a damaged one of search"):
+        store.show(line.key)
+    execute(path, "DELETE FROM trials WHERE number = 3")
+    found = [
+        (
+            t.trial.number,
+            json.dumps(list(t.trial.widths)).replace(" ", ""),
+            t.use,
+            *t.quantities.values(),
+            t.trial.objective,
+        )
+        for t in store.show(line.key).trials
+    ]
+    assert found == before[:3]
+    assert list(store.show(line.key).trials[0].quantities) == ["macs", "params", "size_bytes"]
+    assert execute(path, "PRAGMA user_version") == execute(path, "SELECT schema FROM meta") == [(SCHEMA,)]
+    store.add(store.show(line.key).record.key, stored(trial(4, widths=(32, 32, 64, 64, 64, 16, 64))))
+    assert store.list()[0].n_trials == 4
 
 
 def test_a_place_that_cannot_be_written(tmp_path):
@@ -321,7 +355,7 @@ def test_a_damaged_search_is_named_or_left_out(store, change):
         "objective = 9e999",
         "score = 'x'",
         "use = 9e999",
-        "macs = 'x'",
+        "quantities = '[1]'",
         "number = -1",
     ],
 )

@@ -5,10 +5,9 @@ import pytest
 
 from bocr_onnx.search import Evaluation, Inline, Journal, TrialState, search
 from bocr_onnx.search.racing import MIN_COMPLETE, floor, objectives
-from bocr_onnx.search.strategies import find_strategy
+from bocr_onnx.search.strategies import STRATEGIES
 from bocr_onnx.search.trial import Proposal, Trial, completed, scored
-
-from .problems import problem, scorer
+from tests.search.problems import problem, scorer
 
 OFFSET = 0.3
 
@@ -29,7 +28,7 @@ def racer(asked, noise=0.01):
 
 def run(asked, tmp_path, *, race=True):
     journal = Journal(tmp_path / f"{race}.jsonl", {"race": race})
-    return search(asked, find_strategy("random"), Inline(racer(asked)), journal, race=race)
+    return search(asked, STRATEGIES["random"].strategy, Inline(racer(asked)), journal, race=race)
 
 
 def test_hopeless_trials_are_stopped_and_the_best_is_not(tmp_path):
@@ -95,7 +94,7 @@ def test_where_there_are_many_trials_the_finalists_are_not_the_luckiest(tmp_path
         return Evaluation(0.5, value, value, 0.0)
 
     journal = Journal(tmp_path / "journal.jsonl", {})
-    result = search(asked, find_strategy("random"), Inline(noisy), journal, race=False)
+    result = search(asked, STRATEGIES["random"].strategy, Inline(noisy), journal, race=False)
     luckiest = max(result.trials, key=lambda t: t.objective).widths
     assert truth(result.finalists[0]) > truth(luckiest)
 

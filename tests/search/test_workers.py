@@ -17,16 +17,15 @@ import bocr_onnx
 from bocr_onnx.errors import OutputError, UsageError
 from bocr_onnx.pipeline import search as stage
 from bocr_onnx.search import Inline, Journal, TrialState, search
-from bocr_onnx.search.strategies import find_strategy
+from bocr_onnx.search.strategies import STRATEGIES
 from bocr_onnx.search.workers import Job, check_ray, make_workers, threads_each
 from bocr_onnx.search.workers.parcel import pack
 from bocr_onnx.search.workers.processes import Processes
 from bocr_onnx.search.workers.ray import MAX_AUTO
 from tests.api.test_prune import DEMO, DIGITS, QUICK
-
-from . import scorers
-from .problems import problem
-from .scorers import Chain
+from tests.search import scorers
+from tests.search.problems import problem
+from tests.search.scorers import Chain
 
 EVERY = pytest.mark.parametrize("kind", ["inline", "processes", "ray"])
 ACROSS = pytest.mark.parametrize("kind", ["processes", "ray"])
@@ -99,7 +98,7 @@ def make(request):
 def run(workers, tmp_path, file="journal.jsonl", on_trial=None, n_trials=6):
     asked = problem(n_trials=n_trials)
     journal = Journal(tmp_path / file, {"seed": asked.seed})
-    return search(asked, find_strategy("random"), workers, journal, on_trial=on_trial)
+    return search(asked, STRATEGIES["random"].strategy, workers, journal, on_trial=on_trial)
 
 
 def chain(**changed):

@@ -7,7 +7,7 @@ from onnx import numpy_helper
 
 from bocr_onnx.graph import Array, from_proto, infer
 from bocr_onnx.groups import build_index
-from bocr_onnx.slimming import changed_operands, cut, cut_edit, cut_operand, output_axis, prove, widen
+from bocr_onnx.slimming import changed_operands, cut, cut_edit, cut_operand, output_axis, prove_cut, widen
 from tests.oracle import build, check, drawn, proto, run
 
 TEXT = """m (float[N, 3, 4, 4] x) => (float[N, 2, 4, 4] y) {
@@ -80,7 +80,7 @@ def test_given_weights_take_the_place_of_the_cut_ones() -> None:
     found = changed_operands(GRAPH, INDEX, MASK, from_proto(slim))
     assert set(found) == {(2, 1), (2, 2)}
     assert np.array_equal(found[(2, 1)], U)
-    assert prove(GRAPH, INDEX, MASK, slim, run, weights=found).passed
+    assert prove_cut(GRAPH, INDEX, MASK, slim, run, weights=found).passed
 
 
 def test_what_is_wide_again_has_the_originals_values_in_the_removed_places() -> None:
@@ -181,4 +181,4 @@ def test_what_only_the_slim_model_is_small_enough_to_fold_is_no_change(monkeypat
     slim = cut(graph, index, mask)
     assert from_proto(slim).constant("V") is not None
     assert changed_operands(graph, index, mask, from_proto(slim)) == {}
-    assert prove(graph, index, mask, slim, run, weights={}).passed
+    assert prove_cut(graph, index, mask, slim, run).passed

@@ -11,7 +11,7 @@ from onnx import ModelProto
 from bocr_onnx.errors import ProofError
 from bocr_onnx.graph import Array, ModelGraph, random_feeds
 from bocr_onnx.groups import build_index
-from bocr_onnx.slimming import cut, masked_original, prove
+from bocr_onnx.slimming import cut, masked_original, prove_cut, prove_structure
 from bocr_onnx.slimming.decisions import decisions, hand_over
 from tests.oracle import build, run
 
@@ -93,7 +93,7 @@ def test_a_right_cut_is_proved_where_the_last_bit_decides(name: str) -> None:
     feeds = random_feeds(graph, batch=2)
     expected, got = (jittered(p, feeds)[0] for p in (masked_original(graph, index, MASK, {}), slim))
     assert np.abs(expected.astype(float) - got.astype(float)).max() > 0.2, "no decision was flipped"
-    assert prove(graph, index, MASK, slim, jittered, weights={}).passed
+    assert prove_cut(graph, index, MASK, slim, jittered).passed
 
 
 @pytest.mark.parametrize("name", TAILS)
@@ -103,7 +103,7 @@ def test_a_wrong_cut_is_not_hidden_by_a_decision(name: str) -> None:
     slim = cut(graph, index, MASK)
     slim.graph.node[1].op_type = "LeakyRelu"
     with pytest.raises(ProofError, match="must equal the masked original"):
-        prove(graph, index, MASK, slim, run)
+        prove_structure(graph, index, MASK, slim, run)
 
 
 def test_what_follows_a_decision_is_compared_too() -> None:
@@ -123,10 +123,10 @@ def test_what_follows_a_decision_is_compared_too() -> None:
     )
     index = build_index(graph)
     slim = cut(graph, index, MASK)
-    assert prove(graph, index, MASK, slim, run, weights={}).passed
+    assert prove_cut(graph, index, MASK, slim, run).passed
     next(n for n in slim.graph.node if n.op_type == "Relu").op_type = "LeakyRelu"
     with pytest.raises(ProofError, match="must equal the masked original"):
-        prove(graph, index, MASK, slim, run)
+        prove_structure(graph, index, MASK, slim, run)
 
 
 def test_channels_of_a_decision_are_handed_over_without_the_removed_ones() -> None:
@@ -145,7 +145,7 @@ def test_channels_of_a_decision_are_handed_over_without_the_removed_ones() -> No
     assert [f["f"].shape for f in feeds] == [(1, 8, 4, 4), (1, 5, 4, 4)]
     assert [o.name for m in models for o in m.graph.output] == ["y", "a", "y", "a"]
     assert np.array_equal(feeds[0]["f"][:, MASK], feeds[1]["f"])
-    assert prove(graph, index, MASK, slim, run, weights={}).passed
+    assert prove_cut(graph, index, MASK, slim, run).passed
 
 
 def test_shape_arithmetic_decides_nothing() -> None:
@@ -166,7 +166,7 @@ def test_a_decision_made_by_another_operator_is_not_handed_over(name: str, op: s
     graph = model(name)
     index = build_index(graph)
     slim = cut(graph, index, MASK)
-    assert prove(graph, index, MASK, slim, run).passed
+    assert prove_structure(graph, index, MASK, slim, run).passed
     next(n for n in slim.graph.node if n.op_type == op).op_type = instead
     with pytest.raises(ProofError, match="must equal the masked original"):
-        prove(graph, index, MASK, slim, run)
+        prove_structure(graph, index, MASK, slim, run)

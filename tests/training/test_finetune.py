@@ -318,7 +318,7 @@ def test_labels_must_fit(digits: tuple[Array, Array]) -> None:
     ],
 )
 def test_settings_out_of_range_are_errors(name: str, value: float) -> None:
-    with pytest.raises(UsageError, match=f"finetuning's {name} must"):
+    with pytest.raises(UsageError, match=f"`{name}` must be"):
         FinetuneSettings(**{name: value})  # type: ignore[arg-type]
 
 

@@ -6,9 +6,8 @@ from bocr_onnx.search.history.records import (
     SearchRecord,
     StoredSearch,
     StoredTrial,
-    TrialCost,
     search_key,
-    trial_cost,
+    store_trial,
 )
 from bocr_onnx.search.history.schema import SCHEMA
 from bocr_onnx.search.history.store import EXPORT_SCHEMA, History
@@ -22,8 +21,7 @@ __all__ = [
     "SearchRecord",
     "StoredSearch",
     "StoredTrial",
-    "TrialCost",
     "default_history",
     "search_key",
-    "trial_cost",
+    "store_trial",
 ]

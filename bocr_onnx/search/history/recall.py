@@ -12,7 +12,7 @@ from dataclasses import replace
 
 from bocr_onnx.search.history import rows
 from bocr_onnx.search.history.records import SearchRecord
-from bocr_onnx.search.past import N_FEATURES, N_PUBLISHED, PastSearch
+from bocr_onnx.search.prior import FEATURES, PUBLISHED, PriorSearch
 from bocr_onnx.search.trial import Trial, TrialState
 
 MIN_COMPLETE = 10
@@ -43,11 +43,11 @@ def recall_same(
     return tuple(replace(trial, number=number) for number, trial in enumerate(first.values()))
 
 
-def recall_others(connection: sqlite3.Connection, model_sha256: str, limit: int) -> tuple[PastSearch, ...]:
+def recall_others(connection: sqlite3.Connection, model_sha256: str, limit: int) -> tuple[PriorSearch, ...]:
     """Returns the newest search of every other model that has enough COMPLETE trials, newest first."""
     searches = f"SELECT {rows.SEARCHES} FROM searches WHERE model_sha256 != ? ORDER BY created DESC, rowid DESC"
     trials = f"SELECT {rows.TRIALS} FROM trials WHERE search_key = ? AND state = ? ORDER BY number"
-    found: dict[str, PastSearch] = {}
+    found: dict[str, PriorSearch] = {}
     for record in _searches(connection.execute(searches, (model_sha256,))):
         if len(found) >= limit:
             break
@@ -55,13 +55,13 @@ def recall_others(connection: sqlite3.Connection, model_sha256: str, limit: int)
             continue
         told = tuple(_sound(connection.execute(trials, (record.key, _COMPLETE)), record.full))
         if len(told) >= MIN_COMPLETE:
-            found[record.model_sha256] = _past(record, told)
+            found[record.model_sha256] = _prior(record, told)
     return tuple(found.values())
 
 
-def _past(record: SearchRecord, trials: tuple[Trial, ...]) -> PastSearch:
+def _prior(record: SearchRecord, trials: tuple[Trial, ...]) -> PriorSearch:
     ratios = tuple(tuple(w / n for w, n in zip(t.widths, record.full, strict=True)) for t in trials)
-    return PastSearch(
+    return PriorSearch(
         model=record.model,
         budget=min(record.budget.values(), default=1.0),
         features=record.features,
@@ -75,7 +75,7 @@ def _past(record: SearchRecord, trials: tuple[Trial, ...]) -> PastSearch:
 def _has_features(record: SearchRecord) -> bool:
     """Returns whether the features are those of this version, so that they mean the same."""
     columns = [(len(f), len(p)) for f, p in zip(record.features, record.published, strict=True)]
-    return bool(columns) and set(columns) == {(N_FEATURES, N_PUBLISHED)}
+    return bool(columns) and set(columns) == {(len(FEATURES), len(PUBLISHED))}
 
 
 def _searches(found: Iterable[tuple[object, ...]]) -> Iterator[SearchRecord]:

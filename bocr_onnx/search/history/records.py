@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -11,8 +12,9 @@ from typing import Any
 
 import numpy as np
 
-from bocr_onnx.search.past import Row
-from bocr_onnx.search.project import Projection
+from bocr_onnx.cost import QUANTITIES
+from bocr_onnx.search.prior import Row
+from bocr_onnx.search.projection import Projection
 from bocr_onnx.search.trial import Trial
 
 _SHORT = 12
@@ -80,42 +82,33 @@ class SearchRecord:
 
 
 @dataclass(frozen=True, slots=True)
-class TrialCost:
-    """What a trial's policy costs.
+class StoredTrial:
+    """A trial and what its policy costs; the history keeps neither its origin nor its reason.
 
     Attributes:
-        use: Share of the budget that it uses; at most 1 is within it.
-        macs: Multiply-accumulates at batch 1.
-        params: Elements of floating-point constants.
-        size_bytes: Size as one file.
+        trial: The trial.
+        use: Share of the budget that its policy uses; at most 1 is within it.
+        quantities: Each quantity of its policy, by its field in `bocr_onnx.cost.Cost`.
     """
 
-    use: float
-    macs: int
-    params: int
-    size_bytes: int
-
-
-def trial_cost(projection: Projection, trial: Trial) -> TrialCost:
-    """Returns what a trial's policy costs, and how much of the budget it uses."""
-    widths = np.array([trial.widths], dtype=np.int64)
-    cost = projection.cost.cost(widths)
-    use = float(projection.budget.use(projection.cost, widths)[0])
-    return TrialCost(use, cost.macs, cost.params, cost.size_bytes)
-
-
-@dataclass(frozen=True, slots=True)
-class StoredTrial:
-    """A trial and what its policy costs; the history keeps neither its origin nor its reason."""
-
     trial: Trial
-    cost: TrialCost
+    use: float
+    quantities: Mapping[str, int]
 
     def as_json(self) -> dict[str, Any]:
         """Returns the JSON of the trial."""
         trial = self.trial
         known = ("number", "widths", "score", "objective", "first", "seconds")
-        return {name: getattr(trial, name) for name in known} | {"state": trial.state.value} | asdict(self.cost)
+        told = {name: getattr(trial, name) for name in known}
+        return told | {"state": trial.state.value, "use": self.use, **self.quantities}
+
+
+def store_trial(projection: Projection, trial: Trial) -> StoredTrial:
+    """Returns a trial with what its policy costs, and how much of the budget it uses."""
+    widths = np.array([trial.widths], dtype=np.int64)
+    cost = projection.cost.cost(widths)
+    use = float(projection.budget.use(projection.cost, widths)[0])
+    return StoredTrial(trial, use, {q.field: q.of(cost) for q in QUANTITIES.values()})
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,13 +8,13 @@ from collections.abc import Sequence
 from dataclasses import fields
 from typing import Any
 
-from bocr_onnx.search.history.records import SearchRecord, StoredTrial, TrialCost
+from bocr_onnx.search.history.records import SearchRecord, StoredTrial
 from bocr_onnx.search.journal import read_record
-from bocr_onnx.search.past import Row
+from bocr_onnx.search.prior import Row
 from bocr_onnx.search.trial import Trial, TrialState
 
 SEARCH_COLUMNS = tuple(f.name for f in fields(SearchRecord))
-TRIAL_COLUMNS = tuple("search_key number widths use macs params size_bytes score objective first seconds state".split())
+TRIAL_COLUMNS = tuple("search_key number widths use quantities score objective first seconds state".split())
 SEARCHES, TRIALS = ", ".join(SEARCH_COLUMNS), ", ".join(TRIAL_COLUMNS)
 KEPT = (TrialState.COMPLETE, TrialState.STOPPED)
 
@@ -26,9 +26,10 @@ def search_values(record: SearchRecord) -> tuple[Any, ...]:
     return tuple(_value(name, getattr(record, name)) for name in SEARCH_COLUMNS)
 
 
-def trial_values(key: str, trial: Trial, cost: TrialCost) -> tuple[Any, ...]:
+def trial_values(key: str, stored: StoredTrial) -> tuple[Any, ...]:
     """Returns the row of a trial, in the order of `TRIAL_COLUMNS`."""
-    costs = (float(cost.use), int(cost.macs), int(cost.params), int(cost.size_bytes))
+    trial = stored.trial
+    costs = float(stored.use), dumps(dict(stored.quantities))
     measured = (_real(trial.score), _real(trial.objective), _real(trial.first), float(trial.seconds))
     return key, int(trial.number), dumps([int(w) for w in trial.widths]), *costs, *measured, trial.state.value
 
@@ -74,8 +75,7 @@ def read_trial(row: Sequence[Any], full: tuple[int, ...]) -> StoredTrial:
     Raises:
         ValueError: Text is not JSON, or a value has another type, length or range.
     """
-    _, number, widths, use, macs, params, size_bytes, score, objective, first, seconds, state = row
-    cost = _checked_cost(use, macs, params, size_bytes)
+    _, number, widths, use, quantities, score, objective, first, seconds, state = row
     kept = loads(widths)
     if not isinstance(kept, list) or not all(type(w) is int for w in kept):
         raise ValueError("widths must be whole numbers")
@@ -86,7 +86,7 @@ def read_trial(row: Sequence[Any], full: tuple[int, ...]) -> StoredTrial:
     trial = Trial(number, tuple(kept), TrialState(state), score, objective, seconds, first=first)
     if type(number) is not int or number < 0 or not is_kept(trial):
         raise ValueError("number, state and objective must be those of a trial that was scored")
-    return StoredTrial(trial, cost)
+    return StoredTrial(trial, _checked_use(use), _checked_quantities(quantities))
 
 
 def read_budget(text: str) -> dict[str, float]:
@@ -115,11 +115,17 @@ def loads(text: object) -> Any:
         raise ValueError("it must be JSON, got nesting without end") from error
 
 
-def _checked_cost(use: Any, macs: Any, params: Any, size_bytes: Any) -> TrialCost:
-    if not isinstance(use, float) or not all(type(n) is int for n in (macs, params, size_bytes)):
-        raise ValueError("use, macs, params and size_bytes must be numbers")
-    _check_finite((use,))
-    return TrialCost(use, macs, params, size_bytes)
+def _checked_use(use: Any) -> float:
+    if not isinstance(use, float) or not math.isfinite(use):
+        raise ValueError("use must be a finite number")
+    return use
+
+
+def _checked_quantities(text: Any) -> dict[str, int]:
+    found = loads(text)
+    if not isinstance(found, dict) or not all(type(n) is int for n in found.values()):
+        raise ValueError("quantities must be whole numbers by name")
+    return found
 
 
 def _value(name: str, value: Any) -> Any:

@@ -15,9 +15,14 @@ from typing import Literal
 from bocr_onnx.errors import HistoryError
 
 APPLICATION_ID = int.from_bytes(b"BOCR")
-SCHEMA = 1
+SCHEMA = 2
 BUSY_S = 30.0
 HINT = "Use another file: `history=FILE`, or none: `history=none`"
+
+_TRIALS = """CREATE TABLE trials (
+        search_key TEXT NOT NULL, number INTEGER NOT NULL, widths TEXT NOT NULL, use REAL NOT NULL,
+        quantities TEXT NOT NULL, score REAL, objective REAL, first REAL, seconds REAL NOT NULL, state TEXT NOT NULL,
+        PRIMARY KEY (search_key, number)) WITHOUT ROWID"""
 
 _TABLES = (
     "CREATE TABLE meta (schema INTEGER NOT NULL)",
@@ -26,15 +31,25 @@ _TABLES = (
         recover TEXT NOT NULL, strategy TEXT NOT NULL, seed TEXT NOT NULL, grid INTEGER NOT NULL,
         budget TEXT NOT NULL, group_names TEXT NOT NULL, full TEXT NOT NULL, features TEXT NOT NULL,
         published TEXT NOT NULL, allocation TEXT NOT NULL, version TEXT NOT NULL, created TEXT NOT NULL)""",
-    """CREATE TABLE trials (
-        search_key TEXT NOT NULL, number INTEGER NOT NULL, widths TEXT NOT NULL, use REAL NOT NULL,
-        macs INTEGER NOT NULL, params INTEGER NOT NULL, size_bytes INTEGER NOT NULL, score REAL, objective REAL,
-        first REAL, seconds REAL NOT NULL, state TEXT NOT NULL, PRIMARY KEY (search_key, number)) WITHOUT ROWID""",
+    _TRIALS,
     "CREATE INDEX searches_by_model ON searches (model_sha256, data_digest)",
     f"INSERT INTO meta VALUES ({SCHEMA})",
     f"PRAGMA application_id = {APPLICATION_ID}",
     f"PRAGMA user_version = {SCHEMA}",
 )
+
+_MIGRATIONS: dict[int, tuple[str, ...]] = {
+    1: (  # each quantity had a column of its own
+        "ALTER TABLE trials RENAME TO trials_1",
+        _TRIALS,
+        """INSERT INTO trials SELECT search_key, number, widths, use,
+            CASE WHEN typeof(macs) || typeof(params) || typeof(size_bytes) = 'integerintegerinteger'
+            THEN printf('{"macs":%d,"params":%d,"size_bytes":%d}', macs, params, size_bytes) ELSE '' END,
+            score, objective, first, seconds, state FROM trials_1""",
+        "DROP TABLE trials_1",
+    )
+}
+"""Statements that make the next schema of an older one."""
 
 
 @contextmanager
@@ -69,7 +84,7 @@ def _prepare(connection: sqlite3.Connection, path: Path) -> None:
         connection.execute("COMMIT")
     if _number(connection, "PRAGMA application_id") != APPLICATION_ID:
         raise HistoryError(f"history {path} must be a history of bocr-onnx, got another database", hint=HINT)
-    schema = _number(connection, "PRAGMA user_version")
+    schema = _migrated(connection)
     if schema > SCHEMA:
         raise HistoryError(
             f"history {path} must be of schema {SCHEMA}, got {schema}, of a newer bocr-onnx",
@@ -79,6 +94,18 @@ def _prepare(connection: sqlite3.Connection, path: Path) -> None:
         raise HistoryError(f"history {path} must be of schema {SCHEMA}, got {schema}", hint=HINT)
     with suppress(sqlite3.OperationalError):  # another run has it open; it works without, only slower
         connection.execute("PRAGMA journal_mode = WAL")
+
+
+def _migrated(connection: sqlite3.Connection) -> int:
+    """Returns the schema of the file, brought to this version where an older one can be."""
+    if _number(connection, "PRAGMA user_version") in _MIGRATIONS:
+        connection.execute("BEGIN IMMEDIATE")
+        while (schema := _number(connection, "PRAGMA user_version")) in _MIGRATIONS:  # else another run was first
+            for statement in (*_MIGRATIONS[schema], f"UPDATE meta SET schema = {schema + 1}"):
+                connection.execute(statement)
+            connection.execute(f"PRAGMA user_version = {schema + 1}")
+        connection.execute("COMMIT")
+    return _number(connection, "PRAGMA user_version")
 
 
 def _blank(connection: sqlite3.Connection) -> bool:

@@ -13,10 +13,10 @@ from bocr_onnx.errors import OutputError, UsageError
 from bocr_onnx.graph import check_writable, write_text
 from bocr_onnx.search.history import rows
 from bocr_onnx.search.history.recall import recall_others, recall_same
-from bocr_onnx.search.history.records import HistoryRow, SearchRecord, StoredSearch, TrialCost
+from bocr_onnx.search.history.records import HistoryRow, SearchRecord, StoredSearch, StoredTrial
 from bocr_onnx.search.history.schema import transaction
 from bocr_onnx.search.history.stored import find_key, read_lines, read_stored
-from bocr_onnx.search.past import PastSearch
+from bocr_onnx.search.prior import PriorSearch
 from bocr_onnx.search.trial import Trial
 
 EXPORT_SCHEMA = 1
@@ -43,18 +43,18 @@ class History:
         with transaction(self.path, "IMMEDIATE") as connection:
             connection.execute(query, rows.search_values(record))
 
-    def add(self, key: str, trial: Trial, cost: TrialCost) -> None:
+    def add(self, key: str, stored: StoredTrial) -> None:
         """Writes a trial that ended, in place of one of the same number.
 
         Does nothing for a trial that was not scored, or not to a finite value, and for a search that was never begun
         or has been forgotten since.
         """
-        if not rows.is_kept(trial):
+        if not rows.is_kept(stored.trial):
             return
         marks = ", ".join("?" * len(rows.TRIAL_COLUMNS))
         query = f"INSERT OR REPLACE INTO trials ({rows.TRIALS}) SELECT {marks} FROM searches WHERE key = ?"
         with transaction(self.path, "IMMEDIATE") as connection:
-            connection.execute(query, (*rows.trial_values(key, trial, cost), key))
+            connection.execute(query, (*rows.trial_values(key, stored), key))
 
     def same(
         self,
@@ -82,7 +82,7 @@ class History:
         with transaction(self.path, "DEFERRED") as connection:
             return recall_same(connection, (model_sha256, data_digest, recover), groups, without)
 
-    def others(self, model_sha256: str, *, limit: int = 5) -> tuple[PastSearch, ...]:
+    def others(self, model_sha256: str, *, limit: int = 5) -> tuple[PriorSearch, ...]:
         """Returns the newest search of every other model, newest first.
 
         Those with fewer than 10 COMPLETE trials are left out, and those whose features another version has computed.

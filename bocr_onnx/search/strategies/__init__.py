@@ -2,37 +2,23 @@
 
 from __future__ import annotations
 
-from bocr_onnx.errors import UsageError, did_you_mean
-from bocr_onnx.search.strategies import amc, bocr, controls, local, paper
-from bocr_onnx.search.strategies.records import Propose, Strategy
+from bocr_onnx.search.strategies.amc import amc
+from bocr_onnx.search.strategies.bocr import bo, bocr
+from bocr_onnx.search.strategies.bocr_paper import bocr_paper
+from bocr_onnx.search.strategies.controls import random, sensitivity, uniform
+from bocr_onnx.search.strategies.local import local
+from bocr_onnx.search.strategies.records import Propose, Registered, Strategy
 
-STRATEGIES: dict[str, Strategy] = {
-    "amc": amc.amc,
-    "bo": bocr.bo,
-    "bocr": bocr.bocr,
-    "bocr-paper": paper.bocr_paper,
-    "local": local.local,
-    "random": controls.random,
-    "sensitivity": controls.sensitivity,
-    "uniform": controls.uniform,
+STRATEGIES: dict[str, Registered] = {
+    "amc": Registered(amc, min_trials=3),
+    "bo": Registered(bo, min_trials=2),
+    "bocr": Registered(bocr, min_trials=2),
+    "bocr-paper": Registered(bocr_paper, min_trials=8),
+    "local": Registered(local, min_trials=2),
+    "random": Registered(random),
+    "sensitivity": Registered(sensitivity, scored=False),
+    "uniform": Registered(uniform, scored=False),
 }
+"""Every strategy by its name, one of `bocr_onnx.options.strategies.SearchName`."""
 
-ONE_POLICY = frozenset({"uniform", "sensitivity"})
-"""Strategies that name one policy and need no score for it."""
-
-MIN_TRIALS = {"amc": 3, "bo": 2, "bocr": 2, "bocr-paper": 8, "local": 2}
-"""Trials below which a strategy is not itself; one where none is named."""
-
-
-def find_strategy(name: str) -> Strategy:
-    """Returns a strategy by name.
-
-    Raises:
-        UsageError: There is none of that name.
-    """
-    if name not in STRATEGIES:
-        raise UsageError(f"`search` must be a known strategy, got {name!r}", hint=did_you_mean(name, STRATEGIES))
-    return STRATEGIES[name]
-
-
-__all__ = ["MIN_TRIALS", "ONE_POLICY", "STRATEGIES", "Propose", "Strategy", "find_strategy"]
+__all__ = ["STRATEGIES", "Propose", "Registered", "Strategy"]

@@ -6,7 +6,7 @@ import numpy as np
 
 from bocr_onnx.cost import Widths
 from bocr_onnx.search.problem import Problem, allocate
-from bocr_onnx.search.starts import scatter
+from bocr_onnx.search.proposals.starts import scatter
 from bocr_onnx.search.strategies.records import Propose
 from bocr_onnx.search.trial import Proposal, Trial
 

@@ -12,10 +12,10 @@ from __future__ import annotations
 import numpy as np
 
 from bocr_onnx.cost import Widths
-from bocr_onnx.search.candidates import draw_candidates
 from bocr_onnx.search.problem import Problem
+from bocr_onnx.search.proposals.candidates import draw_candidates
+from bocr_onnx.search.proposals.starts import scatter, start_policies
 from bocr_onnx.search.racing import objectives
-from bocr_onnx.search.starts import scatter, start_policies
 from bocr_onnx.search.strategies.records import Propose
 from bocr_onnx.search.trial import Proposal, Trial, ratios, scored
 

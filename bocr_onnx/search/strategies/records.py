@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Protocol
 
 from bocr_onnx.cost import Widths
@@ -24,3 +25,18 @@ class Strategy(Protocol):
     def __call__(self, problem: Problem) -> Propose:
         """Returns the proposer."""
         ...
+
+
+@dataclass(frozen=True, slots=True)
+class Registered:
+    """A strategy and what a run must know of it.
+
+    Attributes:
+        strategy: It.
+        min_trials: Trials below which it is not itself.
+        scored: Whether it needs scores; otherwise it names one policy.
+    """
+
+    strategy: Strategy
+    min_trials: int = 1
+    scored: bool = True

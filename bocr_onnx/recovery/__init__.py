@@ -1,0 +1,16 @@
+"""What a cut loses is recovered in closed form, and a recovered model is scored."""
+
+from bocr_onnx.recovery.calibration import Calibration, Weights, calibrate, weigh_curves
+from bocr_onnx.recovery.patches import Affine, find_affines
+from bocr_onnx.recovery.scorer import PolicyScorer, ScoredModel
+
+__all__ = [
+    "Affine",
+    "Calibration",
+    "PolicyScorer",
+    "ScoredModel",
+    "Weights",
+    "calibrate",
+    "find_affines",
+    "weigh_curves",
+]

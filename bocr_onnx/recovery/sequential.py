@@ -1,0 +1,281 @@
+"""Sequential recovery: each operator is fitted on what the slim model really feeds it.
+
+The original and the slim model are walked side by side, node by node. At a weighted operator with slim input
+patches p' and the original's outputs y, weights and bias solve
+
+    min  sum ||p' W'^T + b' - (y + e)||^2 + ridge ||W' - W_S||^2,    e = stream_original - stream_slim
+
+where W_S is the cut original weight, the ridge grows with the doubt about what few rows tell (`shrinkage`), and e, at
+an operator whose output is added to a stream, is the error that stream has gathered so far: the block repairs what
+earlier blocks have lost. One pass, no labels.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from bocr_onnx.graph import Array, Edit, InputRows, ModelGraph, Node, Operand
+from bocr_onnx.groups import GroupIndex
+from bocr_onnx.recovery.blas import one_thread, solve_blocks, solve_positive
+from bocr_onnx.recovery.moments import MAX_COLUMNS, N_ROWS, centred, whole_runs
+from bocr_onnx.recovery.patches import (
+    Affine,
+    Floats,
+    draw_positions,
+    from_matrix,
+    input_rows,
+    kept_columns,
+    kept_outputs,
+    output_rows,
+    to_matrix,
+)
+from bocr_onnx.recovery.shrinkage import shrinkage
+from bocr_onnx.recovery.stepper import Chunks, computed_inputs, run_node
+from bocr_onnx.runtime import Progress, batch_size
+from bocr_onnx.slimming import Mask, cut_edit, cut_operand, kept_positions
+
+RIDGE = 1e-3
+MAX_SHRINKAGE = 0.99
+CHUNK = 250
+MEMORY_BYTES = 4 << 30
+"""Activations of both models that may be alive at once; fewer images are used where all would take more."""
+
+
+@dataclass(slots=True)
+class _Walk:
+    """The two models' live tensors, by name."""
+
+    graph: ModelGraph
+    index: GroupIndex
+    mask: Mask
+    original: dict[str, Chunks] = field(default_factory=dict)
+    slim: dict[str, Chunks] = field(default_factory=dict)
+    weights: dict[Operand, Array] = field(default_factory=dict)
+
+
+def recover_sequential(
+    graph: ModelGraph,
+    index: GroupIndex,
+    affines: tuple[Affine, ...],
+    mask: Mask,
+    images: InputRows,
+    *,
+    seed: int = 0,
+    n_rows: int = N_ROWS,
+    memory_bytes: int = MEMORY_BYTES,
+    progress: Progress | None = None,
+) -> dict[Operand, Array]:
+    """Returns the refitted weights and biases of the slim model, in slim shape.
+
+    Args:
+        graph: The original.
+        index: Its groups.
+        affines: Its weighted operators.
+        mask: Which channels stay.
+        images: Preprocessed, float32, first axis the images; as many of the first ones are used as `MEMORY_BYTES`
+            allows.
+        seed: Seed for the positions drawn.
+        n_rows: Patches per operator, over all images.
+        memory_bytes: What activations of both models may take; fewer images are used where all would take more.
+        progress: Told after each node.
+    """
+    rng = np.random.default_rng(seed)
+    walk = _Walk(graph, index, mask)
+    batch = batch_size(graph, CHUNK)
+    fitting = max(batch, memory_bytes // max(1, 2 * peak_bytes(graph)))
+    n_images = whole_runs(graph, min(len(images), fitting), batch)
+    chunks = tuple(images[i : min(i + batch, n_images)] for i in range(0, n_images, batch))
+    walk.original[graph.inputs[0]] = walk.slim[graph.inputs[0]] = chunks
+    by_node = {a.node.index: a for a in affines}
+    last = _last_reads(graph)
+    needed = _needed(graph, by_node)
+    cut_all = cut_edit(graph, index, mask)
+    for node in graph.nodes:
+        if node.index in needed:
+            _step(walk, node, cut_all, by_node.get(node.index), n_rows, rng)
+        for name in (*node.inputs, *node.captures, *node.outputs):
+            if last.get(name, -1) <= node.index:
+                walk.original.pop(name, None)
+                walk.slim.pop(name, None)
+        if progress:
+            progress(node.index + 1, len(graph.nodes))
+    return walk.weights
+
+
+def peak_bytes(graph: ModelGraph) -> int:
+    """Returns the bytes of inputs and activations alive at the widest point of the graph, per image."""
+    last = _last_reads(graph)
+    alive = {name: _tensor_bytes(graph, name) for name in graph.inputs}
+    peak = sum(alive.values())
+    for node in graph.nodes:
+        for name in node.outputs:
+            if name and graph.constant(name) is None:
+                alive[name] = _tensor_bytes(graph, name)
+        peak = max(peak, sum(alive.values()))
+        for name in (*node.inputs, *node.captures, *node.outputs):
+            if last.get(name, -1) <= node.index:
+                alive.pop(name, None)
+    return peak
+
+
+def _tensor_bytes(graph: ModelGraph, name: str) -> int:
+    return 4 * math.prod(graph.shapes.get(name, ())) // graph.batch
+
+
+def _needed(graph: ModelGraph, by_node: Mapping[int, Affine]) -> set[int]:
+    """Returns the nodes that have to run: computed ones, up to the last operator that is fitted."""
+    end = max(by_node, default=-1)
+    return {
+        node.index
+        for node in graph.nodes
+        if node.index <= end and any(graph.constant(name) is None for name in node.outputs if name)
+    }
+
+
+def _last_reads(graph: ModelGraph) -> dict[str, int]:
+    """Returns the node after which a tensor is not needed; a stream is kept until its Add has been prepared."""
+    last: dict[str, int] = {}
+    for node in graph.nodes:
+        for name in (*node.inputs, *node.captures, *node.outputs):
+            last[name] = node.index
+    return last
+
+
+def _step(walk: _Walk, node: Node, cut_all: Edit, affine: Affine | None, n_rows: int, rng: np.random.Generator) -> None:
+    graph = walk.graph
+    names = computed_inputs(graph, node)
+    feeds = {name: walk.original[name] for name in names}
+    slim_feeds = {name: walk.slim[name] for name in names}
+    found = run_node(graph, node, Edit(), feeds)
+    walk.original.update(found)
+    own = {at: a for at, a in cut_all.operands.items() if at[0] == node.index}
+    attributes = {at: v for at, v in cut_all.attributes.items() if at[0] == node.index}
+    unchanged = all(feeds[n] is slim_feeds[n] for n in names)
+    if unchanged and not own and not attributes:
+        walk.slim.update(found)
+        return
+    if affine is not None and not unchanged:
+        fitted = _fit(walk, affine, n_rows, rng)
+        walk.weights.update(fitted)
+        own |= fitted
+    walk.slim.update(run_node(graph, node, Edit(own, attributes), slim_feeds))
+
+
+def _fit(walk: _Walk, affine: Affine, n_rows: int, rng: np.random.Generator) -> dict[Operand, Array]:
+    graph, node = walk.graph, affine.node
+    weight = graph.operand(affine.weight)
+    assert weight is not None
+    columns = kept_columns(affine, graph, walk.index, walk.mask)
+    if affine.bias is None or len(columns) > MAX_COLUMNS:
+        return {}
+    outputs = kept_outputs(affine, graph, walk.index, walk.mask)
+    error = _stream_error(walk, affine)
+    chunks = walk.original[node.outputs[0]]
+    total = sum(len(c) for c in chunks)
+    sums = _Normal(affine.depthwise, affine.taps)
+    for i, y in enumerate(chunks):
+        at = draw_positions(y.shape, node.op, max(1, n_rows * len(y) // total), rng)
+        rows = input_rows(node, weight.shape[2:], walk.slim[node.inputs[0]][i], at)
+        target = output_rows(node, y, at)[:, outputs]
+        if error is not None:
+            target = target + output_rows(node, error[i], at)
+        sums.add(rows, target)
+    start = to_matrix(affine, graph, cut_operand(graph, walk.index, walk.mask, affine.weight))
+    with one_thread():
+        matrix, bias = sums.solve(start)
+    return {
+        affine.weight: from_matrix(affine, graph, matrix),
+        affine.bias: bias.astype(weight.dtype),
+    }
+
+
+def _stream_error(walk: _Walk, affine: Affine) -> list[Array] | None:
+    """Returns what the stream that the output is added to has lost so far, in units of the output, or None."""
+    graph, node = walk.graph, affine.node
+    name, scale = node.outputs[0], None
+    while True:
+        readers = graph.readers.get(name, ())
+        if len(readers) != 1 or name in graph.outputs:
+            return None
+        reader = graph.nodes[readers[0][0]]
+        if reader.op == "BatchNormalization" and scale is None:
+            scale = _gain(walk, reader)
+            name = reader.outputs[0]
+        elif reader.op in ("Add", "Sum") and len(reader.inputs) == 2:
+            break
+        else:
+            return None
+    other = reader.inputs[1] if reader.inputs[0] == name else reader.inputs[0]
+    if other not in walk.original or other not in walk.slim:
+        return None
+    if graph.shapes[other] != graph.shapes[name] or walk.original[other] is walk.slim[other]:
+        return None
+    axis = 1 if node.op == "Conv" else len(graph.shapes[name]) - 1
+    channels = walk.index.axes.get(other, {}).get(axis)
+    errors = []
+    for wide, slim in zip(walk.original[other], walk.slim[other], strict=True):
+        kept = np.arange(wide.shape[axis]) if channels is None else kept_positions(channels, walk.mask)
+        error = np.take(wide, kept, axis=axis) - slim
+        if scale is not None:
+            error = error / scale.reshape(-1, *[1] * (error.ndim - 1 - axis))
+        errors.append(error)
+    return errors
+
+
+def _gain(walk: _Walk, node: Node) -> Array:
+    """Returns the factor a BatchNormalization applies to each kept channel.
+
+    Tiny ones become infinite, so that no stream error is asked of a channel that hardly reaches the stream.
+    """
+    gamma, variance = (cut_operand(walk.graph, walk.index, walk.mask, (node.index, i)) for i in (1, 4))
+    gain = gamma / np.sqrt(variance + float(node.attributes.get("epsilon", 1e-5)))
+    return np.asarray(np.where(np.abs(gain) < 1e-3, np.inf, gain), dtype=np.float32)
+
+
+@dataclass(slots=True)
+class _Normal:
+    """Sums of the normal equations, float32 products and float64 totals."""
+
+    depthwise: bool
+    taps: int
+    n: int = 0
+    p: Floats | float = 0.0
+    y: Floats | float = 0.0
+    pp: Floats | float = 0.0
+    py: Floats | float = 0.0
+
+    def add(self, rows: Array, target: Array) -> None:
+        """Adds rows, shape `(n, columns)`, and targets, shape `(n, n_outputs)`."""
+        self.n += len(rows)
+        self.y = self.y + target.sum(axis=0, dtype=np.float64)
+        if self.depthwise:
+            blocks = rows.reshape(len(rows), -1, self.taps).transpose(1, 2, 0)
+            self.p = self.p + blocks.sum(axis=2, dtype=np.float64)
+            self.pp = self.pp + np.matmul(blocks, blocks.transpose(0, 2, 1)).astype(np.float64)
+            self.py = self.py + np.matmul(blocks, target.T[:, :, None])[:, :, 0].astype(np.float64)
+        else:
+            self.p = self.p + rows.sum(axis=0, dtype=np.float64)
+            self.pp = self.pp + (rows.T @ rows).astype(np.float64)
+            self.py = self.py + (rows.T @ target).astype(np.float64)
+
+    def solve(self, start: Floats) -> tuple[Floats, Floats]:
+        """Returns weight matrix and bias, the ridge drawing towards `start`."""
+        p, y = np.asarray(self.p) / self.n, np.asarray(self.y) / self.n
+        if self.depthwise:
+            c = centred(np.asarray(self.pp) / self.n, p)
+            b = np.asarray(self.py) / self.n - p * y[:, None]
+            ridge = RIDGE * np.maximum(np.einsum("ctt->c", c) / c.shape[1], 1e-12)
+            c = c + ridge[:, None, None] * np.eye(c.shape[1])
+            matrix = solve_blocks(c, (b + ridge[:, None] * start)[:, :, None])[:, :, 0]
+            return matrix, y - np.einsum("ct,ct->c", matrix, p)
+        c = centred(np.asarray(self.pp) / self.n, p)
+        b = np.asarray(self.py) / self.n - np.outer(p, y)
+        rho = min(shrinkage(c, self.n), MAX_SHRINKAGE)
+        ridge = max(RIDGE, rho / (1 - rho)) * max(float(np.trace(c)) / len(c), 1e-12)
+        c[np.diag_indices_from(c)] += ridge
+        matrix = solve_positive(c, b + ridge * start.T).T
+        return matrix, y - matrix @ p

@@ -1,0 +1,1 @@
+"""What strategies make proposals from: starts, clusters, candidates, hints, and the surrogate."""

@@ -1,0 +1,36 @@
+"""The policies a search begins with, all on the budget."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from bocr_onnx.search.problem import Problem, allocate
+from bocr_onnx.search.proposals.hints import hints
+from bocr_onnx.search.space import Point
+from bocr_onnx.search.trial import Proposal
+
+SHARPNESS = {1.0: "sensitivity", 0.7: "sensitivity, flatter", 1.5: "sensitivity, sharper"}
+
+
+def start_policies(problem: Problem) -> list[Proposal]:
+    """Returns the first policies, none twice: allocations on the error curves, what history suggests, and uniform.
+
+    They take at most half of the trials, and at least one.
+    """
+    space = problem.space
+    points: list[tuple[Point, str]] = [(allocate(problem) / space.full, SHARPNESS[1.0])]
+    points += [(point, "history") for point in hints(problem)]
+    points += [(allocate(problem, e) / space.full, text) for e, text in SHARPNESS.items() if e != 1.0]
+    points += [(np.full(len(space.full), 0.5), "uniform")]
+    starts: list[Proposal] = []
+    for point, origin in points[: max(1, problem.n_trials // 2)]:
+        widths = problem.projection.execute(point)
+        if not any(np.array_equal(widths, known.widths) for known in starts):
+            starts.append(Proposal(widths, origin))
+    return starts
+
+
+def scatter(problem: Problem, rng: np.random.Generator) -> Proposal:
+    """Returns independent uniform keep ratios, projected onto the budget."""
+    low = problem.space.low / problem.space.full
+    return Proposal(problem.projection.execute(low + (1 - low) * rng.random(len(low))), "random")
