@@ -57,11 +57,6 @@ def apply(options: ApplyOptions) -> Applied:
     Raises:
         BocrError: The plan is of another model, the output cannot be written, or the proof fails.
     """
-    return run_apply(options)
-
-
-def run_apply(options: ApplyOptions) -> Applied:
-    """Does what `apply` does, from a record."""
     note = (options.progress or Silent()).note
     graph = read_model(options.model, options.input_shapes, note=note)
     path = check_writable(options.output)

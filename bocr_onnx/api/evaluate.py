@@ -52,11 +52,6 @@ def evaluate(options: EvaluateOptions) -> Evaluated:
     Raises:
         BocrError: Model or data cannot be used.
     """
-    return run_evaluate(options)
-
-
-def run_evaluate(options: EvaluateOptions) -> Evaluated:
-    """Does what `evaluate` does, from a record."""
     shown, chosen = options.progress or Silent(), options.preprocessing
     pools = open_data(options.data)
     samples = pools.held_out or pools.single

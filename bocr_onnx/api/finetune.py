@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from bocr_onnx.data import Pools, Samples, open_data, split
 from bocr_onnx.errors import UsageError
 from bocr_onnx.graph import ModelGraph, check_writable, load, resized, save, write_text
-from bocr_onnx.options import FinetuneOptions, keywords
+from bocr_onnx.options import FinetuneOptions, FinetuneSettings, keywords, part
 from bocr_onnx.pipeline.images import check_labels, fit_images, load_images
 from bocr_onnx.pipeline.model import open_inputs, runnable
 from bocr_onnx.pipeline.outputs import check_outputs
@@ -59,6 +59,8 @@ class Finetuned:
 def finetune(options: FinetuneOptions) -> Finetuned | None:
     """Trains a model towards its teacher, writes it, and returns the figures on unseen images.
 
+    With several devices every process of the training comes here, and the first one alone writes.
+
     Args: from the record.
 
     Returns:
@@ -67,14 +69,6 @@ def finetune(options: FinetuneOptions) -> Finetuned | None:
     Raises:
         BocrError: A model, the data, a setting or a place to write to cannot be used; the best model so far is in the
             checkpoint.
-    """
-    return run_finetune(options)
-
-
-def run_finetune(options: FinetuneOptions) -> Finetuned | None:
-    """Does what `finetune` does, from a record.
-
-    With several devices every process of the training comes here, and the first one alone writes.
     """
     from bocr_onnx.training import start_engine
 
@@ -132,7 +126,7 @@ def _train(options: FinetuneOptions, folder: RunDir, progress: Progress, engine:
         data,
         parts,
         load_images(teacher, data, parts.score),
-        settings=options.of_training(),
+        settings=part(FinetuneSettings, options),
         progress=progress,
         checkpoint=folder.checkpoint,
         tensorboard=Path(options.tensorboard) if options.tensorboard and engine.is_global_zero else None,

@@ -31,11 +31,6 @@ def inspect(options: InspectOptions) -> Inspection:
         >>> found.prunable_share > 0.9
         True
     """
-    return run_inspect(options)
-
-
-def run_inspect(options: InspectOptions) -> Inspection:
-    """Does what `inspect` does, from a record."""
     shown, shapes = options.progress or Silent(), options.input_shapes
     graph = at_sizes_that_run(load(options.model, shapes), shapes, note=shown.note)
     found = replace(inspect_graph(prunable(graph)), warning=_warning(graph))

@@ -33,7 +33,7 @@ def prune(options: PruneOptions) -> Report:
     """
     if len(options.budgets) > 1:
         raise UsageError("prune must have one budget, got several", hint="bocr_onnx.prune_each takes several.")
-    return run_prune(options)[0]
+    return prune_each.run(options)[0]
 
 
 @keywords(PruneOptions)
@@ -52,11 +52,6 @@ def prune_each(options: PruneOptions) -> tuple[Report, ...]:
         BocrError: See `bocr_onnx.errors` for the tree; nothing half-written is left.
         KeyboardInterrupt: The search was interrupted; its trials are in the run directory.
     """
-    return run_prune(options)
-
-
-def run_prune(options: PruneOptions) -> tuple[Report, ...]:
-    """Does what `prune_each` does, from a record."""
     if options.resume is not None:
         options = _resumed(Path(options.resume), options)
     runs = prepare(options)

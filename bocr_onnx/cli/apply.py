@@ -10,9 +10,9 @@ from bocr_onnx.options import ApplyOptions
 @command(ApplyOptions)
 def apply(options: ApplyOptions, as_json: bool) -> None:
     """Cut a model by a plan again, without a search; the weights are the model's own."""
-    from bocr_onnx.api.apply import run_apply
+    from bocr_onnx import api
 
-    applied = run_apply(options)
+    applied = api.apply.run(options)
     if as_json:
         print_json(applied.as_json())
         return

@@ -10,9 +10,9 @@ from bocr_onnx.options import EvaluateOptions
 @command(EvaluateOptions)
 def evaluate(options: EvaluateOptions, as_json: bool) -> None:
     """Score a model on labelled images; of a folder with train/ and val/, on val/."""
-    from bocr_onnx.api.evaluate import run_evaluate
+    from bocr_onnx import api
 
-    found = run_evaluate(options)
+    found = api.evaluate.run(options)
     if as_json:
         print_json(found.as_json())
         return

@@ -16,10 +16,10 @@ from bocr_onnx.options import FinetuneOptions
 @command(FinetuneOptions)
 def finetune(options: FinetuneOptions, as_json: bool) -> None:
     """Finetune a model by distillation from its original; the graph stays the same, only weights change."""
-    from bocr_onnx.api.finetune import run_finetune
+    from bocr_onnx import api
     from bocr_onnx.pipeline.rundir import default_run_dir
 
-    made = run_finetune(options)
+    made = api.finetune.run(options)
     if made is None:  # a further process of a training on several devices
         return
     if as_json:

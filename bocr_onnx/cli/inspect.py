@@ -15,9 +15,9 @@ if TYPE_CHECKING:
 @command(InspectOptions)
 def inspect(options: InspectOptions, as_json: bool) -> None:
     """Show which channels are cut together, what they cost, and what cannot be cut."""
-    from bocr_onnx.api.inspect import run_inspect
+    from bocr_onnx import api
 
-    found = run_inspect(options)
+    found = api.inspect.run(options)
     if as_json:
         print_json(found.as_json())
         return

@@ -19,11 +19,11 @@ if TYPE_CHECKING:
 @command(PruneOptions)
 def prune(options: PruneOptions, as_json: bool) -> None:
     """Write a physically slimmer ONNX file within a budget, with proof and figures."""
-    from bocr_onnx.api.prune import run_prune
+    from bocr_onnx import api
     from bocr_onnx.pipeline.rundir import folder_of, is_resumable
 
     try:
-        reports = run_prune(options)
+        reports = api.prune_each.run(options)
     except KeyboardInterrupt:
         folder = folder_of(options)
         if not is_resumable(folder):

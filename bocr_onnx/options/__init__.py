@@ -9,7 +9,7 @@ from bocr_onnx.options.commands import (
     Recovery,
 )
 from bocr_onnx.options.parse import parse_shapes
-from bocr_onnx.options.record import RENAMED, Flag, Option, keywords, options_of, record, stored
+from bocr_onnx.options.record import RENAMED, Flag, Option, keywords, options_of, part, record, stored
 from bocr_onnx.options.strategies import StrategyOptions
 from bocr_onnx.options.training import FinetuneSettings
 from bocr_onnx.options.types import PANELS
@@ -34,6 +34,7 @@ __all__ = [
     "keywords",
     "options_of",
     "parse_shapes",
+    "part",
     "record",
     "stored",
 ]

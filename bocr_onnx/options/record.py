@@ -8,7 +8,17 @@ import inspect
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, ParamSpec, TypeVar, dataclass_transform, get_args, get_origin, get_type_hints
+from typing import (
+    Annotated,
+    Any,
+    ParamSpec,
+    Protocol,
+    TypeVar,
+    dataclass_transform,
+    get_args,
+    get_origin,
+    get_type_hints,
+)
 
 from pydantic import ConfigDict, ValidationError
 from pydantic.dataclasses import dataclass as checked_dataclass
@@ -47,6 +57,7 @@ class Flag:
         argument: Whether the command line takes it by position.
         typed: Whether the command line has it at all.
         stored: Whether run.json keeps it.
+        strategy: The one search strategy that reads it; empty for an option of all.
     """
 
     help: str
@@ -57,6 +68,7 @@ class Flag:
     argument: bool = False
     typed: bool = True
     stored: bool = True
+    strategy: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,22 +153,33 @@ def _with_new_names(values: dict[str, Any], kind: Any) -> dict[str, Any]:
     return values
 
 
-def keywords(kind: Callable[P, T]) -> Callable[[Callable[[T], R]], Callable[P, R]]:
+class Command(Protocol[P, T, R]):
+    """A function that takes the options of a record as its own arguments; `run` takes the record."""
+
+    run: Callable[[T], R]
+
+    def __call__(self, *args: P.args, **values: P.kwargs) -> R:
+        """Runs the command."""
+        ...
+
+
+def keywords(kind: Callable[P, T]) -> Callable[[Callable[[T], R]], Command[P, T, R]]:
     """Returns a decorator that gives a function of a record the fields of that record as its own arguments.
 
     Args:
         kind: The record; its constructor's signature becomes the function's, for type checkers too.
     """
 
-    def decorate(function: Callable[[T], R]) -> Callable[P, R]:
+    def decorate(function: Callable[[T], R]) -> Command[P, T, R]:
         @functools.wraps(function)
         def call(*args: P.args, **values: P.kwargs) -> R:
             return function(kind(*args, **values))
 
-        call.__signature__ = _signature(kind)  # type: ignore[attr-defined]
-        call.__doc__ = _documented(function.__doc__ or "", kind)
-        call.__annotations__ = {}
-        return call
+        made: Any = call
+        made.run, made.__signature__, made.__annotations__ = function, _signature(kind), {}
+        made.__doc__ = _documented(function.__doc__ or "", kind)
+        command: Command[P, T, R] = made
+        return command
 
     return decorate
 
@@ -212,6 +235,11 @@ def _limit(metadata: list[Any], closed: str, strict: str) -> tuple[float, bool] 
             if (value := getattr(part, name, None)) is not None:
                 return value, name == strict
     return None
+
+
+def part(kind: type[T], options: Any) -> T:
+    """Returns those options of a larger record that belong to a record it is made of."""
+    return kind(**{o.name: getattr(options, o.name) for o in options_of(kind)})
 
 
 def stored(options: Any) -> dict[str, Any]:

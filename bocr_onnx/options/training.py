@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from bocr_onnx.options.record import Flag, options_of, record
+from bocr_onnx.options.record import Flag, record
 from bocr_onnx.options.types import DEVICES, LOSS, MAX_EPOCHS, OPTIMIZER, Seed
 
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
@@ -62,7 +62,3 @@ class FinetuneSettings:
         Literal["auto", "32-true", "bf16-mixed", "16-mixed"],
         Flag("Precision; auto is bf16-mixed on CUDA, 32-true elsewhere.", DEVICES),
     ] = "auto"
-
-    def of_training(self) -> FinetuneSettings:
-        """Returns these options alone, where they are part of a larger record."""
-        return FinetuneSettings(**{o.name: getattr(self, o.name) for o in options_of(FinetuneSettings)})

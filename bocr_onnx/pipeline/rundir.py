@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -21,12 +21,28 @@ from bocr_onnx.options import PruneOptions, stored
 OptionsType = TypeVar("OptionsType")
 
 
+@dataclass(frozen=True, slots=True)
+class _File:
+    """A file of a run directory."""
+
+    name: str
+
+    def __get__(self, folder: RunDir, owner: type[RunDir]) -> Path:
+        return folder.path / self.name
+
+
 class RunDir:
     """The folder of a run; nothing is written before `create`.
 
     Args:
         path: The folder.
     """
+
+    options, journal, prior = _File("run.json"), _File("journal.jsonl"), _File("past.json")
+    plan, checkpoint, front = _File("plan.json"), _File("finetune.pt"), _File("front.json")
+    report_json, report_md = _File("report.json"), _File("report.md")
+    model, arrays = _File("model.onnx"), _File("data.npz")
+    """A model and images that were given in memory."""
 
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
@@ -49,7 +65,7 @@ class RunDir:
     def named(self, options: PruneOptions) -> PruneOptions:
         """Returns options with the names of the files that `create` makes of what is in memory."""
         if isinstance(options.model, ModelProto):
-            options = replace(options, model=str((self.path / "model.onnx").absolute()))
+            options = replace(options, model=str(self.model.absolute()))
         in_memory = options.data is not None and not isinstance(options.data, (str, Path))
         return replace(options, data=str(self.arrays.absolute())) if in_memory else options
 
@@ -111,61 +127,7 @@ class RunDir:
     @property
     def files(self) -> tuple[Path, ...]:
         """Returns the folder and all that a run writes into it."""
-        return (
-            self.path,
-            self.options,
-            self.journal,
-            self.prior,
-            self.plan,
-            self.checkpoint,
-            self.report_json,
-            self.report_md,
-        )
-
-    @property
-    def options(self) -> Path:
-        """Returns where the options lie."""
-        return self.path / "run.json"
-
-    @property
-    def arrays(self) -> Path:
-        """Returns where images that were given in memory are kept."""
-        return self.path / "data.npz"
-
-    @property
-    def journal(self) -> Path:
-        """Returns where the journal lies."""
-        return self.path / "journal.jsonl"
-
-    @property
-    def prior(self) -> Path:
-        """Returns where what was known before the search lies."""
-        return self.path / "past.json"
-
-    @property
-    def checkpoint(self) -> Path:
-        """Returns where a finetuning goes on from."""
-        return self.path / "finetune.pt"
-
-    @property
-    def plan(self) -> Path:
-        """Returns where the plan lies."""
-        return self.path / "plan.json"
-
-    @property
-    def front(self) -> Path:
-        """Returns where the table of several budgets lies."""
-        return self.path / "front.json"
-
-    @property
-    def report_json(self) -> Path:
-        """Returns where the machine-readable report lies."""
-        return self.path / "report.json"
-
-    @property
-    def report_md(self) -> Path:
-        """Returns where the readable report lies."""
-        return self.path / "report.md"
+        return (self.path, *(self.path / f.name for f in vars(RunDir).values() if isinstance(f, _File)))
 
     def read_options(self, kind: type[OptionsType]) -> OptionsType:
         """Returns the options of the run.
@@ -215,7 +177,8 @@ def output_of(options: PruneOptions) -> Path:
         return Path(options.output)
     if not isinstance(options.model, (str, Path)):
         raise UsageError("`output` must be given for a model that is no file")
-    return default_output(options.model)
+    path = Path(options.model)
+    return path.with_name(f"{path.stem}_slim.onnx")
 
 
 def open_images(options: PruneOptions) -> Pools:
@@ -233,12 +196,6 @@ def open_images(options: PruneOptions) -> Pools:
 def is_resumable(path: Path) -> bool:
     """Returns whether a folder holds what a run that was stopped needs to go on."""
     return RunDir(path).options.exists()
-
-
-def default_output(model: str | Path) -> Path:
-    """Returns where the slim file goes where nothing is said: beside the original."""
-    path = Path(model)
-    return path.with_name(f"{path.stem}_slim.onnx")
 
 
 def default_run_dir(output: Path) -> Path:

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from bocr_onnx.errors import ModelError, ResumeError
-from bocr_onnx.options import Recovery
+from bocr_onnx.options import Recovery, StrategyOptions, part
 from bocr_onnx.pipeline.history import Recorder, recall
 from bocr_onnx.pipeline.measure import digest_of
 from bocr_onnx.pipeline.run import Run
@@ -59,7 +59,7 @@ def pose(run: Run, prior: Prior) -> Problem:
     assert calibration is not None
     readers = group_readers(run.graph, run.index, run.cost, calibration.affines)
     curves = calibration.sensitivity.curves
-    return Problem(run.projection, curves, options.trials, options.seed, readers, options.of_strategies(), prior)
+    return Problem(run.projection, curves, options.trials, options.seed, readers, part(StrategyOptions, options), prior)
 
 
 def one_policy(problem: Problem, strategy: str) -> npt.NDArray[np.int64]:
@@ -143,7 +143,7 @@ def _header(run: Run) -> dict[str, Any]:
         "images_sha256": digest_of(images),
         "budget": dict(run.projection.budget.shares),
         "strategy": options.search,
-        "settings": asdict(options.of_strategies()),
+        "settings": asdict(part(StrategyOptions, options)),
         "seed": options.seed,
         "race": options.race,
         "grid": options.grid,

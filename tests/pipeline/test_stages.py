@@ -13,7 +13,7 @@ import onnx
 import pytest
 
 from bocr_onnx import prune
-from bocr_onnx.api.prune import run_prune
+from bocr_onnx.api import prune_each
 from bocr_onnx.data import open_data, split
 from bocr_onnx.graph import Array, save
 from bocr_onnx.options import PruneOptions
@@ -136,7 +136,7 @@ def test_accuracy_is_reported_before_and_after_finetuning(
         return replace(part, slim=replace(part.slim, proto=trained, weights=None, after=score, finetune={"epochs": 1}))
 
     monkeypatch.setitem(stages.CUT, "finetune", spoiled)
-    (report,) = run_prune(asked(noisy, tmp_path / "slim.onnx"))
+    (report,) = prune_each.run(asked(noisy, tmp_path / "slim.onnx"))
     final = split(open_data(noisy[1]), seed=0).final
     assert final.labels is not None
     own = [accuracy(m, final.load(), final.labels) for m in (noisy[0], before[0], report.output)]
@@ -173,7 +173,7 @@ def test_a_search_is_another_where_an_image_that_decides_a_score_is(noisy: tuple
 def test_later_budgets_know_earlier_evaluations_without_a_history(noisy: tuple[str, str], tmp_path: Path) -> None:
     shares = (0.7, 0.5, 0.3)
     given = {"search": "local", "trials": 6, "recover": "none", "race": False}
-    run_prune(asked(noisy, tmp_path / "slim.onnx", flops=shares, **given))
+    prune_each.run(asked(noisy, tmp_path / "slim.onnx", flops=shares, **given))
     folders = [tmp_path / "slim.run" / f"flops{share}" for share in shares]
     journals = [[json.loads(line) for line in (f / "journal.jsonl").read_text().splitlines()[1:]] for f in folders]
     tried = [[trial["widths"] for trial in journal if trial["state"] == "complete"] for journal in journals]
