@@ -103,7 +103,7 @@ def n_elements(model: ModelProto, *, quantized: bool = False) -> int:
 
 def foreseen(graph: ModelGraph, index: GroupIndex, mask: npt.NDArray[np.bool_] | None = None) -> int:
     """Returns the MACs that the cost model predicts for a mask."""
-    cost = build_cost_model(graph, index)
+    cost = build_cost_model(index)
     kept = cost.full if mask is None else np.array([mask[g.span].sum() for g in index.groups])
     return cost.cost(kept).macs
 
@@ -120,13 +120,13 @@ def check(graph: ModelGraph, *, seeds: Iterable[int] = SEEDS, tolerance: float =
     seen = 0.0
     for seed in seeds:
         mask = random_mask(index, seed)
-        slim = cut(graph, index, mask)
+        slim = cut(index, mask)
         assert n_elements(slim, quantized=True) < n_elements(graph.proto, quantized=True)
         read = from_proto(slim)
-        assert changed_operands(graph, index, mask, read) == {}
+        assert changed_operands(index, mask, read) == {}
         assert foreseen(graph, index, mask) == pytest.approx(foreseen(read, build_index(read)), abs=0.5)
         assert read.inputs == graph.inputs
-        proof = prove_structure(graph, index, mask, slim, run, seed=seed)
+        proof = prove_structure(index, mask, slim, run, seed=seed)
         assert proof.passed
         assert proof.max_rel_diff <= tolerance
         seen = max(seen, compare(original, run(slim, feeds)).max_rel_diff)

@@ -731,12 +731,12 @@ def use(path: Path) -> None:
     """Does all that a command does with a file."""
     graph = load(path)
     index = build_index(graph)
-    cost = build_cost_model(graph, index)
+    cost = build_cost_model(index)
     cost.shares()
     cost.prunable_share()
     for seed in range(2):
         mask = random_mask(index, np.random.default_rng(seed))
-        prove_cut(graph, index, mask, cut(graph, index, mask), run)
+        prove_cut(index, mask, cut(index, mask), run)
 
 
 def examine(case: str, what: str, data: bytes) -> Found:
@@ -1020,7 +1020,7 @@ def test_a_corrupted_plan_is_read_or_refused(tmp_path: Path) -> None:
     index = build_index(graph)
     path = tmp_path / "plan.json"
     rng = np.random.default_rng(0)
-    write_plan(path, graph, index, plan_of_mask(index, random_mask(index, rng)))
+    write_plan(path, index, plan_of_mask(index, random_mask(index, rng)))
     text = path.read_text()
     deep = ["[" * 100_000, '{"a":' * 100_000, "9" * 5000, "", text + text, "\ufeff" + text]
     texts = [json.dumps(_odd_record(json.loads(text), rng)) for _ in range(500)]
@@ -1028,7 +1028,7 @@ def test_a_corrupted_plan_is_read_or_refused(tmp_path: Path) -> None:
     for odd in (*texts, *deep, *cut_off):
         path.write_text(odd)
         with contextlib.suppress(PlanError):
-            assert read_plan(path, graph, index).mask(index).any()
+            assert read_plan(path, index).mask(index).any()
 
 
 @pytest.mark.parametrize("command", ["inspect", "prune", "apply"])

@@ -461,13 +461,13 @@ def test_every_cut_is_proved_and_its_cost_is_the_predicted_one(graph: ModelGraph
     index = build_index(graph)
     assume(index.groups)  # a mean over the channels keeps them all
     mask = masked(index, seed)
-    slim = cut(graph, index, mask)
-    assert changed_operands(graph, index, mask, from_proto(slim)) == {}
-    assert prove_cut(graph, index, mask, slim, run).passed
+    slim = cut(index, mask)
+    assert changed_operands(index, mask, from_proto(slim)) == {}
+    assert prove_cut(index, mask, slim, run).passed
     widths = np.array([mask[g.span].sum() for g in index.groups])
-    predicted = build_cost_model(graph, index).cost(widths)
+    predicted = build_cost_model(index).cost(widths)
     read = from_proto(slim)
-    again = build_cost_model(read, build_index(read))
+    again = build_cost_model(build_index(read))
     found = again.cost(again.full)
     assert (predicted.params, predicted.macs) == (found.params, found.macs)
     if all(node.op != "DequantizeLinear" for node in graph.nodes):
@@ -488,4 +488,4 @@ def test_channels_are_numbered_once_and_every_group_can_be_cut_alone(graph: Mode
     for group in index.groups:
         mask = np.ones(index.n_channels, dtype=bool)
         mask[group.start] = False
-        assert n_elements(cut(graph, index, mask)) < full
+        assert n_elements(cut(index, mask)) < full

@@ -9,9 +9,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from torchvision.models import get_model
-from torchvision.models.swin_transformer import SwinTransformer
-from torchvision.models.vision_transformer import VisionTransformer
 
 from bocr_onnx.cost import build_cost_model
 from bocr_onnx.graph import ModelGraph, from_proto, load
@@ -36,6 +33,10 @@ EXPORTED = [(n, k) for n in KEPT_AT_HALF for k in EXPORTS if (n, k) != ("vit", "
 
 
 def network(name: str) -> torch.nn.Module:
+    from torchvision.models import get_model
+    from torchvision.models.swin_transformer import SwinTransformer
+    from torchvision.models.vision_transformer import VisionTransformer
+
     torch.manual_seed(0)
     if name == "vit":
         model: torch.nn.Module = VisionTransformer(SIDE, 16, 2, 4, 32, 64, num_classes=10)
@@ -76,12 +77,12 @@ def test_every_export_is_cut_and_proved(name: str, kind: str, exported: dict[tup
     graph = exported[(name, kind)]
     index = build_index(graph)
     mask = random_mask(index, 3)
-    slim = cut(graph, index, mask)
-    assert prove_cut(graph, index, mask, slim, run).passed
-    cost = build_cost_model(graph, index)
+    slim = cut(index, mask)
+    assert prove_cut(index, mask, slim, run).passed
+    cost = build_cost_model(index)
     widths = np.array([mask[g.span].sum() for g in index.groups])
     read = from_proto(slim)
-    counted = build_cost_model(read, build_index(read))
+    counted = build_cost_model(build_index(read))
     assert counted.macs(counted.full)[0] == pytest.approx(cost.macs(widths)[0])
     assert cost.macs(np.maximum(1, cost.full // 2))[0] / cost.macs(cost.full)[0] <= KEPT_AT_HALF[name]
 
@@ -106,6 +107,6 @@ def test_files_found_in_the_wild(shared: Path) -> None:
             continue
         assert index.groups, path.stem
         mask = random_mask(index, 1)
-        proof = prove_cut(graph, index, mask, cut(graph, index, mask), run)
+        proof = prove_cut(index, mask, cut(index, mask), run)
         assert proof.max_rel_diff < 1e-4, path.stem
         assert all(refusal.reason for refusal in index.refusals)

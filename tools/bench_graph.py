@@ -70,13 +70,13 @@ def measure(model: Path | ModelProto) -> dict[str, float]:
     lap("load")
     index = build_index(graph)
     lap("groups")
-    cost = build_cost_model(graph, index)
+    cost = build_cost_model(index)
     cost.shares()
     lap("cost")
     mask = half_mask(index)
-    slim = cut(graph, index, mask)
+    slim = cut(index, mask)
     lap("cut")
-    prove_structure(graph, index, mask, slim, run_once)
+    prove_structure(index, mask, slim, run_once)
     lap("proof")
     return seconds
 

@@ -103,7 +103,7 @@ def search_once(args: argparse.Namespace, strategy: str, seed: int, measured: Ru
         widths, weights, recovery = choose(run, run.scorer, run.result)
         chosen = time.perf_counter()
     images, result = run.images, run.result
-    slim = cut(run.graph, run.index, run.scorer.calibration.mask(widths), weights)
+    slim = cut(run.index, run.scorer.calibration.mask(widths), weights)
     score = score_outputs(predict(run.graph, slim, images.final), images.final_truth)
     best = max((t for t in result.trials if t.objective is not None), key=lambda t: t.objective or 0, default=None)
     return {
@@ -143,7 +143,7 @@ def trial_cost(args: argparse.Namespace) -> dict[str, Any]:
     assert scorer is not None
     widths = run.projection.execute(np.full(len(run.index.groups), 0.5))
     mask = scorer.calibration.mask(widths)
-    session = open_session(cut(run.graph, run.index, mask), threads=args.threads)
+    session = open_session(cut(run.index, mask), threads=args.threads)
     samples: dict[str, list[float]] = {"trial": [], "bare": []}
     for i in range(args.runs + 1):
         start = time.perf_counter()

@@ -135,7 +135,7 @@ def measure_one(path: Path) -> dict[str, Any]:
         lap("load")
         index = build_index(graph)
         lap("groups")
-        cost = build_cost_model(graph, index)
+        cost = build_cost_model(index)
         lap("cost")
         total = max(cost.macs(cost.full)[0], 1.0)
         shares = [sum(cost.node_macs.get(i, 0.0) for i in r.nodes) / total for r in index.refusals]
@@ -155,9 +155,9 @@ def measure_one(path: Path) -> dict[str, Any]:
         for seed in SEEDS if index.groups else ():
             start = time.perf_counter()
             mask = _random_mask(index, seed, half=seed == SEEDS[0])
-            slim = cut(graph, index, mask)
+            slim = cut(index, mask)
             lap("cut")
-            proof = prove_cut(graph, index, mask, slim, run_once, seed=seed)
+            proof = prove_cut(index, mask, slim, run_once, seed=seed)
             lap("proof")
             row["proofs"].append({"max_rel_diff": proof.max_rel_diff, "tolerance": proof.tolerance})
     except BocrError as error:

@@ -62,7 +62,7 @@ def apply(options: ApplyOptions) -> Applied:
     path = check_writable(options.output)
     check_outputs(graph, path, (), inputs=(Path(options.plan),))
     index = build_index(graph)
-    found = read_plan(options.plan, graph, index, strict=options.strict)
+    found = read_plan(options.plan, index, strict=options.strict)
     same = found.model_sha256 == graph.sha256
     if not same:
         note(
@@ -71,8 +71,8 @@ def apply(options: ApplyOptions) -> Applied:
             "not known"
         )
     mask = found.mask(index)
-    slim = cut(graph, index, mask)
-    proof = prove_cut(graph, index, mask, slim, run_once)
+    slim = cut(index, mask)
+    proof = prove_cut(index, mask, slim, run_once)
     save(slim, path, external=bool(graph.external))
-    cost = build_cost_model(graph, index)
+    cost = build_cost_model(index)
     return Applied(str(path), cost.cost(cost.full), measured_cost(slim, graph), proof, same)

@@ -130,17 +130,17 @@ class CostModel:
         return float(1 - self.macs(np.zeros_like(self.full))[0] / total) if total else 0.0
 
 
-def build_cost_model(graph: ModelGraph, index: GroupIndex) -> CostModel:
+def build_cost_model(index: GroupIndex) -> CostModel:
     """Returns the cost model of a graph.
 
     Args:
-        graph: The model.
-        index: Its groups.
+        index: Groups of the model.
     """
+    graph = index.graph
     n_groups = len(index.groups)
     full = np.array([g.n_channels for g in index.groups], dtype=np.int64)
     form = _FormOf(np.repeat(np.arange(n_groups), full), full, graph.batch)
-    weighted = {node.index: terms for node in graph.nodes if (terms := _macs_terms(graph, index, node, form))}
+    weighted = {node.index: terms for node in graph.nodes if (terms := _macs_terms(index, node, form))}
     stored = _stored(graph)
     hidden: _Term = (float(hidden_params(graph)), [])
     sizes = _terms(
@@ -191,16 +191,17 @@ def _terms(terms: list[_Term], n_groups: int) -> Terms:
     return Terms(np.array([scale for scale, _ in terms], dtype=np.float64), made)
 
 
-def _macs_terms(graph: ModelGraph, index: GroupIndex, node: Node, form: _FormOf) -> list[_Term]:
+def _macs_terms(index: GroupIndex, node: Node, form: _FormOf) -> list[_Term]:
+    graph = index.graph
     works = index.work.get(node.index)
     if works is None:
         macs = full_macs(graph, node)
         return [(macs / form.batch, [])] if macs else []
-    return [_work_term(graph, index, work, form) for work in works if work.tensor in graph.shapes]
+    return [_work_term(index, work, form) for work in works if work.tensor in graph.shapes]
 
 
-def _work_term(graph: ModelGraph, index: GroupIndex, work: Work, form: _FormOf) -> _Term:
-    scale, forms = form.term(1 / form.batch, graph.shapes[work.tensor], index.axes.get(work.tensor, {}))
+def _work_term(index: GroupIndex, work: Work, form: _FormOf) -> _Term:
+    scale, forms = form.term(1 / form.batch, index.graph.shapes[work.tensor], index.axes.get(work.tensor, {}))
     return scale * work.times / math.prod(map(len, work.inner)), [*forms, *map(form.form, work.inner)]
 
 

@@ -1,4 +1,4 @@
-"""A model with its groups and its cost: what can be cut, and what that saves."""
+"""A model's groups and its cost: what can be cut, and what that saves."""
 
 from __future__ import annotations
 
@@ -14,17 +14,20 @@ class Prunable:
     """A model that can be pruned.
 
     Attributes:
-        graph: The model.
-        index: Its groups.
+        index: Groups of the model.
         cost: Its cost model.
     """
 
-    graph: ModelGraph
     index: GroupIndex
     cost: CostModel
+
+    @property
+    def graph(self) -> ModelGraph:
+        """Returns the model."""
+        return self.index.graph
 
 
 def prunable(graph: ModelGraph) -> Prunable:
     """Returns a model with its groups and its cost."""
     index = build_index(graph)
-    return Prunable(graph, index, build_cost_model(graph, index))
+    return Prunable(index, build_cost_model(index))

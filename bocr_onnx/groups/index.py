@@ -84,6 +84,7 @@ class GroupIndex:
     """Everything a cut needs to know, as data.
 
     Attributes:
+        graph: The model.
         groups: In the order of the graph.
         refusals: In the order of the graph.
         slices: Constant operand -> channels along each axis that is cut.
@@ -98,6 +99,7 @@ class GroupIndex:
         work: Node -> its multiply-accumulates.
     """
 
+    graph: ModelGraph
     groups: tuple[ChannelGroup, ...]
     refusals: tuple[Refusal, ...]
     slices: Mapping[Operand, Mapping[int, Channels]]
@@ -150,6 +152,7 @@ def build_index(graph: ModelGraph) -> GroupIndex:
     channels = number[settled.classed]
     slices = {operand: {axis: channels[labels] for axis, labels in axes.items()} for operand, axes in at.slices.items()}
     return GroupIndex(
+        graph=graph,
         groups=tuple(_describe(graph, at, order, slices)),
         refusals=tuple(_refusals(at, settled.merged, alone)),
         slices=slices,

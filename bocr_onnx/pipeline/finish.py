@@ -27,7 +27,7 @@ def prove(run: Run) -> Run:
     """
     slim = _slim(run)
     with run.progress.task("Proving the cut") as update:
-        cut = run.graph, run.index, slim.mask, slim.proto, run_once
+        cut = run.index, slim.mask, slim.proto, run_once
         proof = prove_structure(*cut) if slim.weights is None else prove_cut(*cut, weights=slim.weights)
         update(1, 1)
     return replace(run, proof=proof)
@@ -40,7 +40,7 @@ def write(run: Run) -> Run:
         OutputError: A file cannot be written.
     """
     slim = _slim(run)
-    write_plan(run.run_dir.plan, run.graph, run.index, plan_of_mask(run.index, slim.mask))
+    write_plan(run.run_dir.plan, run.index, plan_of_mask(run.index, slim.mask))
     save(slim.proto, run.output, external=bool(run.graph.external))
     return replace(run, after=measured_cost(slim.proto, run.graph))
 

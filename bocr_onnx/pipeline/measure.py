@@ -27,9 +27,9 @@ def measure(run: Run) -> Run:
     """Returns the run with the measurements of its original, and with the scorer of policies where there are images."""
     images = run.images
     if images is None:
-        return replace(run, calibration=calibrate(run.graph, run.index, None, seed=run.options.seed))
+        return replace(run, calibration=calibrate(run.index, None, seed=run.options.seed))
     with run.progress.task("Measuring the original on recovery images") as update:
-        calibration = calibrate(run.graph, run.index, images.recovery, seed=run.options.seed, progress=update)
+        calibration = calibrate(run.index, images.recovery, seed=run.options.seed, progress=update)
         calibration = replace(calibration, memory_bytes=int(RECOVERY_SHARE * run.options.memory_bytes))
     with run.progress.task("Scanning sensitivity of groups") as update:
         calibration = weigh_curves(calibration, progress=update)

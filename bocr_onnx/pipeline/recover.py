@@ -71,7 +71,7 @@ def _slim(run: Run, widths: Widths, weights: Weights, recovery: Recovery) -> Sli
     mask = run.calibration.mask(widths)
     blind = [run.index.groups[i] for i in run.calibration.sensitivity.blind]
     undecided = tuple(group.name for group in blind if not mask[group.span].all())
-    return Slim(mask, cut(run.graph, run.index, mask, weights), weights, recovery, undecided)
+    return Slim(mask, cut(run.index, mask, weights), weights, recovery, undecided)
 
 
 def _scored(run: Run, slim: Slim) -> Slim:

@@ -119,7 +119,7 @@ def _composed(run: Run, mask: Mask, graph: ModelGraph, folder: RunDir) -> Mask:
         folder: Run directory of the round.
     """
     inner = build_index(graph)
-    kept = read_plan(folder.plan, graph, inner, strict=True).mask(inner)
+    kept = read_plan(folder.plan, inner, strict=True).mask(inner)
     whole = mask.copy()
     spans = {group.name: group.span for group in run.index.groups}
     for group in (g for g in inner.groups if g.name in spans):

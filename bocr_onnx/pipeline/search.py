@@ -57,7 +57,7 @@ def pose(run: Run, prior: Prior) -> Problem:
     """Returns the problem a strategy is given."""
     options, calibration = run.options, run.calibration
     assert calibration is not None
-    readers = group_readers(run.graph, run.index, run.cost, calibration.affines)
+    readers = group_readers(run.index, run.cost, calibration.affines)
     curves = calibration.sensitivity.curves
     return Problem(run.projection, curves, options.trials, options.seed, readers, part(StrategyOptions, options), prior)
 

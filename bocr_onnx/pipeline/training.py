@@ -6,10 +6,9 @@ import math
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from lightning_fabric import Fabric
 from onnx import ModelProto
 
 from bocr_onnx.data import Samples, Split
@@ -28,6 +27,9 @@ from bocr_onnx.training import (
     check_trains,
     finetune,
 )
+
+if TYPE_CHECKING:
+    from lightning_fabric import Fabric
 
 
 def finetune_slim(

@@ -43,8 +43,7 @@ class Calibration:
     """A model, its groups, and what was measured on images without labels.
 
     Attributes:
-        graph: The original.
-        index: Its groups.
+        index: Groups of the original.
         affines: Its weighted operators.
         moments: Moments of their inputs, by node index, shrunk; empty without images.
         targets: C W^T, by node index.
@@ -55,7 +54,6 @@ class Calibration:
         memory_bytes: What activations of the sequential recovery may take.
     """
 
-    graph: ModelGraph
     index: GroupIndex
     affines: tuple[Affine, ...]
     moments: Mapping[int, Moments]
@@ -65,6 +63,11 @@ class Calibration:
     images: InputRows | None
     seed: int
     memory_bytes: int = MEMORY_BYTES
+
+    @property
+    def graph(self) -> ModelGraph:
+        """Returns the original."""
+        return self.index.graph
 
     def mask(self, widths: npt.NDArray[np.int64]) -> Mask:
         """Returns the mask that keeps the highest ranked channels of every group.
@@ -80,7 +83,7 @@ class Calibration:
     def fit(self, mask: Mask) -> Weights:
         """Returns the weights of the closed-form fit alone, in slim shape."""
         with one_thread():
-            return recover_oneshot(self.graph, self.index, self.affines, self.moments, self.targets, mask)
+            return recover_oneshot(self.index, self.affines, self.moments, self.targets, mask)
 
     def recover(self, mask: Mask, recovery: Recovery, progress: Progress | None = None) -> Weights:
         """Returns the weights of the slim model after recovery, in slim shape.
@@ -94,7 +97,6 @@ class Calibration:
             return {}
         if recovery == "sequential":
             return recover_sequential(
-                self.graph,
                 self.index,
                 self.affines,
                 mask,
@@ -107,11 +109,10 @@ class Calibration:
         batch = self.images[:N_STATISTICS]
         if not self.graph.batch_is_symbolic() or not self.statistics:
             return weights
-        return restore_statistics(self.graph, self.index, self.affines, self.statistics, mask, weights, batch)
+        return restore_statistics(self.index, self.affines, self.statistics, mask, weights, batch)
 
 
 def calibrate(
-    graph: ModelGraph,
     index: GroupIndex,
     images: InputRows | None,
     *,
@@ -121,22 +122,21 @@ def calibrate(
     """Returns the calibration of a model.
 
     Args:
-        graph: The original.
-        index: Its groups.
+        index: Groups of the model.
         images: Preprocessed recovery images, or None: then channels are ranked by the norm of their weights.
         seed: Seed for the positions drawn.
         progress: Told after each batch.
     """
-    affines = find_affines(graph, index)
+    graph = index.graph
+    affines = find_affines(index)
     found = {} if images is None else collect_moments(graph, affines, images, seed=seed, progress=progress)
     moments = {index: known.shrunk() for index, known in found.items()}
     refitted = {a.node.index for a in affines if is_refitted(a) and a.node.index in moments}
     seen = None if images is None else images[:N_SCAN]
-    energies = collect_energies(graph, index, seen, without=refitted)
+    energies = collect_energies(index, seen, without=refitted)
     with one_thread():
-        sensitivity = scan_sensitivity(graph, index, affines, moments, energies)
+        sensitivity = scan_sensitivity(index, affines, moments, energies)
     return Calibration(
-        graph=graph,
         index=index,
         affines=affines,
         moments=moments,
@@ -182,6 +182,6 @@ def _travel(calibration: Calibration, group: int, ratio: float, images: Array, r
     widths = np.array([g.n_channels for g in index.groups], dtype=np.int64)
     widths[group] = max(1, round(ratio * float(widths[group])))
     mask = calibration.mask(widths)
-    outputs = predict(graph, cut(graph, index, mask, calibration.fit(mask)), images)
+    outputs = predict(graph, cut(index, mask, calibration.fit(mask)), images)
     error = float(calibration.sensitivity.curves[group][widths[group]])
     return max(distortion(outputs, reference), 1e-9) / max(error, 1e-9)

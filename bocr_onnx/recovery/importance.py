@@ -40,12 +40,11 @@ Energies = Mapping[Operand, Floats]
 """Read of a computed operand -> mean square of each entry along the axis that is summed over, shape `(n,)`."""
 
 
-def energy_drawn(graph: ModelGraph, index: GroupIndex, energies: Energies, *, without: Collection[int] = ()) -> Floats:
+def energy_drawn(index: GroupIndex, energies: Energies, *, without: Collection[int] = ()) -> Floats:
     """Returns what the readers draw from each channel of every group, together.
 
     Args:
-        graph: The original.
-        index: Its groups.
+        index: Groups of the model.
         energies: Energies of what is read; may lack reads, or be empty.
         without: Nodes that do not count.
 
@@ -60,9 +59,9 @@ def energy_drawn(graph: ModelGraph, index: GroupIndex, energies: Energies, *, wi
         reads[read[0]].append(read)
     total = np.zeros(index.n_channels)
     for number in sorted(({*sinks} | {*reads}) - {*without}):
-        drawn = _by_weights(graph, index, sinks[number])
+        drawn = _by_weights(index, sinks[number])
         if drawn is None:
-            drawn = _by_product(graph, index, reads[number])
+            drawn = _by_product(index, reads[number])
         if drawn is None:
             continue
         for read in reads[number]:
@@ -72,24 +71,24 @@ def energy_drawn(graph: ModelGraph, index: GroupIndex, energies: Energies, *, wi
     return total
 
 
-def _by_weights(graph: ModelGraph, index: GroupIndex, sinks: Collection[Operand]) -> Floats | None:
+def _by_weights(index: GroupIndex, sinks: Collection[Operand]) -> Floats | None:
     """Returns squared norms of the weights that read each channel, fixed ones last; None where no weight reads any."""
     found: Floats | None = None
     for operand in sinks:
         for axis in index.sinks[operand]:
             channels = index.slices.get(operand, {}).get(axis)
             if channels is not None:
-                norms = _per_channel(index, channels, _norms(graph, index, operand, axis))
+                norms = _per_channel(index, channels, _norms(index, operand, axis))
                 found = norms if found is None else found + norms
     return found
 
 
-def _by_product(graph: ModelGraph, index: GroupIndex, reads: Collection[Operand]) -> Floats | None:
+def _by_product(index: GroupIndex, reads: Collection[Operand]) -> Floats | None:
     """Returns one for each channel that a product of activations reads; None where the operator is none.
 
     A depthwise convolution reads as well, but it has a weight, and sums over no channels.
     """
-    if not reads or not is_product(graph, next(iter(reads))[0]):
+    if not reads or not is_product(index.graph, next(iter(reads))[0]):
         return None
     drawn = np.zeros(index.n_channels + 1)
     for read in reads:
@@ -102,9 +101,9 @@ def is_product(graph: ModelGraph, node: int) -> bool:
     return all(graph.operand((node, position)) is None for position in weight_positions(graph.nodes[node]))
 
 
-def _norms(graph: ModelGraph, index: GroupIndex, operand: Operand, axis: int) -> Floats:
+def _norms(index: GroupIndex, operand: Operand, axis: int) -> Floats:
     """Returns the squared norm of a weight for each entry of an axis, shape `(n,)`."""
-    numbers = _numbers(graph, operand, index.sources.get(operand, -1))
+    numbers = _numbers(index.graph, operand, index.sources.get(operand, -1))
     apart = np.moveaxis(numbers, axis, 0).reshape(numbers.shape[axis], -1)
     return np.asarray((apart**2).sum(axis=1))
 
@@ -148,17 +147,17 @@ def _zero_point(graph: ModelGraph, read: Operand) -> float:
 
 
 def collect_energies(
-    graph: ModelGraph, index: GroupIndex, images: InputRows | None, *, without: Collection[int] = ()
+    index: GroupIndex, images: InputRows | None, *, without: Collection[int] = ()
 ) -> dict[Operand, Floats]:
     """Returns the energies of what operators read.
 
     Args:
-        graph: The original.
-        index: Its groups.
+        index: Groups of the model.
         images: Preprocessed, first axis the images. None takes random inputs, and asks for products of activations
             alone: their factors differ by the weights that made them.
         without: Nodes of which nothing is asked.
     """
+    graph = index.graph
     wanted = {
         read: axis
         for read, (axis, _) in index.reads.items()

@@ -52,7 +52,6 @@ def fit_rows(covariance: Floats, kept: np.ndarray[tuple[int], np.dtype[np.int64]
 
 
 def recover_oneshot(
-    graph: ModelGraph,
     index: GroupIndex,
     affines: tuple[Affine, ...],
     moments: Mapping[int, Moments],
@@ -62,24 +61,24 @@ def recover_oneshot(
     """Returns the refitted weights and biases of every operator that lost inputs, in slim shape.
 
     Args:
-        graph: The original.
-        index: Its groups.
+        index: Groups of the model.
         affines: Its weighted operators.
         moments: By node index.
         targets: C W^T by node index, from `fit_targets`.
         mask: Which channels stay.
     """
+    graph = index.graph
     weights: dict[Operand, Array] = {}
     for affine in affines:
         number = affine.node.index
         if not is_refitted(affine) or number not in moments:
             continue
-        columns = kept_columns(affine, graph, index, mask)
+        columns = kept_columns(affine, index, mask)
         known = moments[number]
         if len(columns) == len(known.mean):
             continue
         assert affine.bias is not None
-        outputs = kept_outputs(affine, graph, index, mask)
+        outputs = kept_outputs(affine, index, mask)
         original = graph.operand(affine.weight)
         assert original is not None
         matrix = to_matrix(affine, graph, original)[outputs]

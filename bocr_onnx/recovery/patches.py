@@ -46,12 +46,13 @@ class Affine:
     taps: int
 
 
-def find_affines(graph: ModelGraph, index: GroupIndex) -> tuple[Affine, ...]:
+def find_affines(index: GroupIndex) -> tuple[Affine, ...]:
     """Returns the operators that recovery can fit, in graph order.
 
     Left out are grouped convolutions that are not depthwise, transposed convolutions, weights that several
     operators share or that are stored quantized, and operators whose channels cannot be cut.
     """
+    graph = index.graph
     found = []
     for node in graph.nodes:
         at = (node.index, 1)
@@ -110,14 +111,15 @@ def bias_of(affine: Affine, graph: ModelGraph) -> Floats:
     return np.zeros(affine.n_outputs) if found is None else found.astype(np.float64)
 
 
-def kept_outputs(affine: Affine, graph: ModelGraph, index: GroupIndex, mask: Mask) -> npt.NDArray[np.int64]:
+def kept_outputs(affine: Affine, index: GroupIndex, mask: Mask) -> npt.NDArray[np.int64]:
     """Returns the outputs that stay."""
-    axis = output_axis(graph, affine.node.index)
+    axis = output_axis(index.graph, affine.node.index)
     return _kept(index.slices[affine.weight], axis, affine.n_outputs, mask)
 
 
-def kept_columns(affine: Affine, graph: ModelGraph, index: GroupIndex, mask: Mask) -> npt.NDArray[np.int64]:
+def kept_columns(affine: Affine, index: GroupIndex, mask: Mask) -> npt.NDArray[np.int64]:
     """Returns the columns of the weight matrix that stay: those of the kept inputs, all taps of each."""
+    graph = index.graph
     weight = graph.operand(affine.weight)
     assert weight is not None
     axis = 1 - output_axis(graph, affine.node.index)

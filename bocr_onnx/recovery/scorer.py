@@ -91,7 +91,7 @@ class PolicyScorer:
         graph, index, n = self.calibration.graph, self.calibration.index, self.n_first
         mask = self.calibration.mask(widths)
         weights = self.calibration.recover(mask, recovery, progress)
-        session = open_session(cut(graph, index, mask, weights))
+        session = open_session(cut(index, mask, weights))
         outputs = predict(graph, session, self.images, rows=range(n))
         first, whole = distortion(outputs, self.reference[:n]), None
         if n == len(self.images) or ceiling is None or first <= ceiling:

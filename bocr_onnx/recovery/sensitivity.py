@@ -29,7 +29,6 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from bocr_onnx.graph import ModelGraph
 from bocr_onnx.groups import ChannelGroup, GroupIndex
 from bocr_onnx.recovery.blas import solve_blocks, solve_positive
 from bocr_onnx.recovery.importance import Energies, energy_drawn
@@ -61,7 +60,6 @@ class Sensitivity:
 
 
 def scan_sensitivity(
-    graph: ModelGraph,
     index: GroupIndex,
     affines: tuple[Affine, ...],
     moments: Mapping[int, Moments],
@@ -70,18 +68,17 @@ def scan_sensitivity(
     """Returns ranking and error curve of every group.
 
     Args:
-        graph: The original.
-        index: Its groups.
+        index: Groups of the model.
         affines: Its weighted operators.
         moments: By node index; may be empty.
         energies: Energies of what operators read that are not refitted; may be empty.
     """
     refitted = {a.node.index: a for a in affines if is_refitted(a) and a.node.index in moments}
-    drawn = energy_drawn(graph, index, energies, without=refitted)
+    drawn = energy_drawn(index, energies, without=refitted)
     ranked, curves, blind = [], [], []
     for number, group in enumerate(index.groups):
         lost = drawn[group.span]
-        consumers = _consumers(graph, index, refitted.values(), moments, group)
+        consumers = _consumers(index, refitted.values(), moments, group)
         if not consumers and np.ptp(lost) <= SAME * lost.max(initial=0):
             blind.append(number)
         order, curve = _eliminate(consumers, lost)
@@ -122,12 +119,12 @@ class _Consumer:
 
 
 def _consumers(
-    graph: ModelGraph,
     index: GroupIndex,
     affines: Iterable[Affine],
     moments: Mapping[int, Moments],
     group: ChannelGroup,
 ) -> list[_Consumer]:
+    graph = index.graph
     found = []
     for affine in affines:
         inner = 1 - output_axis(graph, affine.node.index)

@@ -49,7 +49,6 @@ MEMORY_BYTES = 4 << 30
 class _Walk:
     """The two models' live tensors, by name."""
 
-    graph: ModelGraph
     index: GroupIndex
     mask: Mask
     original: dict[str, Chunks] = field(default_factory=dict)
@@ -58,7 +57,6 @@ class _Walk:
 
 
 def recover_sequential(
-    graph: ModelGraph,
     index: GroupIndex,
     affines: tuple[Affine, ...],
     mask: Mask,
@@ -72,8 +70,7 @@ def recover_sequential(
     """Returns the refitted weights and biases of the slim model, in slim shape.
 
     Args:
-        graph: The original.
-        index: Its groups.
+        index: Groups of the model.
         affines: Its weighted operators.
         mask: Which channels stay.
         images: Preprocessed, float32, first axis the images; as many of the first ones are used as `MEMORY_BYTES`
@@ -83,8 +80,9 @@ def recover_sequential(
         memory_bytes: What activations of both models may take; fewer images are used where all would take more.
         progress: Told after each node.
     """
+    graph = index.graph
     rng = np.random.default_rng(seed)
-    walk = _Walk(graph, index, mask)
+    walk = _Walk(index, mask)
     batch = batch_size(graph, CHUNK)
     fitting = max(batch, memory_bytes // max(1, 2 * peak_bytes(graph)))
     n_images = whole_runs(graph, min(len(images), fitting), batch)
@@ -93,7 +91,7 @@ def recover_sequential(
     by_node = {a.node.index: a for a in affines}
     last = _last_reads(graph)
     needed = _needed(graph, by_node)
-    cut_all = cut_edit(graph, index, mask)
+    cut_all = cut_edit(index, mask)
     for node in graph.nodes:
         if node.index in needed:
             _step(walk, node, cut_all, by_node.get(node.index), n_rows, rng)
@@ -146,7 +144,7 @@ def _last_reads(graph: ModelGraph) -> dict[str, int]:
 
 
 def _step(walk: _Walk, node: Node, cut_all: Edit, affine: Affine | None, n_rows: int, rng: np.random.Generator) -> None:
-    graph = walk.graph
+    graph = walk.index.graph
     names = computed_inputs(graph, node)
     feeds = {name: walk.original[name] for name in names}
     slim_feeds = {name: walk.slim[name] for name in names}
@@ -166,13 +164,13 @@ def _step(walk: _Walk, node: Node, cut_all: Edit, affine: Affine | None, n_rows:
 
 
 def _fit(walk: _Walk, affine: Affine, n_rows: int, rng: np.random.Generator) -> dict[Operand, Array]:
-    graph, node = walk.graph, affine.node
+    graph, node = walk.index.graph, affine.node
     weight = graph.operand(affine.weight)
     assert weight is not None
-    columns = kept_columns(affine, graph, walk.index, walk.mask)
+    columns = kept_columns(affine, walk.index, walk.mask)
     if affine.bias is None or len(columns) > MAX_COLUMNS:
         return {}
-    outputs = kept_outputs(affine, graph, walk.index, walk.mask)
+    outputs = kept_outputs(affine, walk.index, walk.mask)
     error = _stream_error(walk, affine)
     chunks = walk.original[node.outputs[0]]
     total = sum(len(c) for c in chunks)
@@ -184,7 +182,7 @@ def _fit(walk: _Walk, affine: Affine, n_rows: int, rng: np.random.Generator) -> 
         if error is not None:
             target = target + output_rows(node, error[i], at)
         sums.add(rows, target)
-    start = to_matrix(affine, graph, cut_operand(graph, walk.index, walk.mask, affine.weight))
+    start = to_matrix(affine, graph, cut_operand(walk.index, walk.mask, affine.weight))
     with one_thread():
         matrix, bias = sums.solve(start)
     return {
@@ -195,7 +193,7 @@ def _fit(walk: _Walk, affine: Affine, n_rows: int, rng: np.random.Generator) -> 
 
 def _stream_error(walk: _Walk, affine: Affine) -> list[Array] | None:
     """Returns what the stream that the output is added to has lost so far, in units of the output, or None."""
-    graph, node = walk.graph, affine.node
+    graph, node = walk.index.graph, affine.node
     name, scale = node.outputs[0], None
     while True:
         readers = graph.readers.get(name, ())
@@ -231,7 +229,7 @@ def _gain(walk: _Walk, node: Node) -> Array:
 
     Tiny ones become infinite, so that no stream error is asked of a channel that hardly reaches the stream.
     """
-    gamma, variance = (cut_operand(walk.graph, walk.index, walk.mask, (node.index, i)) for i in (1, 4))
+    gamma, variance = (cut_operand(walk.index, walk.mask, (node.index, i)) for i in (1, 4))
     gain = gamma / np.sqrt(variance + float(node.attributes.get("epsilon", 1e-5)))
     return np.asarray(np.where(np.abs(gain) < 1e-3, np.inf, gain), dtype=np.float32)
 

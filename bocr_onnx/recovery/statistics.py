@@ -62,7 +62,6 @@ def output_statistics(
 
 
 def restore_statistics(
-    graph: ModelGraph,
     index: GroupIndex,
     affines: tuple[Affine, ...],
     statistics: Mapping[int, Statistics],
@@ -73,19 +72,19 @@ def restore_statistics(
     """Returns weights and biases with the original's output statistics restored, in slim shape.
 
     Args:
-        graph: The original.
-        index: Its groups.
+        index: Groups of the model.
         affines: Its weighted operators.
         statistics: From `output_statistics`.
         mask: Which channels stay.
         weights: Weights of the slim model that differ from the cut originals.
         images: Preprocessed, one batch.
     """
+    graph = index.graph
     wanted = [a for a in affines if a.node.index in statistics and a.bias is not None]
-    slim = cut(graph, index, mask, weights)
+    slim = cut(index, mask, weights)
     goals = {}
     for affine in wanted:
-        outputs = kept_outputs(affine, graph, index, mask)
+        outputs = kept_outputs(affine, index, mask)
         found = statistics[affine.node.index]
         goals[affine.node.outputs[0]] = Statistics(found.mean[outputs], found.variance[outputs])
     measured = _measure(slim, goals, graph.inputs[0], images)
@@ -94,11 +93,11 @@ def restore_statistics(
         name = affine.node.outputs[0]
         scale = _scale(goals[name], measured[name])
         weight = weights.get(affine.weight)
-        weight = cut_operand(graph, index, mask, affine.weight) if weight is None else weight
+        weight = cut_operand(index, mask, affine.weight) if weight is None else weight
         assert affine.bias is not None
         bias = weights.get(affine.bias)
         if bias is None:
-            bias = bias_of(affine, graph)[kept_outputs(affine, graph, index, mask)]
+            bias = bias_of(affine, graph)[kept_outputs(affine, index, mask)]
         shift = goals[name].mean + scale * (bias - measured[name].mean)
         changed[affine.weight] = (weight * scale.reshape(-1, *[1] * (weight.ndim - 1))).astype(weight.dtype)
         changed[affine.bias] = shift.astype(weight.dtype)

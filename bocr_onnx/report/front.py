@@ -5,10 +5,11 @@ from __future__ import annotations
 import json
 from typing import Any
 
+from bocr_onnx.cost import QUANTITIES
 from bocr_onnx.report.record import SCHEMA, Report
 from bocr_onnx.report.speed import clock_text, speed_text
 
-HEAD = ("target", "MACs", "parameters", "file size", "accuracy", "latency", "speed", "clock", "file")
+HEAD = ("target", *(q.label for q in QUANTITIES.values()), "accuracy", "latency", "speed", "clock", "file")
 
 
 def front_record(reports: tuple[Report, ...]) -> dict[str, Any]:
@@ -36,18 +37,11 @@ def front_text(reports: tuple[Report, ...]) -> str:
 def front_rows(reports: tuple[Report, ...]) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
     """Returns head and rows of the table: shares of the original, accuracy, latency, speed and clock."""
     rows: list[tuple[str, ...]] = [
-        ("original", "1.000", "1.000", "1.000", *_measured(reports[0], original=True), reports[0].model["path"])
+        ("original", *("1.000" for _ in QUANTITIES), *_measured(reports[0], original=True), reports[0].model["path"])
     ]
     for report in reports:
         before, after = report.baseline, report.result
-        kept = [
-            f"{a / max(b, 1):.3f}"
-            for a, b in (
-                (after.macs, before.macs),
-                (after.params, before.params),
-                (after.size_bytes, before.size_bytes),
-            )
-        ]
+        kept = [f"{getattr(after, q.field) / max(getattr(before, q.field), 1):.3f}" for q in QUANTITIES.values()]
         target = ", ".join(f"{name} {share:g}" for name, share in report.target.items())
         rows.append((target, *kept, *_measured(report, original=False), report.output))
     return HEAD, rows

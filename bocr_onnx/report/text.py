@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
+from bocr_onnx.cost import QUANTITIES, Quantity
 from bocr_onnx.report.record import Figures, Report
 from bocr_onnx.report.speed import clock_text, speed_text
 
 Row = tuple[str, str, str, str]
 
+PREFIXES = {"": (("G", 1e9), ("M", 1e6), ("k", 1e3)), "B": (("M", 1e6), ("k", 1e3))}
+"""Prefixes of a quantity by its unit."""
+
 
 def figure_rows(report: Report) -> tuple[Row, ...]:
     """Returns the before/after table: name, original, slim, change."""
     before, after = report.baseline, report.result
-    rows = [
-        _ratio("MACs", before.macs, after.macs, _count),
-        _ratio("parameters", before.params, after.params, _count),
-        _ratio("file size", before.size_bytes, after.size_bytes, _bytes),
-    ]
+    rows = [_ratio(q, getattr(before, q.field), getattr(after, q.field)) for q in QUANTITIES.values()]
     if before.accuracy is not None and after.accuracy is not None:
         points = 100 * (after.accuracy - before.accuracy)
         rows.append((report.metric, f"{before.accuracy:.2%}", f"{after.accuracy:.2%}", f"{points:+.2f} points"))
@@ -85,23 +85,15 @@ def _data(report: Report) -> list[str]:
     return [f"Images ({report.data['path']}): {used}. No image is in two of score, recovery and final.", ""]
 
 
-def _ratio(name: str, before: int, after: int, show: object) -> Row:
-    assert callable(show)
-    return name, show(before), show(after), f"{after / max(before, 1):.1%} kept"
+def _ratio(quantity: Quantity, before: int, after: int) -> Row:
+    return quantity.label, _shown(before, quantity), _shown(after, quantity), f"{after / max(before, 1):.1%} kept"
 
 
-def _count(value: int) -> str:
-    for unit, size in (("G", 1e9), ("M", 1e6), ("k", 1e3)):
+def _shown(value: int, quantity: Quantity) -> str:
+    for prefix, size in PREFIXES[quantity.unit]:
         if value >= size:
-            return f"{value / size:.2f} {unit}"
-    return str(value)
-
-
-def _bytes(value: int) -> str:
-    for unit, size in (("MB", 1e6), ("kB", 1e3)):
-        if value >= size:
-            return f"{value / size:.2f} {unit}"
-    return f"{value} B"
+            return f"{value / size:.2f} {prefix}{quantity.unit}"
+    return f"{value} {quantity.unit}".rstrip()
 
 
 __all__ = ["Figures", "Row", "figure_rows", "markdown"]

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 import numpy as np
 
 from bocr_onnx.cost import CostModel
-from bocr_onnx.graph import ModelGraph
 from bocr_onnx.groups import ChannelGroup, GroupIndex
 from bocr_onnx.recovery import Affine
 from bocr_onnx.slimming import output_axis
@@ -39,23 +38,19 @@ class GroupReader:
     importance: tuple[float, ...]
 
 
-def group_readers(
-    graph: ModelGraph, index: GroupIndex, cost: CostModel, affines: tuple[Affine, ...]
-) -> tuple[GroupReader, ...]:
+def group_readers(index: GroupIndex, cost: CostModel, affines: tuple[Affine, ...]) -> tuple[GroupReader, ...]:
     """Returns the main reader of every group.
 
     Args:
-        graph: The model.
-        index: Its groups.
+        index: Groups of the model.
         cost: Its cost.
         affines: Its weighted operators.
     """
-    return tuple(_reader(graph, index, cost, affines, group) for group in index.groups)
+    return tuple(_reader(index, cost, affines, group) for group in index.groups)
 
 
-def _reader(
-    graph: ModelGraph, index: GroupIndex, cost: CostModel, affines: tuple[Affine, ...], group: ChannelGroup
-) -> GroupReader:
+def _reader(index: GroupIndex, cost: CostModel, affines: tuple[Affine, ...], group: ChannelGroup) -> GroupReader:
+    graph = index.graph
     importance = np.zeros(group.n_channels)
     readers = []
     for affine in affines:

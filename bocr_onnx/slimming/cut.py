@@ -17,8 +17,9 @@ from bocr_onnx.groups import EVERY, Channels, GroupIndex, Slot
 from bocr_onnx.slimming.plan import Mask, kept_positions
 
 
-def cut_operand(graph: ModelGraph, index: GroupIndex, mask: Mask, at: Operand) -> Array:
+def cut_operand(index: GroupIndex, mask: Mask, at: Operand) -> Array:
     """Returns a constant operand without the removed channels."""
+    graph = index.graph
     array = graph.operand(at)
     assert array is not None, f"operand {at} of {graph.label} is not constant"
     return _take(index, mask, at, array)
@@ -32,16 +33,16 @@ def _take(index: GroupIndex, mask: Mask, at: Operand, array: Array) -> Array:
     return array
 
 
-def cut_edit(graph: ModelGraph, index: GroupIndex, mask: Mask, weights: Mapping[Operand, Array] | None = None) -> Edit:
+def cut_edit(index: GroupIndex, mask: Mask, weights: Mapping[Operand, Array] | None = None) -> Edit:
     """Returns what the cut changes.
 
     Args:
-        graph: The original.
-        index: Its groups.
+        index: Groups of the model.
         mask: Which channels stay.
         weights: Operands of the slim model that recovery or training has set, already in slim shape.
     """
-    operands, attributes = _filled_slots(graph, index, mask)
+    graph = index.graph
+    operands, attributes = _filled_slots(index, mask)
     for at in index.slices:
         if graph.rounded(graph.nodes[at[0]].input(at[1])) is not None:
             continue  # it is cut where it is stored
@@ -51,15 +52,14 @@ def cut_edit(graph: ModelGraph, index: GroupIndex, mask: Mask, weights: Mapping[
         if taken is not array:
             operands[at] = taken
     operands.update(weights or {})
-    return Edit(operands, attributes, _widths(graph, index, mask))
+    return Edit(operands, attributes, _widths(index, mask))
 
 
-def cut(graph: ModelGraph, index: GroupIndex, mask: Mask, weights: Mapping[Operand, Array] | None = None) -> ModelProto:
+def cut(index: GroupIndex, mask: Mask, weights: Mapping[Operand, Array] | None = None) -> ModelProto:
     """Returns the slim model.
 
     Args:
-        graph: The original.
-        index: Its groups.
+        index: Groups of the model.
         mask: Which channels stay, shape `(n_channels,)`.
         weights: Operands to put in place of the cut originals, in slim shape.
 
@@ -78,28 +78,30 @@ def cut(graph: ModelGraph, index: GroupIndex, mask: Mask, weights: Mapping[Opera
         >>> [tuple(t.dims) for t in slim.graph.initializer]
         [(3, 5), (5, 2)]
     """
-    return apply_edit(graph, cut_edit(graph, index, mask, weights))
+    graph = index.graph
+    return apply_edit(graph, cut_edit(index, mask, weights))
 
 
 def _filled_slots(
-    graph: ModelGraph, index: GroupIndex, mask: Mask
+    index: GroupIndex, mask: Mask
 ) -> tuple[dict[Operand, Array], dict[tuple[int, str], int | list[int] | None]]:
     """Returns the operands and attributes whose integers follow what is kept, in their original shape."""
+    graph = index.graph
     pins = index.pins if not mask.all() else ()
     operands: dict[Operand, Array] = {at: array for at in pins if (array := graph.operand(at)) is not None}
     attributes: dict[tuple[int, str], int | list[int] | None] = {}
     for slot, rows in index.slots.items():
         stays = _stays(rows, mask)
-        if stays.all() and (mask.all() or _integers(graph, index, slot).min(initial=0) >= 0):
+        if stays.all() and (mask.all() or _integers(index, slot).min(initial=0) >= 0):
             continue
         if isinstance(slot.where, int):
             known = operands.get((slot.node, slot.where))
-            array = (_integers(graph, index, slot) if known is None else known).copy()
+            array = (_integers(index, slot) if known is None else known).copy()
             operands[(slot.node, slot.where)] = _fill(array, slot.position, stays)
         elif slot.position is None:
             attributes[(slot.node, slot.where)] = int(stays.sum())
         else:
-            entries = attributes.get((slot.node, slot.where), _integers(graph, index, slot).tolist())
+            entries = attributes.get((slot.node, slot.where), _integers(index, slot).tolist())
             assert isinstance(entries, list)
             entries[slot.position] = int(stays.sum())
             attributes[(slot.node, slot.where)] = entries
@@ -123,8 +125,9 @@ def _fill(array: Array, position: int | None, stays: npt.NDArray[np.bool_]) -> A
     return array
 
 
-def _integers(graph: ModelGraph, index: GroupIndex, slot: Slot) -> Array:
+def _integers(index: GroupIndex, slot: Slot) -> Array:
     """Returns the integers of the original's operand or attribute; negative ones count from the end."""
+    graph = index.graph
     default = index.defaults.get((slot.node, slot.where))
     if default is not None:
         return default.value
@@ -135,7 +138,8 @@ def _integers(graph: ModelGraph, index: GroupIndex, slot: Slot) -> Array:
     return np.atleast_1d(graph.nodes[slot.node].attributes.get(slot.where, 1))
 
 
-def _widths(graph: ModelGraph, index: GroupIndex, mask: Mask) -> dict[str, dict[int, int]]:
+def _widths(index: GroupIndex, mask: Mask) -> dict[str, dict[int, int]]:
+    graph = index.graph
     widths: dict[str, dict[int, int]] = {}
     carriers = list(index.axes.items())
     carriers += [
@@ -151,11 +155,12 @@ def _widths(graph: ModelGraph, index: GroupIndex, mask: Mask) -> dict[str, dict[
     return widths
 
 
-def widen(graph: ModelGraph, index: GroupIndex, mask: Mask, weights: Mapping[Operand, Array]) -> dict[Operand, Array]:
+def widen(index: GroupIndex, mask: Mask, weights: Mapping[Operand, Array]) -> dict[Operand, Array]:
     """Returns slim operands in their original shape, with the original's values where channels were removed.
 
     An operand that the original does not have (a bias that recovery added) is zero there.
     """
+    graph = index.graph
     wide: dict[Operand, Array] = {}
     for at, array in weights.items():
         original = graph.operand(at)
@@ -174,15 +179,15 @@ def widen(graph: ModelGraph, index: GroupIndex, mask: Mask, weights: Mapping[Ope
     return wide
 
 
-def changed_operands(graph: ModelGraph, index: GroupIndex, mask: Mask, slim: ModelGraph) -> dict[Operand, Array]:
+def changed_operands(index: GroupIndex, mask: Mask, slim: ModelGraph) -> dict[Operand, Array]:
     """Returns the constants in which a slim model differs from the plain cut of its original, in slim shape.
 
     Args:
-        graph: The original.
-        index: Its groups.
+        index: Groups of the model.
         mask: Which channels stay.
         slim: The slim model; its nodes are matched by what they output.
     """
+    graph = index.graph
     by_output = {next(o for o in node.outputs if o): node for node in graph.nodes}
     changed: dict[Operand, Array] = {}
     for node in slim.nodes:
@@ -197,7 +202,7 @@ def changed_operands(graph: ModelGraph, index: GroupIndex, mask: Mask, slim: Mod
             known = graph.operand(at)
             if known is None and original.input(position):
                 continue  # both compute it, and the slim model's is small enough to be folded
-            if known is None or not np.array_equal(cut_operand(graph, index, mask, at), array, equal_nan=True):
+            if known is None or not np.array_equal(cut_operand(index, mask, at), array, equal_nan=True):
                 changed[at] = array
     return changed
 

@@ -66,7 +66,6 @@ def _decided(graph: ModelGraph, node: Node) -> tuple[str, ...]:
 
 
 def hand_over(
-    graph: ModelGraph,
     index: GroupIndex,
     mask: Mask,
     models: tuple[ModelProto, ModelProto],
@@ -76,8 +75,7 @@ def hand_over(
     """Returns both models without their decisions, and inputs in which the first's decisions are given.
 
     Args:
-        graph: The original.
-        index: Its groups.
+        index: Groups of the model.
         mask: Which channels stay.
         models: The masked original and the slim model.
         feeds: Inputs of both.
@@ -87,6 +85,7 @@ def hand_over(
         Models that also output what decides, and the inputs of each; None where the graph decides nothing, or the
         slim model in another way.
     """
+    graph = index.graph
     found = decisions(graph)
     masked, slim = models
     if not found or not _decide_alike(models, found):

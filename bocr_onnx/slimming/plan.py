@@ -14,7 +14,7 @@ import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from bocr_onnx.errors import PlanError
-from bocr_onnx.graph import ModelGraph, read_text, write_text
+from bocr_onnx.graph import read_text, write_text
 from bocr_onnx.groups import Channels, GroupIndex
 from bocr_onnx.slimming.structure import structure_digest
 
@@ -106,12 +106,13 @@ def masked_reads(index: GroupIndex, mask: Mask) -> Mapping[tuple[int, int], tupl
     return found
 
 
-def write_plan(path: Path, graph: ModelGraph, index: GroupIndex, plan: Plan) -> None:
+def write_plan(path: Path, index: GroupIndex, plan: Plan) -> None:
     """Writes plan.json.
 
     Raises:
         OutputError: The path cannot be written.
     """
+    graph = index.graph
     activations = {
         graph.nodes[node].inputs[position]: {
             "axis": axis,
@@ -123,7 +124,7 @@ def write_plan(path: Path, graph: ModelGraph, index: GroupIndex, plan: Plan) -> 
     record = {
         "schema": 1,
         "model_sha256": graph.sha256,
-        "structure": structure_digest(graph, index),
+        "structure": structure_digest(index),
         "groups": [
             {"name": g.name, "n_channels": g.n_channels, "kept": list(kept)}
             for g, kept in zip(index.groups, plan.kept, strict=True)
@@ -133,7 +134,7 @@ def write_plan(path: Path, graph: ModelGraph, index: GroupIndex, plan: Plan) -> 
     write_text(path, json.dumps(record, indent=1) + "\n")
 
 
-def read_plan(path: str | Path, graph: ModelGraph, index: GroupIndex, *, strict: bool = False) -> Plan:
+def read_plan(path: str | Path, index: GroupIndex, *, strict: bool = False) -> Plan:
     """Returns the plan of a file, if it belongs to the model.
 
     A plan belongs to every model of the same structure, whatever its weights and the names of its nodes;
@@ -142,13 +143,13 @@ def read_plan(path: str | Path, graph: ModelGraph, index: GroupIndex, *, strict:
 
     Args:
         path: A plan.json.
-        graph: The model.
-        index: Its groups.
+        index: Groups of the model.
         strict: Whether it must have been made for this very file.
 
     Raises:
         PlanError: The file is missing or malformed, or was made for another model.
     """
+    graph = index.graph
     try:
         text = read_text(path, MAX_BYTES)
         record = json.loads(text)
@@ -170,7 +171,7 @@ def read_plan(path: str | Path, graph: ModelGraph, index: GroupIndex, *, strict:
             hint=ANOTHER,
         )
     same_file = file.model_sha256 == graph.sha256
-    same_structure = not same_file and file.structure == structure_digest(graph, index)
+    same_structure = not same_file and file.structure == structure_digest(index)
     _check_groups(path, file, index, by_name=not same_structure)
     if not (same_file or same_structure or file.structure is None):
         raise PlanError(

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import MappingProxyType
 
 import numpy as np
@@ -81,16 +81,16 @@ class Proof:
         return bool(self.max_rel_diff <= self.tolerance)
 
 
-def masked_original(graph: ModelGraph, index: GroupIndex, mask: Mask, weights: Mapping[Operand, Array]) -> ModelProto:
+def masked_original(index: GroupIndex, mask: Mask, weights: Mapping[Operand, Array]) -> ModelProto:
     """Returns the original with the removed channels zeroed at every weighted operator that reads them.
 
     Args:
-        graph: The original.
-        index: Its groups.
+        index: Groups of the model.
         mask: Which channels stay.
         weights: Operands that the slim model has changed, in slim shape.
     """
-    wide = apply_edit(graph, Edit(widen(graph, index, mask, weights)))
+    graph = index.graph
+    wide = apply_edit(graph, Edit(widen(index, mask, weights)))
     masks = {}
     for (number, position), (axis, kept) in masked_reads(index, mask).items():
         node = graph.nodes[number]
@@ -107,7 +107,6 @@ def masked_original(graph: ModelGraph, index: GroupIndex, mask: Mask, weights: M
 
 
 def prove_cut(
-    graph: ModelGraph,
     index: GroupIndex,
     mask: Mask,
     slim: ModelProto,
@@ -120,8 +119,7 @@ def prove_cut(
     """Checks a slim model and compares it with the masked original; all other weights must be the original's.
 
     Args:
-        graph: The original.
-        index: Its groups.
+        index: Groups of the model.
         mask: Which channels stay.
         slim: The slim model.
         run: Runs a model.
@@ -134,14 +132,13 @@ def prove_cut(
         ProofError: The slim model is invalid, does not run, carries other weights than the original's and those that
             were set, or differs from the masked original.
     """
-    graph = filled(graph, run)
-    changed = changed_operands(graph, index, mask, _check_valid(graph, slim))
-    _check_declared(graph, changed, weights)
-    return _prove(graph, index, mask, slim, changed, Trying(run, batch or _batch(graph), seed))
+    index = replace(index, graph=filled(index.graph, run))
+    changed = changed_operands(index, mask, _check_valid(index.graph, slim))
+    _check_declared(index.graph, changed, weights)
+    return _prove(index, mask, slim, changed, Trying(run, batch or _batch(index.graph), seed))
 
 
 def prove_structure(
-    graph: ModelGraph,
     index: GroupIndex,
     mask: Mask,
     slim: ModelProto,
@@ -153,8 +150,7 @@ def prove_structure(
     """Checks a slim model with weights of its own, e.g. after finetuning, against the masked original with those.
 
     Args:
-        graph: The original.
-        index: Its groups.
+        index: Groups of the model.
         mask: Which channels stay.
         slim: The slim model.
         run: Runs a model.
@@ -165,9 +161,9 @@ def prove_structure(
         ModelError: The original itself does not run.
         ProofError: The slim model is invalid, does not run, or differs from the masked original.
     """
-    graph = filled(graph, run)
-    changed = changed_operands(graph, index, mask, _check_valid(graph, slim))
-    return _prove(graph, index, mask, slim, changed, Trying(run, batch or _batch(graph), seed))
+    index = replace(index, graph=filled(index.graph, run))
+    changed = changed_operands(index, mask, _check_valid(index.graph, slim))
+    return _prove(index, mask, slim, changed, Trying(run, batch or _batch(index.graph), seed))
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,18 +182,18 @@ class Trying:
 
 
 def _prove(
-    graph: ModelGraph,
     index: GroupIndex,
     mask: Mask,
     slim: ModelProto,
     changed: Mapping[Operand, Array],
     trying: Trying,
 ) -> Proof:
+    graph = index.graph
     run, batch, seed = trying.run, trying.batch, trying.seed
-    inside = _witnesses(graph, index, mask)
+    inside = _witnesses(index, mask)
     feeds = random_feeds(graph, batch=batch, seed=seed)
     check_runs(graph, feeds, run)
-    masked = with_outputs(masked_original(graph, index, mask, changed), inside)
+    masked = with_outputs(masked_original(index, mask, changed), inside)
     observed = with_outputs(slim, inside)
     if any(n.op in ROUNDING for n in graph.nodes) and not any(n.op in INTEGER for n in graph.nodes):
         _run_slim(graph, slim, feeds, run)
@@ -209,9 +205,9 @@ def _prove(
         _run_slim(graph, slim, feeds, run)
         masked, observed = widened(masked), widened(observed)
         feeds, other = _single(feeds), None if other is None else _single(other)
-    proof = _prove_on(graph, index, mask, (masked, observed), feeds, run)
+    proof = _prove_on(index, mask, (masked, observed), feeds, run)
     if other is not None:
-        second = _prove_on(graph, index, mask, (masked, observed), other, run)
+        second = _prove_on(index, mask, (masked, observed), other, run)
         proof = max(proof, second, key=lambda p: p.max_rel_diff)
     if not proof.passed:
         raise ProofError(
@@ -227,7 +223,6 @@ def _batch(graph: ModelGraph) -> int:
 
 
 def _prove_on(
-    graph: ModelGraph,
     index: GroupIndex,
     mask: Mask,
     models: tuple[ModelProto, ModelProto],
@@ -235,19 +230,19 @@ def _prove_on(
     run: Run,
 ) -> Proof:
     """Compares the masked original with the slim model, given the same decisions where they differ otherwise."""
-    proof = _compare_on(graph, index, mask, models, (feeds, feeds), run)
-    handed = None if proof.passed else hand_over(graph, index, mask, models, feeds, run)
-    return proof if handed is None else _compare_on(graph, index, mask, *handed, run)
+    proof = _compare_on(index, mask, models, (feeds, feeds), run)
+    handed = None if proof.passed else hand_over(index, mask, models, feeds, run)
+    return proof if handed is None else _compare_on(index, mask, *handed, run)
 
 
 def _compare_on(
-    graph: ModelGraph,
     index: GroupIndex,
     mask: Mask,
     models: tuple[ModelProto, ModelProto],
     feeds: tuple[Mapping[str, Array], Mapping[str, Array]],
     run: Run,
 ) -> Proof:
+    graph = index.graph
     masked, slim = models
     names = [output.name for output in masked.graph.output]
     scales = [_smallest_scale(graph, name) for name in names]
@@ -385,8 +380,9 @@ def _check_declared(graph: ModelGraph, changed: Mapping[Operand, Array], weights
             )
 
 
-def _witnesses(graph: ModelGraph, index: GroupIndex, mask: Mask) -> list[str]:
+def _witnesses(index: GroupIndex, mask: Mask) -> list[str]:
     """Returns weighted tensors that kept all their channels: a saturated softmax after them hides nothing."""
+    graph = index.graph
     found = [
         node.outputs[0]
         for node in graph.nodes

@@ -20,7 +20,6 @@ import numpy as np
 import onnx
 from onnx import AttributeProto, GraphProto, NodeProto, SparseTensorProto, TensorProto, numpy_helper
 
-from bocr_onnx.graph import ModelGraph
 from bocr_onnx.groups import GroupIndex
 
 _DECIDING = frozenset({TensorProto.INT32, TensorProto.INT64, TensorProto.BOOL})
@@ -91,15 +90,14 @@ class _Reader:
         return value if isinstance(value, int | float | str) else value.SerializeToString(deterministic=True).hex()
 
 
-def structure_digest(graph: ModelGraph, index: GroupIndex) -> str:
+def structure_digest(index: GroupIndex) -> str:
     """Returns the sha256 of everything a cut of the model depends on, as 64 hexadecimal digits.
 
     Two files with equal digests can be cut by the same plan. Default values of attributes are not filled in: an
     exporter that begins to write them changes the digest.
 
     Args:
-        graph: The model.
-        index: Its groups.
+        index: Groups of the model.
 
     Example:
         >>> from bocr_onnx.graph import from_proto
@@ -113,6 +111,7 @@ def structure_digest(graph: ModelGraph, index: GroupIndex) -> str:
         >>> structure_digest(one, build_index(one)) == structure_digest(other, build_index(other))
         True
     """
+    graph = index.graph
     opsets = {o.domain: o.version for o in graph.proto.opset_import} | {"": graph.opset}
     record = [
         [[g.n_channels, [[m.axis, m.width] for m in g.members]] for g in index.groups],

@@ -8,10 +8,9 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
-from lightning_fabric import Fabric
 from onnx import ModelProto
 
 from bocr_onnx.data.augmentation import Augmentation
@@ -26,6 +25,9 @@ from bocr_onnx.training.normalization import Normalized, fold, normalize
 from bocr_onnx.training.operators.registry import to_tensor
 from bocr_onnx.training.records import EpochReport, FinetuneResult, StepReport
 from bocr_onnx.training.stopping import deferred
+
+if TYPE_CHECKING:
+    from lightning_fabric import Fabric
 
 MIN_STATISTICS_BATCH = 16
 """Smaller batches leave the running statistics of BatchNormalization as they are."""

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import logging
 import math
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
-from lightning_fabric import Fabric
-from lightning_fabric.utilities.exceptions import MisconfigurationException
 from onnx import ModelProto
 from torch import Tensor
 
@@ -22,6 +20,9 @@ from bocr_onnx.training.interpreter import OnnxModule, export
 from bocr_onnx.training.loss import feature_loss, finetune_loss, gives_probabilities
 from bocr_onnx.training.operators.registry import to_tensor
 from bocr_onnx.training.watch import feature_maps, watched
+
+if TYPE_CHECKING:
+    from lightning_fabric import Fabric
 
 _COLOURS = (1, 3, 4)
 _LARGE = 1_000_003
@@ -174,6 +175,9 @@ def start_engine(settings: FinetuneSettings) -> Fabric:
     Raises:
         TrainingError: The device is not there.
     """
+    from lightning_fabric import Fabric
+    from lightning_fabric.utilities.exceptions import MisconfigurationException
+
     logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
     on_cuda = settings.device in ("auto", "cuda") and torch.cuda.is_available()
     precision = settings.precision

@@ -53,7 +53,7 @@ def plan(tmp_path: Path) -> Path:
     onnx.save(proto(TEXT, **CONSTANTS), tmp_path / "m.onnx")
     graph = load(tmp_path / "m.onnx")
     index = build_index(graph)
-    write_plan(tmp_path / "plan.json", graph, index, Plan((KEPT, (1, 5))))
+    write_plan(tmp_path / "plan.json", index, Plan((KEPT, (1, 5))))
     return tmp_path / "plan.json"
 
 

@@ -146,7 +146,7 @@ def test_the_proof_finds_a_second_size_that_the_model_takes(reader: Path) -> Non
     graph = load(reader, {"x": (1, 3, 48, 64)})
     index = build_index(graph)
     mask = random_mask(index, 0)
-    slim = cut(graph, index, mask)
+    slim = cut(index, mask)
     assert [f["x"].shape for f in other_feeds(graph, batch=2)] == [(2, 3, 64, 96), (2, 3, 64, 64), (2, 3, 48, 96)]
     ran: list[tuple[int, ...]] = []
 
@@ -155,7 +155,7 @@ def test_the_proof_finds_a_second_size_that_the_model_takes(reader: Path) -> Non
         ran.append(feeds["x"].shape)
         return found
 
-    assert prove_cut(graph, index, mask, slim, run).passed
+    assert prove_cut(index, mask, slim, run).passed
     assert ran.count((2, 3, 48, 96)) >= 3  # the original, the masked original and the slim model
 
 

@@ -90,7 +90,7 @@ def _kind(text: str) -> str:
 def test_whatever_follows_channels_counts_as_many(name: str) -> None:
     text, constants, expected = BY_HAND[name]
     graph = build(text.replace("=> (y)", f"=> ({_kind(text)} y)"), **constants)
-    cost = build_cost_model(graph, build_index(graph))
+    cost = build_cost_model(build_index(graph))
     assert cost.cost(cost.full).macs * graph.batch == expected
 
 
@@ -117,7 +117,7 @@ def test_an_if_costs_what_its_more_expensive_branch_does() -> None:
         v=(5, 5, 1, 1),
     )
     index = build_index(graph)
-    cost = build_cost_model(graph, index)
+    cost = build_cost_model(index)
     assert cost.cost(cost.full).macs == 64 * 5 * 3 + 64 * 5 * 5
     assert [(r.op, r.nodes) for r in index.refusals] == [("If", (0,))]
 
@@ -132,7 +132,7 @@ def test_what_only_a_loop_reads_counts_as_parameters_and_its_refusal_says_what_d
         W=(4, 6), V=(6, 4), C=(4, 4),
     )  # fmt: skip
     index = build_index(graph)
-    cost = build_cost_model(graph, index)
+    cost = build_cost_model(index)
     assert cost.cost(cost.full).params == 24 + 24 + 16 + 4
     (said,) = (r.reason for r in index.refusals if r.op == "Loop")
     assert said.endswith("what its body costs is not counted")

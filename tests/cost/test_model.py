@@ -102,14 +102,14 @@ FLAT_CONSTANTS = {"target": [0, 128], "M": (128, 7), "ab": (7,), "G": (5, 7)}
 def assert_exact(graph: ModelGraph, seeds: range, *, folded_bytes: int = 0, folded_nodes: int = 0) -> None:
     """Asserts the prediction; shape arithmetic that the cut replaces by its result leaves the file unforeseen."""
     index = build_index(graph)
-    cost = build_cost_model(graph, index)
+    cost = build_cost_model(index)
     assert cost.cost(cost.full).macs == counted_macs(graph.proto)
     assert cost.cost(cost.full).params == n_elements(graph.proto)
     assert cost.cost(cost.full).size_bytes == graph.proto.ByteSize()
     assert sum(cost.node_macs.values()) == counted_macs(graph.proto)
     for seed in seeds:
         mask = random_mask(index, seed)
-        slim = cut(graph, index, mask)
+        slim = cut(index, mask)
         predicted = cost.cost(np.array([mask[g.span].sum() for g in index.groups]))
         assert predicted.macs == counted_macs(slim)
         assert predicted.params == n_elements(slim)
@@ -151,9 +151,9 @@ def test_weights_in_constant_nodes_and_behind_what_moves_them() -> None:
     made.graph.node.insert(0, constant)
     graph = from_proto(made)
     index = build_index(graph)
-    cost = build_cost_model(graph, index)
+    cost = build_cost_model(index)
     for width in (6, 4, 1):
-        slim = cut(graph, index, np.arange(6) < width)
+        slim = cut(index, np.arange(6) < width)
         assert cost.cost(np.array([width])).params == n_elements(slim) == 5 * width
 
 
@@ -162,13 +162,13 @@ def test_half_precision_takes_two_bytes() -> None:
     graph = build(
         "m (float16[N, 3, 4, 4] x) => (float16[N, 2, 4, 4] y) { c = Conv(x, W) y = Conv(c, V) }", W=half[0], V=half[1]
     )
-    cost = build_cost_model(graph, build_index(graph))
+    cost = build_cost_model(build_index(graph))
     assert cost.size_bytes(np.array([[8], [7]])).tolist() == [graph.proto.ByteSize(), graph.proto.ByteSize() - 10]
 
 
 def test_integers_are_no_parameters_but_bytes() -> None:
     graph = build(FLAT, **{**COMMON, **FLAT_CONSTANTS})
-    cost = build_cost_model(graph, build_index(graph))
+    cost = build_cost_model(build_index(graph))
     assert cost.cost(cost.full).params == 8 * 27 + 8 + 128 * 7 + 7 + 35 + 5
     assert cost.overhead_bytes == graph.proto.ByteSize() - stored_bytes(graph.proto)
 
@@ -177,7 +177,7 @@ def test_macs_are_those_of_batch_one() -> None:
     text = "m (float[{}, 3, 4, 4] x) => (float[{}, 2, 4, 4] y) {{ c = Conv(x, W) y = Conv(c, V) }}"
     for batch in ("N", "1", "8"):
         graph = build(text.format(batch, batch), W=(6, 3, 1, 1), V=(2, 6, 1, 1))
-        cost = build_cost_model(graph, build_index(graph))
+        cost = build_cost_model(build_index(graph))
         assert cost.cost(cost.full).macs == 16 * (18 + 12)
 
 
@@ -228,13 +228,13 @@ def test_a_prediction_for_products_of_other_axes_than_the_last(name: str) -> Non
     text, constants = PRODUCTS[name]
     graph = build(text, **constants)
     index = build_index(graph)
-    cost = build_cost_model(graph, index)
+    cost = build_cost_model(index)
     batch = graph.batch
     assert cost.cost(cost.full).macs * batch == counted_macs(graph.proto)
     for seed in range(3):
         mask = random_mask(index, seed)
         predicted = cost.cost(np.array([mask[g.span].sum() for g in index.groups]))
-        slim = cut(graph, index, mask)
+        slim = cut(index, mask)
         assert predicted.macs == pytest.approx(counted_macs(slim) / batch, abs=0.5)
         assert predicted.params == n_elements(slim)
 
@@ -242,7 +242,7 @@ def test_a_prediction_for_products_of_other_axes_than_the_last(name: str) -> Non
 @pytest.mark.parametrize("name", MODELS)
 def test_shares_are_what_would_be_gone(name: str) -> None:
     graph = model(name)
-    cost = build_cost_model(graph, build_index(graph))
+    cost = build_cost_model(build_index(graph))
     total = cost.macs(cost.full)[0]
     for i, share in enumerate(cost.shares()):
         without = cost.full.copy()
@@ -253,7 +253,7 @@ def test_shares_are_what_would_be_gone(name: str) -> None:
 
 
 def test_costs_grow_with_every_width() -> None:
-    cost = build_cost_model(model("dense"), build_index(model("dense")))
+    cost = build_cost_model(build_index(model("dense")))
     rng = np.random.default_rng(0)
     smaller = rng.integers(1, cost.full, (50, len(cost.full)))
     larger = smaller + np.eye(len(cost.full), dtype=int)[rng.integers(0, len(cost.full), 50)]
@@ -274,7 +274,7 @@ def resnet_like(n_blocks: int = 9) -> ModelGraph:
 
 def test_thousands_of_policies_take_milliseconds() -> None:
     graph = resnet_like()
-    cost = build_cost_model(graph, build_index(graph))
+    cost = build_cost_model(build_index(graph))
     assert len(cost.full) == 10
     policies = np.random.default_rng(0).integers(1, 17, (2000, 10))
     started = time.perf_counter()
@@ -299,5 +299,5 @@ def test_attention_as_one_operator_costs_scores_and_sums(kept: int) -> None:
         V=(6, 32),
         O=(32, 6),
     )
-    cost = build_cost_model(graph, build_index(graph))
+    cost = build_cost_model(build_index(graph))
     assert cost.macs(np.array([kept]))[0] == kept * (4 * 5 * 6 * 8 + 2 * 5 * 5 * 8)

@@ -16,7 +16,7 @@ WEIGHTS = {"W": (8, 3, 3, 3)}
 
 
 def macs(graph: ModelGraph) -> int:
-    cost = build_cost_model(graph, build_index(graph))
+    cost = build_cost_model(build_index(graph))
     return cost.cost(cost.full).macs
 
 

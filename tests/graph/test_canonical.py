@@ -133,7 +133,7 @@ def test_what_the_cpu_alone_can_read_is_refused_with_its_macs(tmp_path: Path) ->
     refused = [r for r in index.refusals if r.op == "Conv"]
     assert len(refused) == 2
     assert all(r.reason.endswith("prune the file before ONNX Runtime has optimized it") for r in refused)
-    cost, whole = build_cost_model(graph, index), build_cost_model(plain, build_index(plain))
+    cost, whole = build_cost_model(index), build_cost_model(build_index(plain))
     by_refusal = [sum(cost.node_macs[i] for i in r.nodes) for r in refused]
     assert min(by_refusal) >= 256 * 8 * 27  # more where the blocks are padded
     assert cost.cost(cost.full).macs >= whole.cost(whole.full).macs
@@ -155,7 +155,7 @@ def test_a_weight_handed_on_stays_one() -> None:
     graph = build(TWINS, w=(8, 3, 3, 3), b=(8,), v=(6, 8, 1, 1), u=(5, 6, 1, 1))
     index = check(graph)
     assert sorted(widths(index).values()) == [6, 8]
-    slim = cut(graph, index, np.arange(14) % 2 == 0)
+    slim = cut(index, np.arange(14) % 2 == 0)
     assert sorted(t.name for t in slim.graph.initializer) == ["b", "u", "v", "w"]
     assert not [n for n in slim.graph.node if n.op_type == "Identity"]
 

@@ -406,5 +406,5 @@ def test_an_input_smaller_than_a_window_gives_no_shape(height: int) -> None:
         k=(4, 3, 3, 3),
     )
     assert "y" not in graph.shapes
-    cost = build_cost_model(graph, build_index(graph))
+    cost = build_cost_model(build_index(graph))
     assert cost.cost(cost.full).macs == 0

@@ -36,13 +36,13 @@ def test_a_bias_that_two_convolutions_share_ties_nothing() -> None:
     assert sorted(widths(index).values()) == [6, 6]
     for seed in range(3):
         mask = random_mask(index, seed)
-        assert prove_cut(graph, index, mask, cut(graph, index, mask), run).passed
+        assert prove_cut(index, mask, cut(index, mask), run).passed
 
 
 def test_the_slim_model_stays_quantized() -> None:
     graph = from_proto(shared())
     index = build_index(graph)
-    slim = cut(graph, index, random_mask(index, 1))
+    slim = cut(index, random_mask(index, 1))
     floating = [t for t in slim.graph.initializer if t.data_type == onnx.TensorProto.FLOAT]
     assert all(not t.dims for t in floating)
     onnx.checker.check_model(slim, full_check=True)

@@ -100,7 +100,7 @@ def test_a_weight_that_two_convolutions_share_ties_them_and_stays_one_tensor() -
     graph = build(TWICE, W0=(6, 6, 1, 1), W=(6, 6, 1, 1), V=(2, 6, 1, 1))
     index = check(graph)
     assert widths(index) == {"Conv_0": 6}
-    slim = cut(graph, index, random_mask(index, 0))
+    slim = cut(index, random_mask(index, 0))
     assert [t.name for t in slim.graph.initializer] == ["W0", "W", "V"]
 
 
@@ -134,7 +134,7 @@ def test_a_bias_that_two_convolutions_share_leaves_them_independent() -> None:
     assert widths(index) == {"Conv_0": 6, "Conv_2": 6}
     mask = np.ones(12, dtype=bool)
     mask[:2] = mask[6:9] = False
-    slim = from_proto(cut(graph, index, mask))
+    slim = from_proto(cut(index, mask))
     assert [slim.shapes[slim.nodes[i].inputs[2]] for i in (0, 2)] == [(4,), (3,)]
     assert "b" not in {t.name for t in slim.proto.graph.initializer}
 
@@ -171,7 +171,7 @@ def test_an_alias_of_an_initializer_is_cut_and_leaves_no_dead_node() -> None:
     )
     index = check(graph)
     assert widths(index) == {"Conv_0": 6, "Conv_1": 6}
-    slim = cut(graph, index, random_mask(index, 0))
+    slim = cut(index, random_mask(index, 0))
     assert [n.op_type for n in slim.graph.node] == ["Conv", "Conv", "Conv"]
 
 
@@ -193,7 +193,7 @@ def test_a_transposed_weight_is_folded_and_cut() -> None:
     )
     index = check(graph)
     assert widths(index) == {"MatMul_1": 6}
-    assert {n.op_type for n in cut(graph, index, random_mask(index, 0)).graph.node} == {"MatMul", "Relu"}
+    assert {n.op_type for n in cut(index, random_mask(index, 0)).graph.node} == {"MatMul", "Relu"}
 
 
 def test_what_a_subgraph_reads_is_frozen_and_the_rest_is_cut() -> None:
@@ -287,7 +287,7 @@ def test_two_inputs_through_one_weight_are_one_group() -> None:
     )
     index = check(graph)
     assert widths(index) == {"Conv_0": 6}
-    assert {t.name for t in cut(graph, index, random_mask(index, 0)).graph.initializer} == {"W", "b", "V", "U"}
+    assert {t.name for t in cut(index, random_mask(index, 0)).graph.initializer} == {"W", "b", "V", "U"}
 
 
 def test_the_rest_is_cut_behind_a_custom_operator_whose_output_is_declared() -> None:

@@ -39,7 +39,7 @@ def pictures(seed: int, n: int = 80) -> Array:
 @pytest.fixture(scope="module")
 def scorer() -> PolicyScorer:
     graph = build(NET, w0=(8, 3, 3, 3), b0=(8,), w1=(8, 8, 3, 3), b1=(8,), w2=(5, 8), b2=(5,))
-    calibration = calibrate(graph, build_index(graph), pictures(1))
+    calibration = calibrate(build_index(graph), pictures(1))
     score = pictures(2) * np.float32(1.5)
     reference = predict(graph, graph.proto, score)
     return PolicyScorer(calibration, score, classes_of(reference), reference)
@@ -104,10 +104,10 @@ def test_the_emitted_fit_has_seen_all_images(scorer: PolicyScorer) -> None:
 
     def error(found: Any, images: Array) -> float:
         graph = calibration.graph
-        slim = cut(graph, calibration.index, mask, found)
+        slim = cut(calibration.index, mask, found)
         return distortion(predict(graph, slim, images), predict(graph, graph.proto, images))
 
     assert calibration.images is not None
-    other = calibrate(calibration.graph, calibration.index, scorer.images).recover(mask, "sequential")
+    other = calibrate(calibration.index, scorer.images).recover(mask, "sequential")
     assert error(weights, scorer.images) < error(alone, scorer.images)
     assert error(weights, calibration.images) < error(other, calibration.images)

@@ -99,7 +99,7 @@ def test_recovery_looks_at_the_whole_of_what_arrives(side: int) -> None:
     )
     graph = from_proto(made)
     assert graph.shapes["x"] == (1, 2, 224, 224)
-    affines = find_affines(graph, build_index(graph))
+    affines = find_affines(build_index(graph))
     x = np.random.default_rng(0).normal(size=(4, 2, side, side + 1)).astype(np.float32)
     found = collect_moments(graph, affines, x, n_rows=10**7)
     assert found[0].n == 4 * ((side + 1) // 2) * ((side + 2) // 2)

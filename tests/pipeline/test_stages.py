@@ -95,7 +95,7 @@ def test_what_a_group_costs_is_measured_at_the_output(noisy: tuple[str, str], tm
         widths = np.array([g.n_channels for g in part.index.groups])
         widths[number] //= 2
         mask = found.mask(widths)
-        slim = cut(part.graph, part.index, mask, found.fit(mask))
+        slim = cut(part.index, mask, found.fit(mask))
         assert curve[widths[number]] == pytest.approx(distortion(predict(part.graph, slim, seen), reference), rel=1e-3)
 
 

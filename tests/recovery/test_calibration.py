@@ -20,7 +20,7 @@ def found() -> Calibration:
     graph = build("m (float[N, 8] x) => (float[N, 5] y) { h = MatMul(x, a) r = Relu(h) y = MatMul(r, b) }",
                   a=(8, 16), b=(16, 5))  # fmt: skip
     images = np.random.default_rng(0).standard_normal((60, 8)).astype(np.float32)
-    made = calibrate(graph, build_index(graph), images)
+    made = calibrate(build_index(graph), images)
     return replace(made, sensitivity=replace(made.sensitivity, curves=(1 - np.arange(17) / 16,)))
 
 

@@ -121,7 +121,7 @@ def kept(graph: ModelGraph, seen: Array | None, width: int) -> list[int]:
     index = build_index(graph)
     (group,) = index.groups
     assert group.n_channels == 16
-    mask = calibrate(graph, index, seen).mask(np.array([width]))
+    mask = calibrate(index, seen).mask(np.array([width]))
     return np.flatnonzero(mask).tolist()
 
 
@@ -145,7 +145,7 @@ def test_a_grouped_convolution_draws_from_the_same_place_of_every_block() -> Non
     index = build_index(graph)
     (group,) = index.groups
     for seen in (None, images(40, 3, 8, 8)):
-        mask = calibrate(graph, index, seen).mask(np.array([group.n_channels // 2]))
+        mask = calibrate(index, seen).mask(np.array([group.n_channels // 2]))
         assert set(index.slices[(2, 1)][1][mask[index.slices[(2, 1)][1]]]) == set(index.slices[(2, 1)][1][[2, 3]])
 
 
@@ -219,7 +219,7 @@ def test_scales_of_a_product_on_integers_lie_along_its_outputs() -> None:
     )  # fmt: skip
     index = build_index(graph)
     group = next(g for g in index.groups if g.n_channels == 16)
-    found = calibrate(graph, index, None).sensitivity.ranked[index.groups.index(group)]
+    found = calibrate(index, None).sensitivity.ranked[index.groups.index(group)]
     assert sorted(found[:8].tolist()) == LIVE.tolist()
 
 
@@ -243,7 +243,7 @@ def test_recurrent_weights_tell_their_inputs_and_hidden_units_apart(op: str, gat
         v=(drawn((8, 3), 5) * by_reader[:, None]).astype(np.float32), one=[1],
     )  # fmt: skip
     index = build_index(graph)
-    sensitivity = calibrate(graph, index, None).sensitivity
+    sensitivity = calibrate(index, None).sensitivity
     inputs, hidden = (sensitivity.ranked[[g.n_channels for g in index.groups].index(n)] for n in (16, 8))
     assert sorted(inputs[:8]) == LIVE.tolist()
     assert sorted(hidden[:4]) == [1, 2, 4, 6]
@@ -253,11 +253,11 @@ def test_a_group_that_is_not_refitted_has_a_curve_from_measured_cuts() -> None:
     graph = model("ConvTranspose")
     index = build_index(graph)
     seen = images(40, 3, 8, 8)
-    weighed = weigh_curves(calibrate(graph, index, seen))
+    weighed = weigh_curves(calibrate(index, seen))
     (curve,) = weighed.sensitivity.curves
     reference = predict(graph, graph.proto, seen)
     for width in (8, 12):
-        slim = cut(graph, index, weighed.mask(np.array([width])))
+        slim = cut(index, weighed.mask(np.array([width])))
         measured = distortion(predict(graph, slim, seen), reference)
         assert curve[width] == pytest.approx(measured, rel=1e-3, abs=1e-8)
     assert curve[4] > 10 * curve[8]
@@ -268,7 +268,7 @@ def test_a_group_whose_channels_nothing_tells_apart_still_has_a_curve() -> None:
         STEM.format(x="float[N, 3, 8, 8] x", y=IMAGE, tail="y = ConvTranspose(r, v)"),
         w=(16, 3, 3, 3), b=(16,), v=np.zeros((16, 4, 1, 1), np.float32),
     )  # fmt: skip
-    found = calibrate(graph, build_index(graph), None).sensitivity
+    found = calibrate(build_index(graph), None).sensitivity
     assert found.blind == (0,)
     assert found.ranked[0].tolist() == list(range(16))
     assert np.all(np.diff(found.curves[0][1:]) < 0)
@@ -279,7 +279,7 @@ def test_channels_that_nothing_tells_apart_are_named(tmp_path: Path) -> None:
         STEM.format(x="float[N, 3, 8, 8] x", y=IMAGE, tail="y = ConvTranspose(r, v)"),
         w=(16, 3, 3, 3), b=(16,), v=np.ones((16, 4, 1, 1), np.float32),
     )  # fmt: skip
-    assert calibrate(alike, build_index(alike), None).sensitivity.blind == (0,)
+    assert calibrate(build_index(alike), None).sensitivity.blind == (0,)
     for graph, undecided in ((alike, ["Conv_0"]), (model("Conv"), [])):
         path = save(graph.proto, tmp_path / "m.onnx")
         report = prune(path, flops=0.6, strategy="uniform", round_to=1, history="none")
@@ -358,7 +358,7 @@ def energies(graph: ModelGraph, index: GroupIndex, group: ChannelGroup, feeds: d
     for channel in range(group.n_channels):
         mask = np.ones(index.n_channels, dtype=bool)
         mask[group.start + channel] = False
-        outputs = run_once(masked_original(graph, index, mask, {}), feeds)
+        outputs = run_once(masked_original(index, mask, {}), feeds)
         found.append(sum(float(np.mean((a - b) ** 2) / np.var(b)) for a, b in zip(outputs, original, strict=True)))
     return np.array(found)
 
@@ -372,7 +372,7 @@ def test_strong_channels_stay(name: str, with_images: bool) -> None:
     feeds = random_feeds(graph, batch=20, seed=9)
     seen = next(iter(random_feeds(graph, batch=60, seed=3).values())) if with_images else None
     halves = np.array([g.n_channels // 2 for g in index.groups])
-    calibration = calibrate(graph, index, seen)
+    calibration = calibrate(index, seen)
     mask = calibration.mask(halves)
     refitted = {a.node.name for a in calibration.affines if is_refitted(a)} if with_images else set()
     checked = [g for g in index.groups if not refitted & {m.node for m in g.members if m.axis == 1}]
@@ -381,4 +381,4 @@ def test_strong_channels_stay(name: str, with_images: bool) -> None:
         energy = energies(graph, index, group, feeds)
         best = np.sort(energy)[-(group.n_channels // 2) :].sum()
         assert energy[mask[group.span]].sum() >= 0.95 * best, group.name
-    assert cut(graph, index, mask).ByteSize() < graph.proto.ByteSize()
+    assert cut(index, mask).ByteSize() < graph.proto.ByteSize()

@@ -33,7 +33,7 @@ def test_of_a_fixed_batch_whole_runs_are_used(n_images: int) -> None:
     graph = build("m (float[4, 8] x) => (float[4, 5] y) { h = MatMul(x, a) r = Relu(h) y = MatMul(r, b) }",
                   a=(8, 16), b=(16, 5))  # fmt: skip
     images = np.random.default_rng(0).standard_normal((n_images, 8)).astype(np.float32)
-    affines = find_affines(graph, build_index(graph))
+    affines = find_affines(build_index(graph))
     whole = images[: n_images - n_images % 4]
     found = collect_moments(graph, affines, images)
     assert {number: known.n for number, known in found.items()} == dict.fromkeys(
@@ -53,13 +53,13 @@ def test_a_fit_in_one_shot_does_not_believe_few_images() -> None:
     )
     rng = np.random.default_rng(0)
     seen, others = (rng.standard_normal((n, 8)).astype(np.float32) for n in (20, 400))
-    found = calibrate(graph, build_index(graph), seen)
+    found = calibrate(build_index(graph), seen)
     mask = found.mask(np.array([40]))
     reference = predict(graph, graph.proto, others)
     raw = collect_moments(graph, found.affines, seen)
     believing = replace(found, moments=raw, targets=fit_targets(graph, found.affines, raw))
     sober_error, believing_error = (
-        distortion(predict(graph, cut(graph, found.index, mask, which.fit(mask)), others), reference)
+        distortion(predict(graph, cut(found.index, mask, which.fit(mask)), others), reference)
         for which in (found, believing)
     )
     assert sober_error < 0.9 * believing_error

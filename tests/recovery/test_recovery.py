@@ -64,12 +64,12 @@ def images():
 
 @pytest.fixture(scope="module")
 def calibration(graph, images):
-    return calibrate(graph, build_index(graph), images, seed=1)
+    return calibrate(build_index(graph), images, seed=1)
 
 
 def outputs_of(calibration, mask, weights, images):
     graph = calibration.graph
-    return predict(graph, cut(graph, calibration.index, mask, weights), images)
+    return predict(graph, cut(calibration.index, mask, weights), images)
 
 
 def halved(calibration):
@@ -78,7 +78,7 @@ def halved(calibration):
 
 @pytest.mark.parametrize("node", [0, 2, 4, 8, 11])
 def test_patches_times_matrix_is_the_operator(graph, images, node):
-    affine = next(a for a in find_affines(graph, build_index(graph)) if a.node.index == node)
+    affine = next(a for a in find_affines(build_index(graph)) if a.node.index == node)
     x_name, y_name = affine.node.inputs[0], affine.node.outputs[0]
     names = [n for n in (x_name, y_name) if n not in (*graph.inputs, *graph.outputs)]
     found = dict(
@@ -104,7 +104,7 @@ def test_positions_do_not_repeat_within_an_image():
 
 
 def test_moments_are_mean_and_covariance_of_all_patches(graph, images):
-    affines = find_affines(graph, build_index(graph))
+    affines = find_affines(build_index(graph))
     moments = collect_moments(graph, affines, images, n_rows=10**9)
     affine = next(a for a in affines if a.node.index == 2)
     x = run_once(with_outputs(graph.proto, ["s0"]), {"x": images})[1]
@@ -116,12 +116,12 @@ def test_moments_are_mean_and_covariance_of_all_patches(graph, images):
 
 def test_oneshot_is_the_least_squares_fit(graph, images):
     index = build_index(graph)
-    affines = find_affines(graph, index)
+    affines = find_affines(index)
     moments = collect_moments(graph, affines, images, n_rows=10**9)
     inner = next(g for g in index.groups if g.n_channels == 12)
     mask = np.ones(index.n_channels, dtype=bool)
     mask[inner.start + np.array([1, 4, 5])] = False
-    weights = recover_oneshot(graph, index, affines, moments, fit_targets(graph, affines, moments), mask)
+    weights = recover_oneshot(index, affines, moments, fit_targets(graph, affines, moments), mask)
     affine = next(a for a in affines if a.node.index == 4)
     x = run_once(with_outputs(graph.proto, ["h0"]), {"x": images})[1]
     at = draw_positions((len(x), 8, 8, 8), "Conv", 10**9, np.random.default_rng(0))
@@ -138,7 +138,7 @@ def test_oneshot_is_the_least_squares_fit(graph, images):
 
 
 def test_statistics_by_arithmetic_are_those_of_the_outputs(graph, images):
-    affines = find_affines(graph, build_index(graph))
+    affines = find_affines(build_index(graph))
     found = output_statistics(graph, affines, collect_moments(graph, affines, images, n_rows=10**9))
     y = run_once(with_outputs(graph.proto, ["h"]), {"x": images})[1]
     np.testing.assert_allclose(found[2].mean, y.mean(axis=(0, 2, 3)), atol=1e-3)
@@ -149,8 +149,8 @@ def test_statistics_by_arithmetic_are_those_of_the_outputs(graph, images):
 def test_statistics_come_back(calibration, images):
     mask = calibration.mask(halved(calibration))
     weights = calibration.recover(mask, "oneshot")
-    graph, index = calibration.graph, calibration.index
-    slim = cut(graph, index, mask, weights)
+    index = calibration.index
+    slim = cut(index, mask, weights)
     y = run_once(with_outputs(slim, ["h"]), {"x": images})[1]
     kept = np.flatnonzero(mask[index.axes["h"][1]])
     goal = calibration.statistics[2]
@@ -171,13 +171,13 @@ def test_each_recovery_is_closer_to_the_original_than_the_one_before(calibration
 @pytest.mark.parametrize("recovery", ["none", "oneshot", "sequential"])
 def test_recovered_models_pass_the_proof(calibration, recovery):
     mask = calibration.mask(halved(calibration))
-    slim = cut(calibration.graph, calibration.index, mask, calibration.recover(mask, recovery))
-    assert prove_structure(calibration.graph, calibration.index, mask, slim, run_once).passed
+    slim = cut(calibration.index, mask, calibration.recover(mask, recovery))
+    assert prove_structure(calibration.index, mask, slim, run_once).passed
 
 
 def test_nothing_cut_nothing_changed(calibration, images):
     mask = np.ones(calibration.index.n_channels, dtype=bool)
-    assert recover_sequential(calibration.graph, calibration.index, calibration.affines, mask, images) == {}
+    assert recover_sequential(calibration.index, calibration.affines, mask, images) == {}
 
 
 def test_memory_bounds_the_images(calibration, images, monkeypatch):
@@ -187,7 +187,7 @@ def test_memory_bounds_the_images(calibration, images, monkeypatch):
     mask = calibration.mask(halved(calibration))
     monkeypatch.setattr(sequential, "CHUNK", 20)
     bounded = replace(calibration, memory_bytes=2 * peak_bytes(graph) * 60).recover(mask, "sequential")
-    first = recover_sequential(graph, calibration.index, calibration.affines, mask, images[:60], seed=1)
+    first = recover_sequential(calibration.index, calibration.affines, mask, images[:60], seed=1)
     assert all(np.array_equal(bounded[k], first[k]) for k in first)
 
 
@@ -204,9 +204,9 @@ def test_sequential_repairs_the_stream(calibration, images):
 def test_sensitivity_curve_is_the_refit_error(graph, images):
     """The elimination's curve equals the error of refitting on what it keeps, computed from scratch."""
     index = build_index(graph)
-    affines = find_affines(graph, index)
+    affines = find_affines(index)
     moments = collect_moments(graph, affines, images)
-    found = scan_sensitivity(graph, index, affines, moments, {})
+    found = scan_sensitivity(index, affines, moments, {})
     number = next(i for i, g in enumerate(index.groups) if g.n_channels == 12)
     order, curve = found.ranked[number], found.curves[number]
     matrix = to_matrix(next(a for a in affines if a.node.index == 4), graph, graph.operand((4, 1)))
@@ -225,17 +225,17 @@ def test_sensitivity_curve_is_the_refit_error(graph, images):
 
 def test_elimination_beats_the_weights_norm(graph, images):
     index = build_index(graph)
-    affines = find_affines(graph, index)
+    affines = find_affines(index)
     moments = collect_moments(graph, affines, images)
     number = next(i for i, g in enumerate(index.groups) if g.n_channels == 12)
-    by_data = scan_sensitivity(graph, index, affines, moments, {})
-    by_norm = scan_sensitivity(graph, index, affines, {}, {})
+    by_data = scan_sensitivity(index, affines, moments, {})
+    by_norm = scan_sensitivity(index, affines, {}, {})
     targets = fit_targets(graph, affines, moments)
 
     def error(order):
         mask = np.ones(index.n_channels, dtype=bool)
         mask[index.groups[number].span] = np.isin(np.arange(12), order[:5])
-        fitted = to_matrix(affines[2], graph, recover_oneshot(graph, index, affines, moments, targets, mask)[(4, 1)])
+        fitted = to_matrix(affines[2], graph, recover_oneshot(index, affines, moments, targets, mask)[(4, 1)])
         columns = (np.sort(order[:5])[:, None] * 9 + np.arange(9)).reshape(-1)
         return -np.trace(fitted @ targets[4][columns])
 
@@ -254,13 +254,13 @@ def test_weighed_curves_know_how_far_an_error_travels(calibration):
         widths = np.array([g.n_channels for g in index.groups])
         widths[number] //= 2
         mask = calibration.mask(widths)
-        outputs = predict(graph, cut(graph, index, mask, calibration.fit(mask)), calibration.images)
+        outputs = predict(graph, cut(index, mask, calibration.fit(mask)), calibration.images)
         assert curve[widths[number]] == pytest.approx(distortion(outputs, reference), rel=1e-3)
 
 
 def test_same_seed_same_calibration(graph, images):
     index = build_index(graph)
-    first, second = (calibrate(graph, index, images, seed=5) for _ in range(2))
+    first, second = (calibrate(index, images, seed=5) for _ in range(2))
     mask = first.mask(halved(first))
     a, b = first.recover(mask, "sequential"), second.recover(mask, "sequential")
     assert a.keys() == b.keys()
@@ -283,7 +283,7 @@ def test_a_model_of_integers_throughout_has_nothing_to_recover():
     proto.graph.initializer.extend(numpy_helper.from_array(np.asarray(a), name) for name, a in arrays.items())
     graph = from_proto(proto)
     index = build_index(graph)
-    found = calibrate(graph, index, np.ones((3, 4), np.float32))
+    found = calibrate(index, np.ones((3, 4), np.float32))
     assert [g.n_channels for g in index.groups] == [6]
     assert found.moments == found.recover(np.arange(6) < 4, "sequential") == {}
 
@@ -293,6 +293,6 @@ def test_a_model_of_integers_throughout_has_nothing_to_recover():
 def test_images_that_are_all_alike_are_survived(graph, value, recovery):
     """The covariance of every layer is nothing but rounding, and may have negative eigenvalues."""
     alike = np.full((60, 3, 8, 8), value, np.float32)
-    found = weigh_curves(calibrate(graph, build_index(graph), alike))
+    found = weigh_curves(calibrate(build_index(graph), alike))
     weights = found.recover(found.mask(halved(found)), recovery)
     assert all(np.isfinite(array).all() for array in weights.values())

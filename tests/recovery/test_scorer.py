@@ -25,12 +25,12 @@ def scorer() -> PolicyScorer:
     images = np.random.default_rng(0).standard_normal((250, 8)).astype(np.float32)
     images[150:] *= 3
     reference = predict(graph, graph.proto, images)
-    return PolicyScorer(calibrate(graph, build_index(graph), images), images, classes_of(reference), reference)
+    return PolicyScorer(calibrate(build_index(graph), images), images, classes_of(reference), reference)
 
 
 def outputs(scorer: PolicyScorer) -> Array:
     found = scorer.calibration
-    return predict(found.graph, cut(found.graph, found.index, found.mask(WIDTHS)), scorer.images)
+    return predict(found.graph, cut(found.index, found.mask(WIDTHS)), scorer.images)
 
 
 @pytest.mark.parametrize(("n_images", "n_first"), [(50, 50), (100, 100), (250, 100), (1000, 200)])

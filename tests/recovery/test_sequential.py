@@ -45,7 +45,7 @@ def pictures() -> Array:
 
 def damaged_first(graph: ModelGraph) -> tuple[Calibration, Mask]:
     """Returns the calibration, and a mask under which the first block alone has lost inner channels."""
-    found = calibrate(graph, build_index(graph), pictures())
+    found = calibrate(build_index(graph), pictures())
     assert [g.n_channels for g in found.index.groups] == [12, 20]
     return found, found.mask(np.array([3, 20]))
 
@@ -56,7 +56,7 @@ def recovered(found: Calibration, mask: Mask) -> Weights:
 
 def error_of(found: Calibration, mask: Mask, weights: Weights) -> float:
     assert found.images is not None
-    slim = cut(found.graph, found.index, mask, weights)
+    slim = cut(found.index, mask, weights)
     return distortion(predict(found.graph, slim, found.images), predict(found.graph, found.graph.proto, found.images))
 
 
@@ -91,7 +91,7 @@ def test_the_stream_error_is_what_the_stream_lacks_over_the_gain(monkeypatch: py
 def test_the_error_of_a_stream_that_was_cut_is_that_of_the_channels_it_kept(monkeypatch: pytest.MonkeyPatch) -> None:
     text = f"m (float[N, 3, 8, 8] x) => (float[N, 4, 8, 8] z) {{ {NODES} z = Conv(y, wz, bz) }}"
     graph = build(text, **SHAPES, **bn(6), wz=(4, 6, 1, 1), bz=(4,))
-    found = calibrate(graph, build_index(graph), pictures())
+    found = calibrate(build_index(graph), pictures())
     mask = np.ones(found.index.n_channels, dtype=bool)
     stream = next(g for g in found.index.groups if g.n_channels == 6)
     mask[stream.start + np.array([0, 3])] = False
@@ -102,7 +102,7 @@ def test_the_error_of_a_stream_that_was_cut_is_that_of_the_channels_it_kept(monk
         errors = original(walk, affine)
         if affine.weight == LAST:
             assert errors is not None
-            gain = sequential._gain(walk, walk.graph.nodes[8]).reshape(-1, 1, 1)
+            gain = sequential._gain(walk, walk.index.graph.nodes[8]).reshape(-1, 1, 1)
             lost = [a[:, [1, 2, 4, 5]] - b for a, b in zip(walk.original["t1"], walk.slim["t1"], strict=True)]
             seen.extend(e * gain - d for e, d in zip(errors, lost, strict=True))
         return errors
@@ -136,7 +136,7 @@ def test_few_images_do_not_spoil_a_wide_layer() -> None:
     )
     rng = np.random.default_rng(0)
     seen, others = (rng.standard_normal((n, 64)).astype(np.float32) for n in (50, 400))
-    found = calibrate(graph, build_index(graph), seen)
+    found = calibrate(build_index(graph), seen)
     mask = found.mask(np.array([32]))
     on_others = replace(found, images=others)
     assert error_of(on_others, mask, recovered(found, mask)) < 0.8 * error_of(on_others, mask, {})
@@ -206,7 +206,7 @@ def test_the_seed_draws_the_positions() -> None:
     )  # fmt: skip
     images = np.random.default_rng(1).standard_normal((600, 2, 9, 9)).astype(np.float32)
     assert len(images) * 81 > N_ROWS
-    found = calibrate(graph, build_index(graph), images)
+    found = calibrate(build_index(graph), images)
     mask = found.mask(np.array([3]))
     first, again, other = (recovered(replace(found, seed=seed), mask)[2, 1] for seed in (1, 1, 2))
     assert np.array_equal(first, again)

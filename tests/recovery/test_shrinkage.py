@@ -31,5 +31,5 @@ def test_a_wide_classifier_is_not_free_to_cut_because_few_images_were_seen():
         b=(64, 40),
     )
     images = np.random.default_rng(0).standard_normal((20, 8)).astype(np.float32)
-    (curve,) = calibrate(graph, build_index(graph), images).sensitivity.curves
+    (curve,) = calibrate(build_index(graph), images).sensitivity.curves
     assert curve[32] > 0.02

@@ -42,7 +42,7 @@ def test_no_output_is_stretched_or_shrunk_too_far(opset: int, wanted: float, giv
         1: Statistics(now[1].mean, now[1].variance * given**2),
     }
     full = np.ones(index.n_channels, dtype=bool)
-    weights = restore_statistics(graph, index, find_affines(graph, index), goals, full, {}, images())
+    weights = restore_statistics(index, find_affines(index), goals, full, {}, images())
     first, second = graph.operand(FIRST), graph.operand(SECOND)
     assert first is not None
     assert second is not None
@@ -59,7 +59,7 @@ def test_a_map_of_one_position_is_left_alone() -> None:
         }""",
         u=(6, 3, 3, 3), v=(8, 6, 1, 1), w=(5, 8, 1, 1), c=(5,),
     )  # fmt: skip
-    found = calibrate(graph, build_index(graph), images())
+    found = calibrate(build_index(graph), images())
     inner, last = (2, 1), (5, 1)
     mask = found.mask(np.array([3, 4]))
     fitted, restored = found.fit(mask), found.recover(mask, "oneshot")
@@ -75,7 +75,7 @@ def test_statistics_of_a_depthwise_output_are_those_of_its_images() -> None:
         }""",
         u=(4, 3, 3, 3), b=(4,), v=(4, 1, 3, 3), c=np.array([3, -2, 0.5, 8], np.float32), w=(2, 4, 1, 1),
     )  # fmt: skip
-    found = calibrate(graph, build_index(graph), images()).statistics
+    found = calibrate(build_index(graph), images()).statistics
     y, d = run_once(with_outputs(graph.proto, ["d"]), {"x": images()})
     for node, outputs in ((2, d), (3, y)):
         np.testing.assert_allclose(found[node].mean, outputs.mean(axis=(0, 2, 3)), atol=1e-3)

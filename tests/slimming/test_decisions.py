@@ -88,22 +88,22 @@ MASK = np.arange(8) < 5
 def test_a_right_cut_is_proved_where_the_last_bit_decides(name: str) -> None:
     graph = model(name)
     index = build_index(graph)
-    slim = cut(graph, index, MASK)
+    slim = cut(index, MASK)
     jittered = near_ties(graph)
     feeds = random_feeds(graph, batch=2)
-    expected, got = (jittered(p, feeds)[0] for p in (masked_original(graph, index, MASK, {}), slim))
+    expected, got = (jittered(p, feeds)[0] for p in (masked_original(index, MASK, {}), slim))
     assert np.abs(expected.astype(float) - got.astype(float)).max() > 0.2, "no decision was flipped"
-    assert prove_cut(graph, index, MASK, slim, jittered).passed
+    assert prove_cut(index, MASK, slim, jittered).passed
 
 
 @pytest.mark.parametrize("name", TAILS)
 def test_a_wrong_cut_is_not_hidden_by_a_decision(name: str) -> None:
     graph = model(name)
     index = build_index(graph)
-    slim = cut(graph, index, MASK)
+    slim = cut(index, MASK)
     slim.graph.node[1].op_type = "LeakyRelu"
     with pytest.raises(ProofError, match="must equal the masked original"):
-        prove_structure(graph, index, MASK, slim, run)
+        prove_structure(index, MASK, slim, run)
 
 
 def test_what_follows_a_decision_is_compared_too() -> None:
@@ -122,11 +122,11 @@ def test_what_follows_a_decision_is_compared_too() -> None:
         **CONSTANTS,
     )
     index = build_index(graph)
-    slim = cut(graph, index, MASK)
-    assert prove_cut(graph, index, MASK, slim, run).passed
+    slim = cut(index, MASK)
+    assert prove_cut(index, MASK, slim, run).passed
     next(n for n in slim.graph.node if n.op_type == "Relu").op_type = "LeakyRelu"
     with pytest.raises(ProofError, match="must equal the masked original"):
-        prove_structure(graph, index, MASK, slim, run)
+        prove_structure(index, MASK, slim, run)
 
 
 def test_channels_of_a_decision_are_handed_over_without_the_removed_ones() -> None:
@@ -138,14 +138,14 @@ def test_channels_of_a_decision_are_handed_over_without_the_removed_ones() -> No
         v=(2, 8, 1, 1),
     )
     index = build_index(graph)
-    slim = cut(graph, index, MASK)
-    handed = hand_over(graph, index, MASK, (masked_original(graph, index, MASK, {}), slim), random_feeds(graph), run)
+    slim = cut(index, MASK)
+    handed = hand_over(index, MASK, (masked_original(index, MASK, {}), slim), random_feeds(graph), run)
     assert handed is not None
     models, feeds = handed
     assert [f["f"].shape for f in feeds] == [(1, 8, 4, 4), (1, 5, 4, 4)]
     assert [o.name for m in models for o in m.graph.output] == ["y", "a", "y", "a"]
     assert np.array_equal(feeds[0]["f"][:, MASK], feeds[1]["f"])
-    assert prove_cut(graph, index, MASK, slim, run).passed
+    assert prove_cut(index, MASK, slim, run).passed
 
 
 def test_shape_arithmetic_decides_nothing() -> None:
@@ -165,8 +165,8 @@ def test_shape_arithmetic_decides_nothing() -> None:
 def test_a_decision_made_by_another_operator_is_not_handed_over(name: str, op: str, instead: str) -> None:
     graph = model(name)
     index = build_index(graph)
-    slim = cut(graph, index, MASK)
-    assert prove_structure(graph, index, MASK, slim, run).passed
+    slim = cut(index, MASK)
+    assert prove_structure(index, MASK, slim, run).passed
     next(n for n in slim.graph.node if n.op_type == op).op_type = instead
     with pytest.raises(ProofError, match="must equal the masked original"):
-        prove_structure(graph, index, MASK, slim, run)
+        prove_structure(index, MASK, slim, run)

@@ -61,12 +61,12 @@ def index(graph: ModelGraph) -> GroupIndex:
 @pytest.fixture
 def path(tmp_path: Path, graph: ModelGraph, index: GroupIndex) -> Path:
     made = tmp_path / "plan.json"
-    write_plan(made, graph, index, Plan(((0, 3, 7), (1, 5))))
+    write_plan(made, index, Plan(((0, 3, 7), (1, 5))))
     return made
 
 
 def test_a_plan_comes_back_from_disk(path: Path, graph: ModelGraph, index: GroupIndex) -> None:
-    plan = read_plan(path, graph, index)
+    plan = read_plan(path, index)
     assert plan == Plan(((0, 3, 7), (1, 5)))
     assert plan.widths == (3, 2)
     assert np.flatnonzero(plan.mask(index)).tolist() == [0, 3, 7, 9, 13]
@@ -82,7 +82,7 @@ def test_the_file_names_model_groups_and_activations(path: Path, graph: ModelGra
     record = json.loads(path.read_text())
     assert record["schema"] == 1
     assert record["model_sha256"] == graph.sha256
-    assert record["structure"] == structure_digest(graph, index)
+    assert record["structure"] == structure_digest(index)
     assert record["groups"] == [
         {"name": "Conv_0", "n_channels": 8, "kept": [0, 3, 7]},
         {"name": "Gemm_7", "n_channels": 6, "kept": [1, 5]},
@@ -123,9 +123,9 @@ def zeroed(model: ModelProto, activations: dict[str, Any]) -> ModelProto:
 def assert_activations_prove(graph: ModelGraph, path: Path, seed: int) -> None:
     index = build_index(graph)
     mask = random_mask(index, seed)
-    write_plan(path, graph, index, plan_of_mask(index, mask))
+    write_plan(path, index, plan_of_mask(index, mask))
     activations = json.loads(path.read_text())["activations"]
-    slim = cut(graph, index, read_plan(path, graph, index).mask(index))
+    slim = cut(index, read_plan(path, index).mask(index))
     feeds = random_feeds(graph, batch=2, seed=seed)
     proof = compare(run(zeroed(graph.proto, activations), feeds), run(slim, feeds))
     assert proof.max_rel_diff < 1e-4
@@ -145,10 +145,10 @@ def test_the_listed_activations_of_resnet20_allow_an_independent_proof(shared: P
     graph = from_proto(onnx.load(shared / "models" / "resnet20_dynamo.onnx"))
     index = build_index(graph)
     mask = random_mask(index, 0)
-    write_plan(tmp_path / "plan.json", graph, index, plan_of_mask(index, mask))
+    write_plan(tmp_path / "plan.json", index, plan_of_mask(index, mask))
     activations = json.loads((tmp_path / "plan.json").read_text())["activations"]
     feeds = random_feeds(graph, batch=2)
-    slim = run(cut(graph, index, mask), feeds)
+    slim = run(cut(index, mask), feeds)
     assert compare(run(zeroed(graph.proto, activations), feeds), slim).max_rel_diff < 1e-4
     assert len(activations) > 15
 
@@ -208,7 +208,7 @@ def test_a_malformed_plan_is_refused(case: str, path: Path, graph: ModelGraph, i
     change(record)
     path.write_text(json.dumps(record))
     with pytest.raises(PlanError, match=message) as caught:
-        read_plan(path, graph, index)
+        read_plan(path, index)
     assert caught.value.message.startswith(f"plan {path}")
 
 
@@ -231,31 +231,31 @@ def test_what_is_no_plan_is_refused(
 ) -> None:
     path.write_bytes(data)
     with pytest.raises(PlanError, match=message):
-        read_plan(path, graph, index)
+        read_plan(path, index)
 
 
 def test_a_missing_plan(tmp_path: Path, graph: ModelGraph, index: GroupIndex) -> None:
     for path in (tmp_path, tmp_path / "none.json"):
         with pytest.raises(PlanError, match="must be a readable file"):
-            read_plan(path, graph, index)
+            read_plan(path, index)
 
 
 def test_a_plan_of_another_model_says_what_to_do(path: Path) -> None:
     other = build(TEXT, seed=1, **CONSTANTS)
     with pytest.raises(PlanError, match="must belong to") as caught:
-        read_plan(path, other, build_index(other), strict=True)
+        read_plan(path, build_index(other), strict=True)
     assert other.sha256[:12] in caught.value.message
     assert "bocr-onnx prune" in caught.value.hint
 
 
 def test_a_strict_plan_is_read_for_its_own_file(path: Path, graph: ModelGraph, index: GroupIndex) -> None:
-    assert read_plan(path, graph, index, strict=True).widths == (3, 2)
+    assert read_plan(path, index, strict=True).widths == (3, 2)
 
 
 def test_a_plan_is_read_for_other_weights_and_tells(path: Path, graph: ModelGraph, index: GroupIndex) -> None:
     other = build(TEXT, seed=1, **CONSTANTS)
-    plan = read_plan(path, other, build_index(other))
-    assert plan == read_plan(path, graph, index) == Plan(((0, 3, 7), (1, 5)))
+    plan = read_plan(path, build_index(other))
+    assert plan == read_plan(path, index) == Plan(((0, 3, 7), (1, 5)))
     assert plan.model_sha256 == graph.sha256 != other.sha256
 
 
@@ -271,7 +271,7 @@ def renamed() -> ModelGraph:
 def test_a_plan_is_read_where_nodes_have_other_names(path: Path, renamed: ModelGraph) -> None:
     index = build_index(renamed)
     assert [g.name for g in index.groups] == ["node_40", "node_47"]
-    assert read_plan(path, renamed, index) == Plan(((0, 3, 7), (1, 5)))
+    assert read_plan(path, index) == Plan(((0, 3, 7), (1, 5)))
 
 
 RENAMED: dict[str, tuple[Change, str]] = {
@@ -293,7 +293,7 @@ def test_where_nodes_have_other_names_the_rest_must_fit(case: str, path: Path, r
     change(record)
     path.write_text(json.dumps(record))
     with pytest.raises(PlanError, match=message):
-        read_plan(path, renamed, build_index(renamed))
+        read_plan(path, build_index(renamed))
 
 
 WIDER = {"W": (9, 3, 3, 3), "wb": (9,), "D": (9, 1, 3, 3), "U": (9, 9, 3, 3), "ub": (9,), "G": (36, 6)}
@@ -318,7 +318,7 @@ def test_a_plan_of_another_structure_says_what_differs(case: str, path: Path) ->
     text, constants, message = OTHERS[case]
     other = build(text, **constants)
     with pytest.raises(PlanError, match=message) as caught:
-        read_plan(path, other, build_index(other))
+        read_plan(path, build_index(other))
     assert "bocr-onnx prune" in caught.value.hint
 
 
@@ -327,11 +327,11 @@ def test_a_plan_without_structure_is_read_by_its_groups(path: Path) -> None:
     del record["structure"]
     path.write_text(json.dumps(record))
     other = build(TEXT, seed=1, **CONSTANTS)
-    assert read_plan(path, other, build_index(other)).widths == (3, 2)
+    assert read_plan(path, build_index(other)).widths == (3, 2)
     text, constants, message = OTHERS["width"]
     wider = build(text, **constants)
     with pytest.raises(PlanError, match=message):
-        read_plan(path, wider, build_index(wider))
+        read_plan(path, build_index(wider))
 
 
 def test_the_digest_of_a_later_version_does_not_matter_to_the_same_file(
@@ -339,16 +339,16 @@ def test_the_digest_of_a_later_version_does_not_matter_to_the_same_file(
 ) -> None:
     record = json.loads(path.read_text())
     path.write_text(json.dumps(record | {"structure": "0" * 64}))
-    assert read_plan(path, graph, index, strict=True).widths == (3, 2)
+    assert read_plan(path, index, strict=True).widths == (3, 2)
 
 
 def test_unknown_entries_are_ignored(path: Path, graph: ModelGraph, index: GroupIndex) -> None:
     record = json.loads(path.read_text())
     record["comment"] = record["groups"][0]["comment"] = "by hand"
     path.write_text(json.dumps(record))
-    assert read_plan(path, graph, index).widths == (3, 2)
+    assert read_plan(path, index).widths == (3, 2)
 
 
 def test_a_plan_that_cannot_be_written(tmp_path: Path, graph: ModelGraph, index: GroupIndex) -> None:
     with pytest.raises(OutputError):
-        write_plan(tmp_path / "none" / "plan.json", graph, index, Plan(((0,), (0,))))
+        write_plan(tmp_path / "none" / "plan.json", index, Plan(((0,), (0,))))

@@ -58,7 +58,7 @@ def tensor(model: ModelProto, name: str) -> Array:
 
 
 def test_a_right_cut_is_proved(graph: ModelGraph, index: GroupIndex) -> None:
-    proof = prove_cut(graph, index, MASK, cut(graph, index, MASK), run)
+    proof = prove_cut(index, MASK, cut(index, MASK), run)
     assert proof.passed
     assert proof.max_rel_diff <= proof.tolerance == TOLERANCE
     assert proof.max_abs_diff < 1e-4
@@ -66,51 +66,51 @@ def test_a_right_cut_is_proved(graph: ModelGraph, index: GroupIndex) -> None:
 
 @pytest.mark.parametrize("name", ["W", "wb", "B", "D", "G"])
 def test_one_tampered_weight_of_a_plain_cut_fails(graph: ModelGraph, index: GroupIndex, name: str) -> None:
-    slim = cut(graph, index, MASK)
+    slim = cut(index, MASK)
     array = tensor(slim, name).copy()
     array.reshape(-1)[0] += 0.5
     with pytest.raises(ProofError, match="must carry the original's kept weights"):
-        prove_cut(graph, index, MASK, replaced(slim, name, array), run)
+        prove_cut(index, MASK, replaced(slim, name, array), run)
 
 
 def test_other_channels_than_the_plans_fail(graph: ModelGraph, index: GroupIndex) -> None:
     swapped = MASK.copy()
     swapped[[0, 1]] = swapped[[1, 0]]
-    slim = cut(graph, index, swapped)
+    slim = cut(index, swapped)
     with pytest.raises(ProofError, match="must carry the original's kept weights"):
-        prove_cut(graph, index, MASK, slim, run)
-    assert prove_cut(graph, index, swapped, slim, run).passed
+        prove_cut(index, MASK, slim, run)
+    assert prove_cut(index, swapped, slim, run).passed
 
 
 def test_weights_must_be_the_declared_ones(graph: ModelGraph, index: GroupIndex) -> None:
     B = drawn(cut_shape(graph, index, "B"), 3)
-    slim = cut(graph, index, MASK, {(2, 1): B})
-    assert prove_cut(graph, index, MASK, slim, run, weights={(2, 1): B}).passed
-    assert prove_structure(graph, index, MASK, slim, run).passed
+    slim = cut(index, MASK, {(2, 1): B})
+    assert prove_cut(index, MASK, slim, run, weights={(2, 1): B}).passed
+    assert prove_structure(index, MASK, slim, run).passed
     for wrong in ({}, {(0, 1): B}, {(2, 1): B + 1}):
         with pytest.raises(ProofError, match="must carry the original's kept weights"):
-            prove_cut(graph, index, MASK, slim, run, weights=wrong)
+            prove_cut(index, MASK, slim, run, weights=wrong)
 
 
 def cut_shape(graph: ModelGraph, index: GroupIndex, name: str) -> tuple[int, ...]:
-    return tensor(cut(graph, index, MASK), name).shape
+    return tensor(cut(index, MASK), name).shape
 
 
 def test_a_padding_on_the_wrong_side_fails(graph: ModelGraph, index: GroupIndex) -> None:
     """Every weight is right and every shape fits, but the streams meet shifted by one channel."""
-    slim = cut(graph, index, MASK)
+    slim = cut(index, MASK)
     pads = tensor(slim, "pads").copy()
     assert pads.tolist() == [0, 1, 0, 0, 0, 2, 0, 0]
     pads[[1, 5]] = pads[[5, 1]]
     with pytest.raises(ProofError, match="must equal the masked original") as caught:
-        prove_structure(graph, index, MASK, replaced(slim, "pads", pads), run)
+        prove_structure(index, MASK, replaced(slim, "pads", pads), run)
     assert "`freeze=PATTERN`" in caught.value.hint
 
 
 def test_a_window_at_the_wrong_place_fails(graph: ModelGraph, index: GroupIndex) -> None:
-    slim = cut(graph, index, MASK)
+    slim = cut(index, MASK)
     with pytest.raises(ProofError, match="must equal the masked original"):
-        prove_structure(graph, index, MASK, replaced(slim, "starts", np.array([1, 1])), run)
+        prove_structure(index, MASK, replaced(slim, "starts", np.array([1, 1])), run)
 
 
 def test_a_label_on_the_wrong_channel_fails() -> None:
@@ -125,14 +125,14 @@ def test_a_label_on_the_wrong_channel_fails() -> None:
     index = replace(index, slices={**index.slices, (2, 1): axes})
     mask = np.array([1, 0, 1, 1, 0, 0], dtype=bool)
     with pytest.raises(ProofError, match="must equal the masked original"):
-        prove_cut(graph, index, mask, cut(graph, index, mask), run)
+        prove_cut(index, mask, cut(index, mask), run)
 
 
 def test_an_invalid_slim_model_fails(graph: ModelGraph, index: GroupIndex) -> None:
-    slim = cut(graph, index, MASK)
+    slim = cut(index, MASK)
     slim.graph.node[1].op_type = "Frobnicate"
     with pytest.raises(ProofError, match="must be valid"):
-        prove_structure(graph, index, MASK, slim, run)
+        prove_structure(index, MASK, slim, run)
 
 
 def test_a_slim_model_of_another_output_shape_fails() -> None:
@@ -141,7 +141,7 @@ def test_a_slim_model_of_another_output_shape_fails() -> None:
     other = build(text, W=(6, 3, 1, 1), V=(1, 6, 1, 1))
     mask = np.ones(6, dtype=bool)
     with pytest.raises(ProofError, match=r"must keep the shape of 'y', \(1, 2, 4, 4\), got \(1, 1, 4, 4\)"):
-        prove_structure(graph, build_index(graph), mask, other.proto, run)
+        prove_structure(build_index(graph), mask, other.proto, run)
 
 
 def test_a_slim_model_that_does_not_run_fails(graph: ModelGraph, index: GroupIndex) -> None:
@@ -151,7 +151,7 @@ def test_a_slim_model_that_does_not_run_fails(graph: ModelGraph, index: GroupInd
         raise RuntimeError("no memory")
 
     with pytest.raises(ProofError, match="must run, got: no memory"):
-        prove_structure(graph, index, MASK, cut(graph, index, MASK), broken)
+        prove_structure(index, MASK, cut(index, MASK), broken)
 
 
 def test_an_original_that_does_not_run_is_not_blamed_on_the_cut(graph: ModelGraph, index: GroupIndex) -> None:
@@ -159,7 +159,7 @@ def test_an_original_that_does_not_run_is_not_blamed_on_the_cut(graph: ModelGrap
         raise RuntimeError("no such axis")
 
     with pytest.raises(ModelError, match="must run on random inputs, got: no such axis"):
-        prove_structure(graph, index, MASK, cut(graph, index, MASK), broken)
+        prove_structure(index, MASK, cut(index, MASK), broken)
 
 
 def test_a_saturated_softmax_hides_no_error() -> None:
@@ -182,8 +182,8 @@ def test_a_saturated_softmax_hides_no_error() -> None:
     index = build_index(graph)
     mask = np.ones(8, dtype=bool)
     mask[4] = False
-    slim = cut(graph, index, mask)
-    assert prove_structure(graph, index, mask, slim, run).passed
+    slim = cut(index, mask)
+    assert prove_structure(index, mask, slim, run).passed
     pads = tensor(slim, "pads").copy()
     amounts = pads[[1, 5]]
     pads[[1, 5]] = amounts[::-1]
@@ -192,7 +192,7 @@ def test_a_saturated_softmax_hides_no_error() -> None:
     feeds = {"x": drawn((2, 3, 4, 4), 0)}
     assert compare(run(slim, feeds), run(wrong, feeds)).max_abs_diff == 0
     with pytest.raises(ProofError):
-        prove_structure(graph, index, mask, wrong, run)
+        prove_structure(index, mask, wrong, run)
 
 
 def test_half_precision_is_proved_in_single_precision() -> None:
@@ -211,15 +211,15 @@ def test_half_precision_is_proved_in_single_precision() -> None:
     )
     index = build_index(graph)
     mask = random_mask(index, 0)
-    slim = cut(graph, index, mask)
+    slim = cut(index, mask)
     assert {t.data_type for t in slim.graph.initializer} == {onnx.TensorProto.FLOAT16}
-    proof = prove_cut(graph, index, mask, slim, run)
+    proof = prove_cut(index, mask, slim, run)
     assert proof.passed
     assert proof.max_rel_diff < 1e-5
     axis, channels = index.reads[(1, 0)]
     index = replace(index, reads={**index.reads, (1, 0): (axis, np.roll(channels, 1))})
     with pytest.raises(ProofError, match=r"within 0\.0001 relative"):
-        prove_structure(graph, index, mask, slim, run)
+        prove_structure(index, mask, slim, run)
 
 
 def test_an_unknown_shape_upstream_does_not_stop_the_proof() -> None:
@@ -246,11 +246,11 @@ def test_an_unknown_shape_upstream_does_not_stop_the_proof() -> None:
     index = build_index(graph)
     assert [g.name for g in index.groups] == ["Conv_1", "Gemm_6"]
     mask = random_mask(index, 0)
-    assert prove_cut(graph, index, mask, cut(graph, index, mask), run).passed
+    assert prove_cut(index, mask, cut(index, mask), run).passed
 
 
 def test_the_masked_original_is_the_original_where_all_is_kept(graph: ModelGraph, index: GroupIndex) -> None:
-    made = masked_original(graph, index, np.ones(8, dtype=bool), {})
+    made = masked_original(index, np.ones(8, dtype=bool), {})
     feeds = {"x": drawn((2, 3, 8, 8), 0)}
     assert compare(run(graph.proto, feeds), run(made, feeds)).max_abs_diff == 0
     assert from_proto(made).shapes["y"] == (1, 4)
@@ -305,12 +305,12 @@ def test_a_wrong_cut_shows_in_small_outputs_too() -> None:
     )
     index = build_index(graph)
     mask = np.arange(6) < 3
-    slim = cut(graph, index, mask)
-    assert prove_cut(graph, index, mask, slim, run).passed
+    slim = cut(index, mask)
+    assert prove_cut(index, mask, slim, run).passed
     axis, channels = index.reads[(2, 0)]
     index = replace(index, reads={**index.reads, (2, 0): (axis, np.roll(channels, 1))})
     with pytest.raises(ProofError, match="must equal the masked original"):
-        prove_cut(graph, index, mask, slim, run)
+        prove_cut(index, mask, slim, run)
 
 
 def test_a_shuffle_that_was_read_wrongly_is_noticed() -> None:
@@ -349,8 +349,8 @@ def test_a_cut_that_is_wrong_at_other_sizes_only_fails() -> None:
     assert graph.shapes["x"][2] == 224
     index = build_index(graph)
     mask = np.arange(8) < 5
-    right = cut(graph, index, mask)
-    assert prove_structure(graph, index, mask, right, run).passed
+    right = cut(index, mask)
+    assert prove_structure(index, mask, right, run).passed
     wrong = ModelProto()
     wrong.CopyFrom(right)
     node, constant = onnx.helper.make_node, numpy_helper.from_array
@@ -365,7 +365,7 @@ def test_a_cut_that_is_wrong_at_other_sizes_only_fails() -> None:
     feeds = random_feeds(graph)
     assert compare(run(right, feeds), run(wrong, feeds)).passed
     with pytest.raises(ProofError, match="must equal the masked original"):
-        prove_structure(graph, index, mask, wrong, run)
+        prove_structure(index, mask, wrong, run)
 
 
 def test_what_is_forgiven_as_rounding_has_a_cap() -> None:
@@ -383,14 +383,14 @@ def test_what_is_forgiven_as_rounding_has_a_cap() -> None:
     )  # fmt: skip
     index = build_index(graph)
     mask = np.arange(8) < 5
-    slim = cut(graph, index, mask)
+    slim = cut(index, mask)
     feeds = random_feeds(graph, batch=2)
     moved = {"x": feeds["x"] * np.float32(1 + 1e-6)}
     assert compare(run(slim, feeds), run(slim, moved)).max_abs_diff > 1e-4
-    assert prove_cut(graph, index, mask, slim, run).passed
+    assert prove_cut(index, mask, slim, run).passed
     next(n for n in slim.graph.node if n.op_type == "Relu").op_type = "Neg"
     with pytest.raises(ProofError, match="must equal the masked original"):
-        prove_structure(graph, index, mask, slim, run)
+        prove_structure(index, mask, slim, run)
 
 
 MASKED = """m (float[N, 3, 4, 4] x, {kind}[N, 1, 4, 4] mask) => (float[N, 2, 4, 4] y) {{
@@ -415,12 +415,12 @@ def test_a_mask_that_random_numbers_turn_into_nan_is_filled_otherwise(kind: str)
     assert found.fills == {"mask": "ones"}
     index = build_index(graph)
     mask = np.arange(12) % 3 > 0
-    slim = cut(graph, index, mask)
-    assert prove_cut(graph, index, mask, slim, run).passed
+    slim = cut(index, mask)
+    assert prove_cut(index, mask, slim, run).passed
     joined = next(n for n in slim.graph.node if n.op_type == "Concat")
     joined.op_type, joined.input[:] = "Concat", [joined.input[0], joined.input[0]]
     with pytest.raises(ProofError, match="must equal the masked original"):
-        prove_structure(graph, index, mask, slim, run)
+        prove_structure(index, mask, slim, run)
 
 
 def test_inputs_that_nothing_keeps_finite_are_named() -> None:
@@ -442,12 +442,12 @@ def test_integer_inputs_are_fed_what_shows_a_wrong_cut() -> None:
     index = build_index(graph)
     mask = np.ones(16, dtype=bool)
     mask[[1, 10]] = False
-    slim = cut(graph, index, mask)
-    assert prove_cut(graph, index, mask, slim, run).passed
+    slim = cut(index, mask)
+    assert prove_cut(index, mask, slim, run).passed
     joined = next(n for n in slim.graph.node if n.op_type == "Concat")
     joined.input[:] = list(joined.input)[::-1]
     with pytest.raises(ProofError, match="must equal the masked original"):
-        prove_structure(graph, index, mask, slim, run)
+        prove_structure(index, mask, slim, run)
 
 
 def test_quantized_weights_are_compared_as_the_numbers_they_stand_for() -> None:
@@ -468,8 +468,8 @@ def test_quantized_weights_are_compared_as_the_numbers_they_stand_for() -> None:
     index = build_index(graph)
     mask = np.ones(64, dtype=bool)
     mask[19:32] = mask[51:] = False
-    slim = cut(graph, index, mask)
-    proof = prove_cut(graph, index, mask, slim, run)
+    slim = cut(index, mask)
+    proof = prove_cut(index, mask, slim, run)
     assert proof.max_rel_diff < 1e-5
 
 
@@ -477,7 +477,7 @@ def test_the_standard_domain_may_be_spelled_out() -> None:
     graph = build('<ir_version: 8, opset_import: ["ai.onnx" : 17]> ' + SHORTCUT, **CONSTANTS)
     index = build_index(graph)
     mask = random_mask(index, 0)
-    assert prove_structure(graph, index, mask, cut(graph, index, mask), run).passed
+    assert prove_structure(index, mask, cut(index, mask), run).passed
 
 
 PLACES = {
@@ -508,12 +508,12 @@ def test_places_lengths_and_counts_are_such_that_a_wrong_cut_shows(name: str) ->
     mask = np.ones(index.n_channels, dtype=bool)
     group = next(g for g in index.groups if g.n_channels == 5)
     mask[[group.start + 1, group.start + 3]] = False
-    slim = cut(graph, index, mask)
-    assert prove_cut(graph, index, mask, slim, run).passed
+    slim = cut(index, mask)
+    assert prove_cut(index, mask, slim, run).passed
     joined = next(n for n in slim.graph.node if n.op_type == "Concat")
     joined.input[:] = list(joined.input)[::-1]
     with pytest.raises(ProofError):
-        prove_structure(graph, index, mask, slim, run)
+        prove_structure(index, mask, slim, run)
 
 
 @pytest.mark.parametrize("opset", [9, 17])
@@ -526,7 +526,7 @@ def test_a_removed_channel_that_is_infinite_does_not_fail_a_right_cut(opset: int
     )  # fmt: skip
     index = build_index(graph)
     mask = np.array([True, False, True, True])
-    assert prove_cut(graph, index, mask, cut(graph, index, mask), run).passed
+    assert prove_cut(index, mask, cut(index, mask), run).passed
 
 
 def test_a_size_at_which_samples_mix_is_no_witness() -> None:
@@ -543,7 +543,7 @@ def test_a_size_at_which_samples_mix_is_no_witness() -> None:
     index = build_index(graph)
     assert index.groups
     mask = np.arange(8) < 5
-    assert prove_cut(graph, index, mask, cut(graph, index, mask), run).passed
+    assert prove_cut(index, mask, cut(index, mask), run).passed
 
 
 def test_an_integer_that_chooses_is_one_or_zero_where_the_model_runs_with_no_other() -> None:

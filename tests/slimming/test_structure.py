@@ -43,7 +43,7 @@ def digest(text: str = TEXT, *, change: Callable[[ModelProto], object] | None = 
     if change is not None:
         change(made)
     graph = from_proto(made)
-    return structure_digest(graph, build_index(graph))
+    return structure_digest(build_index(graph))
 
 
 def renamed(made: ModelProto) -> None:
@@ -128,7 +128,7 @@ def test_how_constants_are_stored_does_not_count() -> None:
 
 def of(text: str, **settings: Any) -> str:
     graph = from_proto(proto(text, **settings))
-    return structure_digest(graph, build_index(graph))
+    return structure_digest(build_index(graph))
 
 
 def test_a_newer_operator_set_counts_only_where_an_operator_has_changed() -> None:
@@ -191,7 +191,7 @@ def test_widths_and_members_of_groups_count() -> None:
         replace(first, members=(replace(first.members[0], width=9), *first.members[1:])),
         replace(first, members=(replace(first.members[0], axis=3), *first.members[1:])),
     ):
-        assert structure_digest(graph, replace(index, groups=(group, *others))) != structure_digest(graph, index)
+        assert structure_digest(replace(index, groups=(group, *others))) != structure_digest(index)
 
 
 def test_every_kind_of_attribute_is_read() -> None:

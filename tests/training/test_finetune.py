@@ -9,7 +9,6 @@ import onnxruntime
 import pytest
 import torch
 from onnx import TensorProto, helper, numpy_helper
-from sklearn.datasets import load_digits
 
 from bocr_onnx.data.augmentation import Augmentation
 from bocr_onnx.errors import DataError, UsageError
@@ -75,6 +74,8 @@ def one_thread() -> Iterator[None]:
 
 @pytest.fixture(scope="module")
 def digits() -> tuple[Array, Array]:
+    from sklearn.datasets import load_digits
+
     found = load_digits()
     return (found.images[:, None] / 16).astype(np.float32), found.target
 

@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import numpy as np
 from scipy.special import expit, logit
-from scipy.stats import qmc
 
 from bocr_onnx.search.proposals.clusters import Clusters
 from bocr_onnx.search.space import Point
@@ -36,6 +35,8 @@ def draw_candidates(
         n: How many.
         rng: Source of the draw.
     """
+    from scipy.stats import qmc  # half a second, which no help page should take
+
     logits = logit(np.clip(elites, _EDGE, 1 - _EDGE))
     counts = [int(share * n) for share in SHARES.values()]
     counts[-1] = n - sum(counts[:-1])

@@ -63,7 +63,7 @@ def test_depthwise_passes_the_channels_and_counts_its_groups(multiplier: int, bi
     index = check(graph)
     assert widths(index) == {"Conv_0": 6}
     mask = random_mask(index, 0)
-    depthwise = cut(graph, index, mask).graph.node[2]
+    depthwise = cut(index, mask).graph.node[2]
     assert [a.i for a in depthwise.attribute if a.name == "group"] == [mask.sum()]
 
 
@@ -99,7 +99,7 @@ def test_grouped_conv_keeps_its_blocks_equal() -> None:
     )
     index = check(graph, seeds=range(5))
     assert widths(index) == {"Conv_0": 4, "Conv_2": 6}
-    slim = cut(graph, index, random_mask(index, 0))
+    slim = cut(index, random_mask(index, 0))
     assert [a.i for a in slim.graph.node[2].attribute if a.name == "group"] == [2]
 
 
@@ -151,7 +151,7 @@ def test_grouped_transposed_conv_keeps_its_blocks_equal() -> None:
     )
     index = check(graph)
     assert widths(index) == {"Conv_0": 3, "ConvTranspose_1": 4, "Conv_3": 5}
-    slim = cut(graph, index, random_mask(index, 0))
+    slim = cut(index, random_mask(index, 0))
     assert [a.i for a in slim.graph.node[1].attribute if a.name == "group"] == [2]
 
 
@@ -205,7 +205,7 @@ def test_depthwise_transposed_conv_counts_its_groups(multiplier: int) -> None:
     index = check(graph)
     assert widths(index) == {"Conv_0": 6}
     mask = random_mask(index, 0)
-    transposed = cut(graph, index, mask).graph.node[1]
+    transposed = cut(index, mask).graph.node[1]
     assert [a.i for a in transposed.attribute if a.name == "group"] == [mask.sum()]
 
 

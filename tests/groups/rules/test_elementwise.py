@@ -53,7 +53,7 @@ def test_a_constant_per_channel_is_cut_with_the_channels(op: str, shape: tuple[i
     axis = shape.index(6)
     assert Member(f"{op}_2", op, "k", axis, 6) in index.groups[0].members
     kept = random_mask(index, 0)
-    slim = cut(graph, index, kept)
+    slim = cut(index, kept)
     found = next(t for t in slim.graph.initializer if t.name == "k")
     assert tuple(found.dims) == (*shape[:axis], kept.sum(), *shape[axis + 1 :])
 

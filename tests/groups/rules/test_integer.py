@@ -47,7 +47,7 @@ def keep(index: GroupIndex, **n_kept: int) -> Array:
 
 def macs_of_cut(graph: ModelGraph, index: GroupIndex, **n_kept: int) -> int:
     """Returns the MACs of a slim model, read anew."""
-    slim = from_proto(cut(graph, index, keep(index, **n_kept)))
+    slim = from_proto(cut(index, keep(index, **n_kept)))
     return foreseen(slim, build_index(slim))
 
 
@@ -101,7 +101,7 @@ def test_depthwise_qlinearconv_passes_the_channels_and_counts_its_groups(multipl
     index = check(graph, tolerance=0)
     assert widths(index) == {"QLinearConv_1": 6}
     assert macs_of_cut(graph, index, QLinearConv_1=4) == 25 * (3 * 4 + 4 * multiplier * (9 + 4))
-    depthwise = cut(graph, index, keep(index, QLinearConv_1=4)).graph.node[2]
+    depthwise = cut(index, keep(index, QLinearConv_1=4)).graph.node[2]
     assert [a.i for a in depthwise.attribute if a.name == "group"] == [4]
 
 
@@ -394,7 +394,7 @@ def test_a_removed_channel_is_its_zero_point_to_whoever_reads_it() -> None:
         **SCALES,
     )
     index = build_index(graph)
-    masked = masked_original(graph, index, keep(index, QLinearMatMul_1=4), {})
+    masked = masked_original(index, keep(index, QLinearMatMul_1=4), {})
     masked.graph.output.extend(onnx.ValueInfoProto(name=n) for n in ("h", masked.graph.node[-2].input[0]))
     _, before, read = run(masked, random_feeds(graph))
     assert read.dtype == before.dtype == np.uint8
@@ -423,8 +423,8 @@ def test_the_zero_point_tells_the_type_of_a_read_that_nothing_else_is_known_of()
         dtypes={name: dtype for name, dtype in graph.dtypes.items() if name != "c"},
     )
     feeds = random_feeds(graph)
-    expected = run(masked_original(graph, index, mask, {}), feeds)
-    assert np.array_equal(run(masked_original(unknown, index, mask, {}), feeds), expected)
+    expected = run(masked_original(index, mask, {}), feeds)
+    assert np.array_equal(run(masked_original(replace(index, graph=unknown), mask, {}), feeds), expected)
 
 
 FLOAT = """m (float[N, 3, 16, 16] x) => (float[N, 10] y) {
@@ -501,15 +501,15 @@ def test_what_the_quantizer_of_onnx_runtime_writes_is_cut_throughout(
 def test_parameters_and_bytes_of_what_stays_are_foreseen(tmp_path: Path, per_channel: bool) -> None:
     graph = load(quantized(tmp_path, per_channel=per_channel))
     index = build_index(graph)
-    model = build_cost_model(graph, index)
+    model = build_cost_model(index)
     n_weights = sum(int(np.prod(shape)) for shape in SHAPES.values())
     n_scales = sum(array.size for array in graph.constants.values() if array.dtype.kind == "f")
     assert model.cost(model.full).params == n_weights + n_scales
     for seed in range(3):
         mask = random_mask(index, seed)
         predicted = model.cost(np.array([mask[g.span].sum() for g in index.groups]))
-        slim = from_proto(cut(graph, index, mask))
-        found = build_cost_model(slim, build_index(slim))
+        slim = from_proto(cut(index, mask))
+        found = build_cost_model(build_index(slim))
         assert predicted.params == found.cost(found.full).params
         assert predicted.size_bytes == pytest.approx(found.cost(found.full).size_bytes, abs=200)
 

@@ -200,7 +200,7 @@ def test_a_number_of_parts_becomes_their_sizes() -> None:
     index = build_index(graph)
     mask = np.ones(8, dtype=bool)
     mask[[0, 1, 7]] = False
-    slim = cut(graph, index, mask)
+    slim = cut(index, mask)
     node = slim.graph.node[1]
     assert [a.name for a in node.attribute] == ["axis"]
     stored = {t.name: t for t in slim.graph.initializer}

@@ -35,7 +35,7 @@ def test_reshape_into_gemm_with_a_constant_target(target: list[int]) -> None:
     index = check(graph)
     assert_flat(index)
     mask = random_mask(index, 0)
-    stored = {t.name: t for t in cut(graph, index, mask).graph.initializer}
+    stored = {t.name: t for t in cut(index, mask).graph.initializer}
     width = -1 if target[1] == -1 else 16 * int(mask.sum())
     assert np.frombuffer(stored["t"].raw_data, np.int64).tolist() == [target[0], width]
 
@@ -174,7 +174,7 @@ def test_a_channel_shuffle_is_a_permutation_of_which_any_channel_may_go() -> Non
     )
     index = check(graph)
     assert widths(index) == {"Conv_0": 6}
-    assert [n.op_type for n in cut(graph, index, random_mask(index, 0)).graph.node] == ["Conv", "Gather", "Conv"]
+    assert [n.op_type for n in cut(index, random_mask(index, 0)).graph.node] == ["Conv", "Gather", "Conv"]
 
 
 def test_transpose_to_channels_last_and_back() -> None:
@@ -268,7 +268,7 @@ def test_declared_shapes_follow_the_cut() -> None:
     index = check(again)
     mask = random_mask(index, 1)
     kept = int(mask.sum())
-    infos = {i.name: i for i in cut(again, index, mask).graph.value_info}
+    infos = {i.name: i for i in cut(index, mask).graph.value_info}
     dims = {n: [d.dim_param or d.dim_value for d in i.type.tensor_type.shape.dim] for n, i in infos.items()}
     assert dims == {"r": ["N", kept, 4, 4], "f": ["N", 16 * kept]}
 
@@ -325,7 +325,7 @@ def test_a_shuffle_with_an_activation_in_it_keeps_its_blocks_equal(computed: boo
     assert widths(index) == {"Conv_0": 3}
     mask = random_mask(index, 0)
     kept = int(mask.sum())
-    slim = cut(graph, index, mask).graph
+    slim = cut(index, mask).graph
     stored = {t.name: np.frombuffer(t.raw_data, np.int64).tolist() for t in slim.initializer if t.data_type == 7}
     assert stored["k2344" if computed else "split"] == [2, kept, 4, 4] if computed else [0, 2, kept, 4, 4]
     assert stored["k644" if computed else "merge"] == [2 * kept, 4, 4] if computed else [0, 2 * kept, 4, 4]
@@ -491,4 +491,4 @@ def test_a_batch_of_one_baked_into_the_target_freezes_nothing() -> None:
     index = build_index(graph)
     assert widths(index) == {"Conv_0": 6}
     mask = random_mask(index, 0)
-    assert prove_cut(graph, index, mask, cut(graph, index, mask), run, batch=1).passed
+    assert prove_cut(index, mask, cut(index, mask), run, batch=1).passed

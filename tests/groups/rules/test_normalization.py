@@ -160,7 +160,7 @@ def test_group_normalization_keeps_its_blocks_whole() -> None:
     assert widths(index) == {"Conv_0": 3}
     assert [(m.tensor, m.width) for m in index.groups[0].members] == [("W", 6), ("s", 6), ("b", 6), ("V", 6)]
     mask = random_mask(index, 0)
-    node = cut(graph, index, mask).graph.node[1]
+    node = cut(index, mask).graph.node[1]
     assert [a.i for a in node.attribute if a.name == "num_groups"] == [mask.sum()]
 
 

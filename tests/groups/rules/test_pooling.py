@@ -136,7 +136,7 @@ def test_the_constant_size_of_what_is_unpooled_follows_the_channels() -> None:
     index = check(graph)
     assert widths(index) == {"Conv_0": 6}
     mask = random_mask(index, 0)
-    sizes = next(t for t in cut(graph, index, mask).graph.initializer if t.name == "k")
+    sizes = next(t for t in cut(index, mask).graph.initializer if t.name == "k")
     assert numpy_helper.to_array(sizes).tolist() == [2, mask.sum(), 5, 5]
 
 

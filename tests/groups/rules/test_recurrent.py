@@ -70,7 +70,7 @@ def test_units_and_input_channels_are_cut(op: str, direction: str, inputs: str) 
     assert members == [("W", 1, rows), ("R", 1, rows), ("R", 2, 5), *biases, ("V", 0, 5 * n)]
     assert [(m.tensor, m.axis) for m in index.group("Conv_0").members] == [("K", 0), ("W", 2)]
     mask = random_mask(index, 0)
-    node = cut(graph, index, mask).graph.node[2]
+    node = cut(index, mask).graph.node[2]
     assert [a.i for a in node.attribute if a.name == "hidden_size"] == [mask[index.group(recurrent).span].sum()]
 
 
@@ -85,7 +85,7 @@ def test_macs_by_hand(direction: str) -> None:
         mask[index.group("Conv_0").start : index.group("Conv_0").start + 6 - channel] = False
         by_hand = 7 * channel * 9 + 7 * n * 4 * unit * (channel + unit) + 7 * n * unit * 2
         assert foreseen(graph, index, mask) == by_hand
-        slim = from_proto(cut(graph, index, mask))
+        slim = from_proto(cut(index, mask))
         assert sum(full_macs(slim, node) for node in slim.nodes) == by_hand
 
 
@@ -163,7 +163,7 @@ def test_states_of_an_open_batch_follow_the_units(state: str, direction: str) ->
     assert {name.split("_")[0]: n for name, n in widths(index).items()} == {"Conv": 6, "LSTM": 5}
     assert reasons(index) == {"MatMul_" + str(len(graph.nodes) - 1): "they are the model's output 'o'"}
     mask = random_mask(index, 0)
-    assert len(cut(graph, index, mask).graph.node) == len(graph.nodes)
+    assert len(cut(index, mask).graph.node) == len(graph.nodes)
 
 
 def test_a_sequence_of_zeros_keeps_its_size() -> None:

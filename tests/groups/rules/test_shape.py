@@ -216,5 +216,5 @@ def test_a_number_of_heads_beside_a_width_is_rewritten() -> None:
     index = check(graph)
     assert widths(index) == {"MatMul_0": 4}
     mask = random_mask(index, 0)
-    stored = {t.name: t for t in cut(graph, index, mask).graph.initializer}
+    stored = {t.name: t for t in cut(index, mask).graph.initializer}
     assert np.frombuffer(stored["heads"].raw_data, np.int64).tolist() == [mask.sum(), 3]

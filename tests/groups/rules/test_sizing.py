@@ -48,7 +48,7 @@ def test_constant_sizes_follow_the_channels(opset: int) -> None:
     index = check(graph)
     assert widths(index) == {"Conv_0": 6}
     mask = random_mask(index, 0)
-    stored = {t.name: t for t in cut(graph, index, mask).graph.initializer}
+    stored = {t.name: t for t in cut(index, mask).graph.initializer}
     assert np.frombuffer(stored["sizes"].raw_data, np.int64).tolist() == [1, mask.sum(), 8, 8]
 
 

@@ -67,7 +67,7 @@ def test_pad_amounts_count_the_kept_new_channels() -> None:
     index = build_index(graph)
     mask = np.ones(8, dtype=bool)
     mask[4:] = [True, False, True, True]
-    stored = {t.name: t for t in cut(graph, index, mask).graph.initializer}
+    stored = {t.name: t for t in cut(index, mask).graph.initializer}
     assert np.frombuffer(stored["pads"].raw_data, np.int64).tolist() == [0, 1, 0, 0, 0, 2, 0, 0]
 
 
@@ -327,6 +327,6 @@ def test_a_bound_that_two_sizes_of_the_input_happen_to_share_is_no_constant() ->
     )
     index = build_index(graph)
     mask = random_mask(index, 0)
-    slim = cut(graph, index, mask)
+    slim = cut(index, mask)
     feeds = {"x": drawn((1, 3, 100, 32), 0)}
-    assert compare(run(masked_original(graph, index, mask, {}), feeds), run(slim, feeds)).passed
+    assert compare(run(masked_original(index, mask, {}), feeds), run(slim, feeds)).passed

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import numpy as np
-from scipy.stats import truncnorm
 
 from bocr_onnx.search.prior import PriorSearch
 from bocr_onnx.search.problem import Floats, Problem
@@ -58,6 +57,8 @@ class Memory:
 
     def roll(self, n: int, noise: float, rng: np.random.Generator) -> Floats:
         """Returns the actions of episodes, shape `(n, n_steps)`, with truncated-normal noise."""
+        from scipy.stats import truncnorm
+
         ratios = np.ones((n, self._task.n_steps))
         for step in range(self._task.n_steps):
             wish, low = self._agent.act(self._task.state(step, ratios)), self._task.low[step]

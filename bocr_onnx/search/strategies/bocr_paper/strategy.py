@@ -17,7 +17,6 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.stats import qmc
 
 from bocr_onnx.cost import Widths
 from bocr_onnx.search.problem import Floats, Problem
@@ -63,6 +62,8 @@ class Phase:
 
     def draw(self, n: int, rng: np.random.Generator) -> Point:
         """Returns quasi-random coordinates in the box, shape `(n, n_clusters)`."""
+        from scipy.stats import qmc
+
         spread = qmc.Sobol(len(self.low), seed=rng).random_base2(max(n - 1, 1).bit_length())[:n]
         return np.asarray(self.low + (self.high - self.low) * spread)
 
