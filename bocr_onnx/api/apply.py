@@ -10,7 +10,7 @@ from bocr_onnx.cost import Cost, build_cost_model
 from bocr_onnx.graph import check_writable, save
 from bocr_onnx.groups import build_index
 from bocr_onnx.options import ApplyOptions, keywords
-from bocr_onnx.pipeline.finish import measured_cost
+from bocr_onnx.pipeline.finish import slim_cost
 from bocr_onnx.pipeline.model import read_model
 from bocr_onnx.pipeline.outputs import check_outputs
 from bocr_onnx.progress import Silent
@@ -74,5 +74,5 @@ def apply(options: ApplyOptions) -> Applied:
     slim = cut(index, mask)
     proof = prove_cut(index, mask, slim, run_once)
     save(slim, path, external=bool(graph.external))
-    cost = build_cost_model(index)
-    return Applied(str(path), cost.cost(cost.full), measured_cost(slim, graph), proof, same)
+    before, after = build_cost_model(index), slim_cost(slim, graph)
+    return Applied(str(path), before.cost(before.full), after.cost(after.full), proof, same)

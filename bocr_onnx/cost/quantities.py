@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from bocr_onnx.cost.model import Cost, CostModel, Widths
+from bocr_onnx.cost.model import CostModel, Widths
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,7 +19,7 @@ class Quantity:
         name: Name of the budget, and of the option that sets it.
         label: Name in tables.
         unit: Unit in tables; empty for a count.
-        field: Field of `Cost`, and name in reports.
+        field: Name in reports and in the history.
         total: Total of policies, shape `(n_policies,)`, from a cost model and widths `(n_policies, n_groups)`.
     """
 
@@ -29,10 +29,9 @@ class Quantity:
     field: str
     total: Callable[[CostModel, Widths], npt.NDArray[np.float64]]
 
-    def of(self, cost: Cost) -> int:
-        """Returns the quantity of one model."""
-        value: int = getattr(cost, self.field)
-        return value
+    def of(self, cost: CostModel, widths: Widths | None = None) -> int:
+        """Returns the quantity of one policy of a model, of the whole model where none is given."""
+        return round(float(self.total(cost, cost.full if widths is None else widths)[0]))
 
     def share(self, cost: CostModel, widths: Widths) -> float:
         """Returns the share of the original that one policy keeps; 1 where the original has none of it."""
@@ -49,3 +48,8 @@ QUANTITIES = {
     )
 }
 """Every quantity by name."""
+
+
+def quantities_of(cost: CostModel, widths: Widths | None = None) -> dict[str, int]:
+    """Returns every quantity of one policy of a model by its field, of the whole model where none is given."""
+    return {q.field: q.of(cost, widths) for q in QUANTITIES.values()}

@@ -8,7 +8,7 @@ from typing import Any
 
 from onnx import ModelProto
 
-from bocr_onnx.cost import QUANTITIES, Cost, prunable
+from bocr_onnx.cost import QUANTITIES, CostModel, prunable, quantities_of
 from bocr_onnx.devices import open_device
 from bocr_onnx.graph import ModelGraph, from_proto, random_feeds, save, write_text
 from bocr_onnx.pipeline.inspection import inspect_graph, refusal_records
@@ -42,7 +42,7 @@ def write(run: Run) -> Run:
     slim = _slim(run)
     write_plan(run.run_dir.plan, run.index, plan_of_mask(run.index, slim.mask))
     save(slim.proto, run.output, external=bool(run.graph.external))
-    return replace(run, after=measured_cost(slim.proto, run.graph))
+    return replace(run, after=slim_cost(slim.proto, run.graph))
 
 
 def benchmark(run: Run) -> Run:
@@ -70,15 +70,14 @@ def _slim(run: Run) -> Slim:
     return run.slim
 
 
-def measured_cost(slim: ModelProto, original: ModelGraph) -> Cost:
-    """Returns the cost of a slim model, counted on itself and not predicted from its original.
+def slim_cost(slim: ModelProto, original: ModelGraph) -> CostModel:
+    """Returns the cost model of a slim model, counted on itself and not predicted from its original.
 
     Args:
         slim: The model.
         original: Gives the sizes of open axes.
     """
-    cost = prunable(from_proto(slim, input_shapes=original.input_shapes)).cost
-    return cost.cost(cost.full)
+    return prunable(from_proto(slim, input_shapes=original.input_shapes)).cost
 
 
 def measure_latency(graph: ModelGraph, slim: ModelProto, threads: int) -> dict[str, Any]:
@@ -122,15 +121,15 @@ def _report(run: Run) -> Report:
     slim, images, proof, after = _slim(run), run.images, run.proof, run.after
     assert proof is not None
     assert after is not None
-    inspection, before = inspect_graph(run.model), run.cost.cost(run.cost.full)
-    baseline, kept = None if images is None else images.baseline, asdict(after) | {"size_bytes": _file_size(run)}
+    inspection = inspect_graph(run.model)
+    baseline, kept = None if images is None else images.baseline, quantities_of(after) | {"size_bytes": _file_size(run)}
     milliseconds = [run.latency.get(f"{name}_median_ms") for name in ("baseline", "result")]
     return Report(
         model={"path": run.graph.label, "sha256": run.graph.sha256},
         output=str(run.output),
         target=dict(run.projection.budget.shares),
-        baseline=Figures(**asdict(before), accuracy=baseline, latency_ms=milliseconds[0]),
-        result=Figures(**kept, accuracy=slim.after, latency_ms=milliseconds[1]),
+        baseline=Figures(quantities_of(run.cost), baseline, milliseconds[0]),
+        result=Figures(kept, slim.after, milliseconds[1]),
         accuracy_before_finetune=slim.before,
         metric="" if images is None else images.data.metric,
         search=search_record(run),
@@ -143,7 +142,7 @@ def _report(run: Run) -> Report:
         ),
         latency=dict(run.latency),
         finetune=dict(slim.finetune),
-        missed=tuple(_missed(run.projection.budget, before, after)),
+        missed=tuple(_missed(run.projection.budget, run.cost, after)),
         versions={
             "version": version("bocr-onnx"),
             "onnx": version("onnx"),
@@ -183,7 +182,7 @@ def _file_size(run: Run) -> int:
     return run.output.stat().st_size + (data.stat().st_size if run.graph.external and data.exists() else 0)
 
 
-def _missed(budget: Budget, before: Cost, after: Cost) -> list[str]:
+def _missed(budget: Budget, before: CostModel, after: CostModel) -> list[str]:
     kept = {name: QUANTITIES[name].of(after) / max(QUANTITIES[name].of(before), 1) for name in budget.shares}
     return [
         f"--{name} {share:g}: kept {kept[name]:.4f}"

@@ -81,11 +81,11 @@ def part_of(run: Run, number: int, last: Mapping[str, Any] | None, folder: RunDi
         last: Report of the round before; None for the first one.
         folder: Run directory of the round.
     """
-    n, whole = run.options.rounds, run.cost.cost(run.cost.full)
+    n = run.options.rounds
     bounds = {}
     for name, share in run.projection.budget.shares.items():
         quantity = QUANTITIES[name]
-        left = last["result"][quantity.field] / quantity.of(whole) if last else 1.0
+        left = last["result"][quantity.field] / quantity.of(run.cost) if last else 1.0
         bounds[name] = share ** (number / n) / left
     return run.run_dir.named(run.options).part(number - 1, n, bounds, str(folder.path / "slim.onnx"))
 

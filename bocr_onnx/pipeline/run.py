@@ -18,7 +18,7 @@ from typing import Any
 
 from onnx import ModelProto
 
-from bocr_onnx.cost import Cost, CostModel, Prunable
+from bocr_onnx.cost import CostModel, Prunable
 from bocr_onnx.data import Pools, Split
 from bocr_onnx.graph import Array, InputRows, ModelGraph
 from bocr_onnx.groups import GroupIndex
@@ -104,7 +104,7 @@ class Run:
         result: Result of the search, from `search` on.
         slim: The slim model, from `recover` on.
         proof: Its proof, from `prove` on.
-        after: Its cost, counted on itself, from `write` on.
+        after: Its cost model, counted on itself, from `write` on.
         latency: Latency of both, from `benchmark` on.
         report: The report, from `report` on.
         seconds: Wall time of the stages so far, by name.
@@ -128,7 +128,7 @@ class Run:
     result: SearchResult = field(default_factory=lambda: SearchResult((), ()))
     slim: Slim | None = None
     proof: Proof | None = None
-    after: Cost | None = None
+    after: CostModel | None = None
     latency: Mapping[str, Any] = field(default_factory=dict)
     report: Report | None = None
     seconds: Mapping[str, float] = field(default_factory=dict)

@@ -41,7 +41,7 @@ def front_rows(reports: tuple[Report, ...]) -> tuple[tuple[str, ...], list[tuple
     ]
     for report in reports:
         before, after = report.baseline, report.result
-        kept = [f"{getattr(after, q.field) / max(getattr(before, q.field), 1):.3f}" for q in QUANTITIES.values()]
+        kept = [f"{after.quantities[q.field] / max(before.quantities[q.field], 1):.3f}" for q in QUANTITIES.values()]
         target = ", ".join(f"{name} {share:g}" for name, share in report.target.items())
         rows.append((target, *kept, *_measured(report, original=False), report.output))
     return HEAD, rows

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -14,19 +15,34 @@ class Figures:
     """What a model costs and scores.
 
     Attributes:
-        macs: Multiply-accumulates at batch 1.
-        params: Elements of floating-point constants.
-        size_bytes: Size of the file, external data included.
+        quantities: Each of `bocr_onnx.cost.QUANTITIES` by its field; the size is that of the file.
         accuracy: Share of unseen images, in [0, 1]; None without data.
         latency_ms: Median time of one run in ms on this host, by the clock and at the batch that the report's latency
             names; None where it was not measured.
     """
 
-    macs: int
-    params: int
-    size_bytes: int
+    quantities: Mapping[str, int]
     accuracy: float | None = None
     latency_ms: float | None = None
+
+    @property
+    def macs(self) -> int:
+        """Returns the multiply-accumulates at batch 1."""
+        return self.quantities["macs"]
+
+    @property
+    def params(self) -> int:
+        """Returns the elements of floating-point constants."""
+        return self.quantities["params"]
+
+    @property
+    def size_bytes(self) -> int:
+        """Returns the size of the file, external data included."""
+        return self.quantities["size_bytes"]
+
+    def as_json(self) -> dict[str, Any]:
+        """Returns the JSON of the figures."""
+        return {**self.quantities, "accuracy": self.accuracy, "latency_ms": self.latency_ms}
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +114,8 @@ class Report:
             "schema": SCHEMA,
             "tool": {"name": "bocr-onnx", **versions},
             **record,
-            "result": record["result"] | {"accuracy_before_finetune": before},
+            "baseline": self.baseline.as_json(),
+            "result": self.result.as_json() | {"accuracy_before_finetune": before},
         }
 
     def dumps(self) -> str:

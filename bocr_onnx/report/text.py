@@ -15,7 +15,7 @@ PREFIXES = {"": (("G", 1e9), ("M", 1e6), ("k", 1e3)), "B": (("M", 1e6), ("k", 1e
 def figure_rows(report: Report) -> tuple[Row, ...]:
     """Returns the before/after table: name, original, slim, change."""
     before, after = report.baseline, report.result
-    rows = [_ratio(q, getattr(before, q.field), getattr(after, q.field)) for q in QUANTITIES.values()]
+    rows = [_ratio(q, before.quantities[q.field], after.quantities[q.field]) for q in QUANTITIES.values()]
     if before.accuracy is not None and after.accuracy is not None:
         points = 100 * (after.accuracy - before.accuracy)
         rows.append((report.metric, f"{before.accuracy:.2%}", f"{after.accuracy:.2%}", f"{points:+.2f} points"))

@@ -10,8 +10,8 @@ def report(**changes):
         "model": {"path": "m.onnx", "sha256": "0" * 64},
         "output": "s.onnx",
         "target": {"flops": 0.5},
-        "baseline": Figures(2_000_000, 40_000, 160_500, 0.9, 2.0),
-        "result": Figures(1_000_000, 25_000, 100_200, 0.88, 1.0),
+        "baseline": Figures({"macs": 2_000_000, "params": 40_000, "size_bytes": 160_500}, 0.9, 2.0),
+        "result": Figures({"macs": 1_000_000, "params": 25_000, "size_bytes": 100_200}, 0.88, 1.0),
         "accuracy_before_finetune": 0.87,
         "metric": "top-1",
         "search": {"strategy": "bocr", "trials": 4, "seed": 1, "seconds": 3.0},
@@ -33,7 +33,11 @@ def test_the_table_says_what_changed():
 
 
 def test_without_data_there_is_no_accuracy():
-    plain = report(baseline=Figures(10, 10, 10), result=Figures(5, 5, 5), data={})
+    plain = report(
+        baseline=Figures({"macs": 10, "params": 10, "size_bytes": 10}),
+        result=Figures({"macs": 5, "params": 5, "size_bytes": 5}),
+        data={},
+    )
     assert [row[0] for row in figure_rows(plain)] == ["MACs", "parameters", "file size"]
     assert "Images" not in markdown(plain)
 

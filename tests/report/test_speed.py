@@ -11,7 +11,10 @@ CPU = {"clock": "cpu", "batch": 1, "threads": 1}
 
 
 def timed(before_ms, after_ms, **changes):
-    figures = {"baseline": Figures(20, 20, 20, 0.9, before_ms), "result": Figures(10, 10, 10, 0.9, after_ms)}
+    figures = {
+        "baseline": Figures({"macs": 20, "params": 20, "size_bytes": 20}, 0.9, before_ms),
+        "result": Figures({"macs": 10, "params": 10, "size_bytes": 10}, 0.9, after_ms),
+    }
     return report(**(figures | changes))
 
 

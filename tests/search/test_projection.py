@@ -26,7 +26,7 @@ def chain(widths):
     terms = Terms(np.ones(n + 1), forms)
     starts = np.cumsum([0, *widths])
     groups = tuple(ChannelGroup(f"g{i}", int(starts[i]), w, ()) for i, w in enumerate(widths))
-    index = GroupIndex(groups, (), {}, {}, {}, int(starts[-1]))
+    index = GroupIndex(None, groups, (), {}, {}, {}, int(starts[-1]))
     return CostModel(np.array(widths), terms, terms, terms, 0), index
 
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from bocr_onnx.cost import QUANTITIES
+from bocr_onnx.cost import quantities_of
 from bocr_onnx.search.prior import Row
 from bocr_onnx.search.projection import Projection
 from bocr_onnx.search.trial import Trial
@@ -88,7 +88,7 @@ class StoredTrial:
     Attributes:
         trial: The trial.
         use: Share of the budget that its policy uses; at most 1 is within it.
-        quantities: Each quantity of its policy, by its field in `bocr_onnx.cost.Cost`.
+        quantities: Each quantity of its policy, by the field of `bocr_onnx.cost.Quantity`.
     """
 
     trial: Trial
@@ -106,9 +106,8 @@ class StoredTrial:
 def store_trial(projection: Projection, trial: Trial) -> StoredTrial:
     """Returns a trial with what its policy costs, and how much of the budget it uses."""
     widths = np.array([trial.widths], dtype=np.int64)
-    cost = projection.cost.cost(widths)
     use = float(projection.budget.use(projection.cost, widths)[0])
-    return StoredTrial(trial, use, {q.field: q.of(cost) for q in QUANTITIES.values()})
+    return StoredTrial(trial, use, quantities_of(projection.cost, widths))
 
 
 @dataclass(frozen=True, slots=True)

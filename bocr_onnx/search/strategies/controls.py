@@ -13,17 +13,19 @@ from bocr_onnx.search.trial import Proposal, Trial
 
 def uniform(problem: Problem) -> Propose:
     """Proposes one policy: the same keep ratio everywhere."""
-    return _once(Proposal(problem.projection.execute(np.full(len(problem.space.full), 0.5)), "uniform"))
+    return once(problem.projection.execute(np.full(len(problem.space.full), 0.5)), "uniform")
 
 
 def sensitivity(problem: Problem) -> Propose:
     """Proposes one policy: the greedy allocation on the error curves."""
-    return _once(Proposal(problem.projection.execute(allocate(problem) / problem.space.full), "sensitivity"))
+    return once(problem.projection.execute(allocate(problem) / problem.space.full), "sensitivity")
 
 
-def _once(proposal: Proposal) -> Propose:
+def once(widths: Widths, origin: str) -> Propose:
+    """Returns a proposer of one policy, shape `(n_groups,)`."""
+
     def propose(trials: tuple[Trial, ...], pending: tuple[Widths, ...]) -> Proposal | None:
-        return None if trials or pending else proposal
+        return None if trials or pending else Proposal(widths, origin)
 
     return propose
 
