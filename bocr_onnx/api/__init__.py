@@ -6,12 +6,15 @@ from bocr_onnx.api.finetune import Finetuned, finetune
 from bocr_onnx.api.inspect import inspect
 from bocr_onnx.api.prune import prune, prune_each
 from bocr_onnx.pipeline.inspection import Inspection
+from bocr_onnx.progress import Progress, Silent
 
 __all__ = [
     "Applied",
     "Evaluated",
     "Finetuned",
     "Inspection",
+    "Progress",
+    "Silent",
     "apply",
     "evaluate",
     "finetune",

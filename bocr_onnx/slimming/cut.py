@@ -73,8 +73,7 @@ def cut(index: GroupIndex, mask: Mask, weights: Mapping[Operand, Array] | None =
         ... <float[3, 8] a, float[8, 2] b> { h = MatMul(x, a)  r = Relu(h)  y = MatMul(r, b) }''')
         >>> ones = (("a", np.ones((3, 8), np.float32)), ("b", np.ones((8, 2), np.float32)))
         >>> proto.graph.initializer.extend([onnx.numpy_helper.from_array(array, name) for name, array in ones])
-        >>> graph = from_proto(proto)
-        >>> slim = cut(graph, build_index(graph), np.arange(8) < 5)
+        >>> slim = cut(build_index(from_proto(proto)), np.arange(8) < 5)
         >>> [tuple(t.dims) for t in slim.graph.initializer]
         [(3, 5), (5, 2)]
     """

@@ -108,7 +108,7 @@ def structure_digest(index: GroupIndex) -> str:
         >>> one, other = from_proto(proto), from_proto(stamped)
         >>> one.sha256 == other.sha256
         False
-        >>> structure_digest(one, build_index(one)) == structure_digest(other, build_index(other))
+        >>> structure_digest(build_index(one)) == structure_digest(build_index(other))
         True
     """
     graph = index.graph

@@ -169,6 +169,9 @@ class Notes:
     def task(self, description: str) -> Iterator[Callable[..., None]]:
         yield lambda *_: None
 
+    def detail(self, text: str) -> None:
+        pass
+
     def note(self, text: str) -> None:
         self.told.append(text)
 

@@ -47,10 +47,10 @@ def test_fresh_labels_are_new() -> None:
 def test_two_cuts_of_one_axis_join_their_labels() -> None:
     at = labeller()
     a, b = at.fresh(2), at.fresh(2)
-    at.cut(0, a)
-    at.cut(0, a)
+    at.cut((0, 1), 0, a)
+    at.cut((0, 1), 0, a)
     assert at.joins == []
-    at.cut(0, b)
+    at.cut((0, 1), 0, b)
     assert classes(at.n_labels, at.joins).tolist() == [0, 1, 0, 1]
 
 

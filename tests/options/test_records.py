@@ -72,7 +72,7 @@ def test_choices_and_budgets_are_those_of_the_registries() -> None:
         ({"trials": 1.5}, "`trials` must be a whole number, got 1.5"),
         ({"trials": "many"}, "`trials` must be a whole number, got 'many'"),
         ({"memory": float("nan")}, "`memory` must be "),
-        ({"search": "borc"}, "`search` must be bocr, .* or uniform, got 'borc'\n  Did you mean 'bocr'?"),
+        ({"search": "borc"}, "`search` must be .*bocr, .* or uniform, got 'borc'\n  Did you mean 'bocr'?"),
         ({"seach": "bocr"}, "unknown option `seach`\n  Did you mean 'search'?"),
         ({"flops": "half"}, "`flops` must be a share or several"),
         ({"round_to": "some"}, "`round_to` must be auto or a whole number"),
@@ -86,7 +86,7 @@ def test_choices_and_budgets_are_those_of_the_registries() -> None:
 def test_a_wrong_value_names_the_option_and_what_it_must_be(given: dict[str, object], words: str) -> None:
     with pytest.raises(UsageError) as info:
         PruneOptions("model.onnx", **given)
-    assert re.search(words.replace("`", "`"), str(info.value)), info.value
+    assert re.search(words, str(info.value)), info.value
 
 
 def test_what_is_missing_is_named() -> None:

@@ -20,7 +20,10 @@ from bocr_onnx.progress import Silent
 
 CALIBRATION = files("bocr_onnx.calibration")
 DEMO, DIGITS = str(CALIBRATION / "demo.onnx"), str(CALIBRATION / "digits.npz")
-QUICK = {"flops": 0.4, "data": DIGITS, "search": "local", "trials": 6, "finetune": 1, "rounds": 2, "round_to": 1}
+QUICK = {
+    **{"flops": 0.4, "data": DIGITS, "search": "local", "trials": 6, "finetune": 0.4, "rounds": 2, "round_to": 1},
+    **{"score_images": 200, "recovery_images": 150, "final_images": 300},
+}
 
 
 @pytest.fixture(scope="module")
