@@ -214,8 +214,8 @@ HOSTILE: dict[str, tuple[Callable[[Path], list[str]], str]] = {
     "half a model": (model(Path(DEMO).read_bytes()[:-2000]), "must be"),
     "text as a model": (model(b"hello"), "must be an ONNX file"),
     "functions nested 3,000 deep": (model(nested), "nested at most 200 deep"),
-    "data outside the folder": (model(lambda: outside(in_function=False)), "must lie in the model's folder"),
-    "function data outside the folder": (model(lambda: outside(in_function=True)), "must lie in the model's folder"),
+    "data outside the folder": (model(lambda: outside(in_function=False)), "must be in the model's folder"),
+    "function data outside the folder": (model(lambda: outside(in_function=True)), "must be in the model's folder"),
     "a tensor of 4 TiB": (model(vast), "must have at most"),
     "model from a device": (lambda folder: ["inspect", "/dev/zero"], "a device or a pipe"),
 }  # fmt: skip

@@ -91,13 +91,13 @@ def output_of(options: FinetuneOptions) -> Path:
     if options.output is not None:
         return Path(options.output)
     if not isinstance(options.model, (str, Path)):
-        raise UsageError("`output` must be given for a model that is no file")
+        raise UsageError("`output` must be given for a model in memory")
     model = Path(options.model)
     return model.with_name(f"{model.stem}_finetuned.onnx")
 
 
 def _train(options: FinetuneOptions, folder: RunDir, progress: Progress, engine: Fabric) -> Finetuned:
-    from bocr_onnx.pipeline.training import check_trainable, finetune_slim
+    from bocr_onnx.pipeline.training import Material, check_trainable, finetune_slim
     from bocr_onnx.training import check_interfaces
 
     engine.barrier()  # the checkpoint of another training is gone
@@ -123,9 +123,7 @@ def _train(options: FinetuneOptions, folder: RunDir, progress: Progress, engine:
     trained, record = finetune_slim(
         teacher,
         student.proto,
-        data,
-        parts,
-        load_images(teacher, data, parts.score),
+        Material(data, parts, load_images(teacher, data, parts.score)),
         settings=part(FinetuneSettings, options),
         progress=progress,
         checkpoint=folder.checkpoint,

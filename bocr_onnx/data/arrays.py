@@ -188,7 +188,7 @@ def _torchvision_samples(name: str, root: Path, train: bool) -> Samples:
         raise DataError(f"torchvision's {name} cannot be used here: {error}", hint=_TORCHVISION_HINT) from error
     except (RuntimeError, OSError, ValueError) as error:
         raise DataError(
-            f"the data of torchvision's {name} must lie in {root}: {error}",
+            f"the data of torchvision's {name} must be in {root}: {error}",
             hint=f"python -c \"from torchvision.datasets import {name}; {name}('{root}', download=True)\"",
         ) from error
     classes = tuple(str(label) for label in getattr(data, "classes", ()))

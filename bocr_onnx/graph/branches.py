@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from onnx import GraphProto, ModelProto, helper, numpy_helper
 
-from bocr_onnx.graph.load import read_checked
+from bocr_onnx.graph.load import Source, read_checked
 from bocr_onnx.graph.model import ModelGraph, Node
 from bocr_onnx.graph.nodes import branches_left, outer_reads
 
@@ -36,4 +36,4 @@ def _as_graph(graph: ModelGraph, body: GraphProto) -> ModelGraph | None:
             return None
     del made.graph.value_info[:]
     opsets = {("" if o.domain == "ai.onnx" else o.domain): o.version for o in made.opset_import}
-    return read_checked(made, opsets, f"a branch of {graph.label}", None, "", (), {}, strict=False)
+    return read_checked(made, Source(f"a branch of {graph.label}", opsets, strict=False), {})

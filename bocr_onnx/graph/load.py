@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from itertools import chain
 from pathlib import Path
 from types import MappingProxyType
@@ -139,23 +139,35 @@ def from_proto(
             hint="Convert it: onnx.version_converter.convert_version(model, 13)",
         )
     sha256 = sha256 or hashlib.sha256(proto.SerializeToString(deterministic=True)).hexdigest()
-    graph = read_checked(canonical(proto), opsets, label, path, sha256, external, input_shapes, strict=strict)
+    source = Source(label, opsets, strict, path, sha256, external)
+    graph = read_checked(canonical(proto), source, input_shapes)
     return graph if graph.proto is proto else replace(graph, written=proto)
 
 
-def read_checked(
-    proto: ModelProto,
-    opsets: dict[str, int],
-    label: str,
-    path: Path | None,
-    sha256: str,
-    external: tuple[Path, ...],
-    input_shapes: InputShapes,
-    *,
-    strict: bool,
-    shuffled: bool = True,
-) -> ModelGraph:
+@dataclass(frozen=True, slots=True)
+class Source:
+    """Where a checked model comes from.
+
+    Attributes:
+        label: Name for messages.
+        opsets: Versions of its operator sets, by domain.
+        strict: Whether it passed the full check.
+        path: Its file; None for a model in memory.
+        sha256: Its digest.
+        external: Files that its weights came from.
+    """
+
+    label: str
+    opsets: dict[str, int]
+    strict: bool
+    path: Path | None = None
+    sha256: str = ""
+    external: tuple[Path, ...] = ()
+
+
+def read_checked(proto: ModelProto, source: Source, input_shapes: InputShapes, *, shuffled: bool = True) -> ModelGraph:
     """Returns the graph of a checked model; `shuffled` where channel shuffles may still be in it."""
+    label, opsets = source.label, source.opsets
     protos = _topological(proto.graph, label)
     for node in protos:
         _check_parts(node, label)
@@ -170,9 +182,7 @@ def read_checked(
     if shuffled and has_shuffles(nodes, readers):
         gathered = gather_shuffles(proto, nodes, readers, [known, *at_size.walk(other_size)], opsets)
         if gathered is not None:
-            return read_checked(
-                gathered, opsets, label, path, sha256, external, input_shapes, strict=strict, shuffled=False
-            )
+            return read_checked(gathered, source, input_shapes, shuffled=False)
     sizes = [known, *at_size.walk(odd_size)]
     if any(name not in sizes[-1].values for name in known.values):
         sizes += at_size.walk(even_size)
@@ -182,8 +192,8 @@ def read_checked(
     shapes = {name: s for name in known.types if (s := known.shape(name)) is not None}
     return ModelGraph(
         proto=proto,
-        path=path,
-        sha256=sha256,
+        path=source.path,
+        sha256=source.sha256,
         opset=opsets[""],
         nodes=nodes,
         inputs=inputs,
@@ -195,8 +205,8 @@ def read_checked(
         readers=readers,
         producer={name: node.index for node in nodes for name in node.outputs if name},
         symbolic=symbolic,
-        external=external,
-        strict=strict,
+        external=source.external,
+        strict=source.strict,
         other_shapes={name: s for name in known.types if (s := sizes[-1].shape(name)) is not None},
     )
 
@@ -273,7 +283,7 @@ def _read_external(proto: ModelProto, path: Path) -> tuple[Path, ...]:
         target = (folder / location.replace("\0", "")).resolve()
         if not location or "\0" in location or Path(location).is_absolute() or not target.is_relative_to(folder):
             raise ModelError(
-                f"{path}: external data of tensor {tensor.name!r} must lie in the model's folder, got {location!r}"
+                f"{path}: external data of tensor {tensor.name!r} must be in the model's folder, got {location!r}"
             )
         if not target.is_file():
             raise ModelError(

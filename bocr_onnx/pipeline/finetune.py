@@ -17,7 +17,7 @@ def finetune(run: Run) -> Run:
     """
     if not run.options.finetune:
         return run
-    from bocr_onnx.pipeline.training import finetune_slim
+    from bocr_onnx.pipeline.training import Material, finetune_slim
 
     slim, images = run.slim, run.images
     assert slim is not None
@@ -27,9 +27,7 @@ def finetune(run: Run) -> Run:
     trained, record = finetune_slim(
         run.teacher,
         slim.proto,
-        images.data,
-        images.split,
-        images.score,
+        Material(images.data, images.split, images.score),
         settings=FinetuneSettings(epochs=run.options.finetune, seed=run.options.seed),
         progress=run.progress,
         checkpoint=run.run_dir.checkpoint,

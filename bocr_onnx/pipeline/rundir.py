@@ -23,9 +23,10 @@ OptionsType = TypeVar("OptionsType")
 
 @dataclass(frozen=True, slots=True)
 class _File:
-    """A file of a run directory."""
+    """A file of a run directory, and whether a run makes it."""
 
     name: str
+    made: bool = True
 
     def __get__(self, folder: RunDir, owner: type[RunDir]) -> Path:
         return folder.path / self.name
@@ -41,8 +42,8 @@ class RunDir:
     options, journal, prior = _File("run.json"), _File("journal.jsonl"), _File("past.json")
     plan, checkpoint, front = _File("plan.json"), _File("finetune.pt"), _File("front.json")
     report_json, report_md = _File("report.json"), _File("report.md")
-    model, arrays = _File("model.onnx"), _File("data.npz")
-    """A model and images that were given in memory."""
+    model, arrays = _File("model.onnx", made=False), _File("data.npz", made=False)
+    """A model and images that were given in memory; a resumed run reads them."""
 
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
@@ -127,7 +128,7 @@ class RunDir:
     @property
     def files(self) -> tuple[Path, ...]:
         """Returns the folder and all that a run writes into it."""
-        return (self.path, *(self.path / f.name for f in vars(RunDir).values() if isinstance(f, _File)))
+        return (self.path, *(self.path / f.name for f in vars(RunDir).values() if isinstance(f, _File) and f.made))
 
     def read_options(self, kind: type[OptionsType]) -> OptionsType:
         """Returns the options of the run.
@@ -176,7 +177,7 @@ def output_of(options: PruneOptions) -> Path:
     if options.output is not None:
         return Path(options.output)
     if not isinstance(options.model, (str, Path)):
-        raise UsageError("`output` must be given for a model that is no file")
+        raise UsageError("`output` must be given for a model in memory")
     path = Path(options.model)
     return path.with_name(f"{path.stem}_slim.onnx")
 

@@ -21,6 +21,7 @@ from bocr_onnx.runtime import predict, run_once
 from bocr_onnx.tasks import distortion, score_outputs
 from bocr_onnx.training import (
     EpochReport,
+    Hooks,
     OnnxModule,
     StepReport,
     check_agreement,
@@ -32,12 +33,25 @@ if TYPE_CHECKING:
     from lightning_fabric import Fabric
 
 
+@dataclass(frozen=True, slots=True)
+class Material:
+    """Images of a training.
+
+    Attributes:
+        data: Preprocessing and pools.
+        split: Which images train.
+        score: Preprocessed images that the best epoch is chosen on.
+    """
+
+    data: ModelData
+    split: Split
+    score: InputRows
+
+
 def finetune_slim(
     graph: ModelGraph,
     slim: ModelProto,
-    data: ModelData,
-    split: Split,
-    score_images: InputRows,
+    material: Material,
     *,
     settings: FinetuneSettings,
     progress: Progress,
@@ -52,9 +66,7 @@ def finetune_slim(
     Args:
         graph: The original, the teacher.
         slim: The slim model, the student.
-        data: Preprocessing and pools.
-        split: Which images train.
-        score_images: Preprocessed search images.
+        material: Images.
         settings: How.
         progress: Shows steps with loss, score and images per second.
         checkpoint: File that training goes on from where it exists, and that it is kept in.
@@ -66,6 +78,7 @@ def finetune_slim(
         ResumeError: The checkpoint belongs to another training.
         UsageError: Curves are asked for and TensorBoard is not installed.
     """
+    data, split, score_images = material.data, material.split, material.score
     student = replace(from_proto(slim, input_shapes=graph.input_shapes), symbolic=graph.symbolic)
     agreed = _agreement(student)
     images = _Loader(graph, data, split.training)
@@ -79,9 +92,11 @@ def finetune_slim(
             split.training.labels,
             settings=settings,
             augmentation=data.preprocessing.augment,
-            on_step=seen.step,
-            on_epoch=seen.epoch,
-            validate=_validation(graph, split.score, score_images, reference),
+            hooks=Hooks(
+                on_step=seen.step,
+                on_epoch=seen.epoch,
+                validate=_validation(graph, split.score, score_images, reference),
+            ),
             checkpoint=checkpoint,
             engine=engine,
         )

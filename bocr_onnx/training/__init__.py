@@ -5,11 +5,12 @@ from bocr_onnx.training.finetune import check_interfaces, finetune
 from bocr_onnx.training.interpreter import OnnxModule, check_agreement, export
 from bocr_onnx.training.learner import check_trains, start_engine
 from bocr_onnx.training.operators import known_operators
-from bocr_onnx.training.records import EpochReport, FinetuneResult, StepReport
+from bocr_onnx.training.records import EpochReport, FinetuneResult, Hooks, StepReport
 
 __all__ = [
     "EpochReport",
     "FinetuneResult",
+    "Hooks",
     "OnnxModule",
     "StepReport",
     "augment",

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import math
 import time
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
@@ -23,7 +22,7 @@ from bocr_onnx.training.checkpoint import read_checkpoint, write_checkpoint
 from bocr_onnx.training.learner import DivergedError, Learner, start_engine
 from bocr_onnx.training.normalization import Normalized, fold, normalize
 from bocr_onnx.training.operators.registry import to_tensor
-from bocr_onnx.training.records import EpochReport, FinetuneResult, StepReport
+from bocr_onnx.training.records import FinetuneResult, Hooks, StepReport
 from bocr_onnx.training.stopping import deferred
 
 if TYPE_CHECKING:
@@ -51,6 +50,9 @@ class Images(Protocol):
         ...
 
 
+NO_HOOKS = Hooks()
+
+
 def finetune(
     student: ModelGraph,
     teacher: ModelGraph,
@@ -59,9 +61,7 @@ def finetune(
     *,
     settings: FinetuneSettings | None = None,
     augmentation: Augmentation | None = None,
-    on_step: Callable[[StepReport], None] | None = None,
-    on_epoch: Callable[[EpochReport], None] | None = None,
-    validate: Callable[[ModelProto], float] | None = None,
+    hooks: Hooks = NO_HOOKS,
     checkpoint: Path | None = None,
     engine: Fabric | None = None,
 ) -> FinetuneResult:
@@ -78,9 +78,7 @@ def finetune(
         labels: Class per sample, shape `(N,)`; without them the teacher is all there is to learn from.
         settings: How; the defaults where None.
         augmentation: Random changes to the images; none where None.
-        on_step: Called after every step.
-        on_epoch: Called with every candidate.
-        validate: Scores a candidate, larger is better; called on the student as given and after every epoch.
+        hooks: Called on the way.
         checkpoint: File that training goes on from where it exists, and that it is kept in.
         engine: Training engine of this process if several train together; a new one where None.
 
@@ -98,7 +96,9 @@ def finetune(
     engine = engine or start_engine(settings)
     learner = Learner(whole.graph, teacher, settings, augmentation or Augmentation(), engine)
     learner.module.train(batch_size >= MIN_STATISTICS_BATCH)
-    score = None if validate is None else lambda p: engine.broadcast(validate(p) if engine.is_global_zero else 0.0)
+    score = None
+    if (validate := hooks.validate) is not None:
+        score = lambda p: engine.broadcast(validate(p) if engine.is_global_zero else 0.0)  # noqa: E731
     training = _Training(
         learner=learner,
         whole=whole,
@@ -107,8 +107,7 @@ def finetune(
         n_steps=max(round(settings.epochs * batches.n_per_epoch), 1),
         checkpoint=checkpoint,
         identity=_identity(student, teacher, images, labels, settings, augmentation) if checkpoint else "",
-        on_step=on_step,
-        on_epoch=on_epoch,
+        hooks=hooks,
     )
     return training.run(images, labels)
 
@@ -125,8 +124,7 @@ class _Training:
         n_steps: In all.
         checkpoint: Where the state is kept; None for nowhere.
         identity: Identity of this training.
-        on_step: Told of steps.
-        on_epoch: Told of candidates.
+        hooks: Called on the way.
         losses: Losses of the steps since the last candidate.
         done: Steps taken.
         started: When; seconds.
@@ -141,8 +139,7 @@ class _Training:
     n_steps: int
     checkpoint: Path | None
     identity: str
-    on_step: Callable[[StepReport], None] | None
-    on_epoch: Callable[[EpochReport], None] | None
+    hooks: Hooks
     losses: list[float] = field(default_factory=list)
     done: int = 0
     started: float = field(default_factory=time.perf_counter)
@@ -183,8 +180,8 @@ class _Training:
         ends = (self.done + 1) % self.batches.n_per_epoch == 0 or self.done + 1 == self.n_steps
         proto = fold(self.whole, self.learner.candidate()) if ends else None
         self.done += 1
-        if self.on_step:
-            self.on_step(self._report(rate))
+        if self.hooks.on_step:
+            self.hooks.on_step(self._report(rate))
         if proto is not None:
             self._add(proto)
         if proto is not None or time.perf_counter() - self.saved > CHECKPOINT_EVERY_S:
@@ -198,8 +195,8 @@ class _Training:
     def _add(self, proto: ModelProto) -> None:
         report = self.candidates.add(proto, self.epoch, self.losses)
         self.losses = []
-        if self.on_epoch:
-            self.on_epoch(report)
+        if self.hooks.on_epoch:
+            self.hooks.on_epoch(report)
 
     def _is_idle(self) -> bool:
         patience = self.learner.settings.patience
@@ -277,7 +274,7 @@ def _check(student: ModelGraph, teacher: ModelGraph, images: Images, labels: Arr
     for found in (int(labels.min()), int(labels.max())):
         if found < 0 or (n_classes is not None and found >= n_classes):
             last = "" if n_classes is None else n_classes - 1
-            raise DataError(f"labels must lie in 0..{last}, got {found}")
+            raise DataError(f"labels must be in 0..{last}, got {found}")
     return labels.astype(np.int64)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from onnx import ModelProto
@@ -43,6 +44,21 @@ class EpochReport:
     epoch: float
     loss: float | None
     score: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Hooks:
+    """What is called during a training.
+
+    Attributes:
+        on_step: Called after every step.
+        on_epoch: Called with every candidate.
+        validate: Scores a candidate, larger is better; called on the student as given and after every epoch.
+    """
+
+    on_step: Callable[[StepReport], None] | None = None
+    on_epoch: Callable[[EpochReport], None] | None = None
+    validate: Callable[[ModelProto], float] | None = None
 
 
 @dataclass(frozen=True, slots=True)

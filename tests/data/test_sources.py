@@ -177,9 +177,9 @@ def test_manifest_without_labels(tmp_path: Path) -> None:
         ("file,label\na.png,1\n", "must have the header path,label, got file,label", "first line"),
         ("", "must have the header path,label, got an empty file", "first line"),
         ("path,label\n", "must list at least one image, got none", "Add lines"),
-        ("path,label\n../a.png,1\n", "line 2: path must lie inside", "relative to its folder"),
-        ("path,label\n/etc/hosts,1\n", "line 2: path must lie inside", "relative to its folder"),
-        ("path,label\n,1\n", "line 2: path must lie inside", "relative to its folder"),
+        ("path,label\n../a.png,1\n", "line 2: path must be inside", "relative to its folder"),
+        ("path,label\n/etc/hosts,1\n", "line 2: path must be inside", "relative to its folder"),
+        ("path,label\n,1\n", "line 2: path must be inside", "relative to its folder"),
         ("path,label\nb.png,1\n", "line 2: path must name a file", "remove the line"),
         ("path,label\n.,1\n", "line 2: path must name a file", "remove the line"),
         ("path,label\na\0.png,1\n", "line 2: path must be one of a file", ""),
@@ -205,7 +205,7 @@ def test_a_manifest_does_not_follow_links_out(tmp_path: Path) -> None:
     image(tmp_path / "secret.png")
     manifest(tmp_path / "data", "path\nlink.png\n")
     (tmp_path / "data" / "link.png").symlink_to(tmp_path / "secret.png")
-    assert "path must lie inside" in refused(tmp_path / "data").message
+    assert "path must be inside" in refused(tmp_path / "data").message
 
 
 def test_a_manifest_of_bytes(tmp_path: Path) -> None:
@@ -321,7 +321,7 @@ def test_torchvision(tmp_path: Path) -> None:
         ("torchvision:SVHN@x", "torchvision's SVHN cannot be used here", "train=True/False"),
         (
             "torchvision:CIFAR10@absent",
-            "the data of torchvision's CIFAR10 must lie in absent",
+            "the data of torchvision's CIFAR10 must be in absent",
             "download=True",
         ),
     ],

@@ -14,7 +14,7 @@ import torch
 from bocr_onnx.errors import ResumeError, TrainingError, UsageError
 from bocr_onnx.graph import from_proto
 from bocr_onnx.options import FinetuneSettings
-from bocr_onnx.training import finetune
+from bocr_onnx.training import Hooks, finetune
 from bocr_onnx.training.average import Average
 from bocr_onnx.training.batches import Batches
 from bocr_onnx.training.interpreter import OnnxModule
@@ -53,8 +53,7 @@ def test_cut_off_and_taken_up_gives_the_same_bits(optimizer, step, tmp_path):
             LABELS,
             settings=settings,
             checkpoint=checkpoint,
-            on_step=on_step,
-            validate=lambda p: float(np.frombuffer(weights(p)["W3"], np.float32).std()),
+            hooks=Hooks(on_step=on_step, validate=lambda p: float(np.frombuffer(weights(p)["W3"], np.float32).std())),
         )
 
     def kill(report):
@@ -75,7 +74,9 @@ def test_an_interrupt_waits_for_its_step_and_the_rest_gives_the_same_bits(step, 
     graph = small_net()
 
     def trained(checkpoint=None, on_step=None):
-        return finetune(graph, graph, IMAGES, LABELS, settings=LONG, checkpoint=checkpoint, on_step=on_step)
+        return finetune(
+            graph, graph, IMAGES, LABELS, settings=LONG, checkpoint=checkpoint, hooks=Hooks(on_step=on_step)
+        )
 
     def interrupt(report):
         if report.step == step:
@@ -114,7 +115,7 @@ def test_a_checkpoint_with_missing_or_wrong_keys_is_refused_in_words(change, tmp
 def test_a_finished_training_is_not_repeated(tmp_path):
     graph, steps = small_net(), []
     for _ in range(2):
-        finetune(graph, graph, IMAGES, settings=QUICK, checkpoint=tmp_path / "a.pt", on_step=steps.append)
+        finetune(graph, graph, IMAGES, settings=QUICK, checkpoint=tmp_path / "a.pt", hooks=Hooks(on_step=steps.append))
     assert len(steps) == 1
 
 
@@ -141,7 +142,7 @@ def test_patience_ends_a_training_that_does_not_improve():
     graph = small_net()
     scores = iter([0.5, 0.6, 0.6, 0.55, 0.7])
     settings = replace(LONG, epochs=4, patience=2)
-    result = finetune(graph, graph, IMAGES, settings=settings, validate=lambda _: next(scores))
+    result = finetune(graph, graph, IMAGES, settings=settings, hooks=Hooks(validate=lambda _: next(scores)))
     assert [r.score for r in result.history] == [0.5, 0.6, 0.6, 0.55]
     assert result.stopped == ""
     assert result.epochs_done == 3

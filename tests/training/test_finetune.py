@@ -14,7 +14,7 @@ from bocr_onnx.data.augmentation import Augmentation
 from bocr_onnx.errors import DataError, UsageError
 from bocr_onnx.graph import Edit, ModelGraph, apply_edit, from_proto
 from bocr_onnx.options import FinetuneSettings
-from bocr_onnx.training import FinetuneResult, StepReport, finetune
+from bocr_onnx.training import FinetuneResult, Hooks, StepReport, finetune
 
 Array = np.ndarray[Any, Any]
 QUICK = FinetuneSettings(epochs=0.25, batch_size=32)
@@ -165,11 +165,13 @@ def test_the_best_candidate_wins_and_the_student_is_one(digits: tuple[Array, Arr
         return next(scores)
 
     settings = FinetuneSettings(epochs=2, batch_size=128)
-    result = finetune(graph, graph, *digits, settings=settings, validate=validate)
+    result = finetune(graph, graph, *digits, settings=settings, hooks=Hooks(validate=validate))
     assert weights(result.proto) == weights(seen[1])
     assert result.best_score == 0.7
     assert [h.score for h in result.history] == [0.5, 0.7, 0.6]
-    unchanged = finetune(graph, graph, *digits, settings=QUICK, validate=lambda p: -float(p is not graph.proto))
+    unchanged = finetune(
+        graph, graph, *digits, settings=QUICK, hooks=Hooks(validate=lambda p: -float(p is not graph.proto))
+    )
     assert weights(unchanged.proto) == weights(graph.proto)
 
 
@@ -177,7 +179,7 @@ def test_steps_are_reported(digits: tuple[Array, Array]) -> None:
     reports: list[StepReport] = []
     graph = small_net()
     settings = FinetuneSettings(epochs=1.5, batch_size=256, warmup=0.2)
-    finetune(graph, graph, *digits, settings=settings, on_step=reports.append)
+    finetune(graph, graph, *digits, settings=settings, hooks=Hooks(on_step=reports.append))
     assert [r.step for r in reports] == list(range(1, 11))  # 7 steps an epoch; 10.5 rounds to even
     assert {r.n_steps for r in reports} == {10}
     assert reports[6].epoch == 1.0
@@ -203,8 +205,7 @@ def test_a_loss_that_is_no_number_stops_and_keeps_the_best(digits: tuple[Array, 
         images,
         labels,
         settings=FinetuneSettings(epochs=3, batch_size=128),
-        on_step=poison,
-        validate=(lambda p: float(p is not graph.proto)) if with_score else None,
+        hooks=Hooks(on_step=poison, validate=(lambda p: float(p is not graph.proto)) if with_score else None),
     )
     assert result.stopped == "step 21: the loss became nan"
     assert result.epochs_done == pytest.approx(20 / 14)
@@ -237,11 +238,15 @@ def test_an_interrupt_keeps_what_is_there(digits: tuple[Array, Array]) -> None:
         if report.step == 3:
             raise KeyboardInterrupt
 
-    result = finetune(graph, graph, *digits, settings=FinetuneSettings(epochs=1), on_step=interrupt)
+    result = finetune(graph, graph, *digits, settings=FinetuneSettings(epochs=1), hooks=Hooks(on_step=interrupt))
     assert result.stopped == "interrupted after step 3"
     assert weights(result.proto) != weights(graph.proto)
     scored = finetune(
-        graph, graph, *digits, settings=FinetuneSettings(epochs=1), on_step=interrupt, validate=lambda _: 0.5
+        graph,
+        graph,
+        *digits,
+        settings=FinetuneSettings(epochs=1),
+        hooks=Hooks(on_step=interrupt, validate=lambda _: 0.5),
     )
     assert weights(scored.proto) == weights(graph.proto)
     assert scored.best_score == 0.5
@@ -260,7 +265,7 @@ def test_a_batch_baked_in_is_the_batch_and_keeps_the_statistics(digits: tuple[Ar
 def test_fewer_images_than_a_batch_make_one_step(digits: tuple[Array, Array]) -> None:
     graph = small_net()
     reports: list[StepReport] = []
-    finetune(graph, graph, digits[0][:5], settings=FinetuneSettings(epochs=1), on_step=reports.append)
+    finetune(graph, graph, digits[0][:5], settings=FinetuneSettings(epochs=1), hooks=Hooks(on_step=reports.append))
     assert len(reports) == 1
 
 
@@ -300,7 +305,7 @@ def test_labels_must_fit(digits: tuple[Array, Array]) -> None:
     graph = small_net()
     with pytest.raises(DataError, match=r"labels must have shape \(1797,\)"):
         finetune(graph, graph, digits[0], digits[1][:7])
-    with pytest.raises(DataError, match=r"labels must lie in 0\.\.9, got 12"):
+    with pytest.raises(DataError, match=r"labels must be in 0\.\.9, got 12"):
         finetune(graph, graph, digits[0], digits[1] + 3)
     with pytest.raises(DataError, match="must have images"):
         finetune(graph, graph, digits[0][:0])
