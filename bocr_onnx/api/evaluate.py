@@ -8,11 +8,11 @@ from typing import Any
 from bocr_onnx.data import open_data
 from bocr_onnx.errors import DataError
 from bocr_onnx.options import EvaluateOptions, keywords
-from bocr_onnx.pipeline.images import check_labels, fit_images, load_images
+from bocr_onnx.pipeline.images import fit_images, load_images
 from bocr_onnx.pipeline.sized import read_for_images
 from bocr_onnx.progress import Silent
-from bocr_onnx.runtime import predict
-from bocr_onnx.tasks import Score, score_outputs
+from bocr_onnx.runtime import predict_heads
+from bocr_onnx.tasks import Score, find_task
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,15 +21,17 @@ class Evaluated:
 
     Attributes:
         model: The file.
-        score: Top-1.
+        score: Its score.
         preprocessing: What turned images into inputs.
         n_images: How many there were.
+        metric: What the score means.
     """
 
     model: str
     score: Score
     preprocessing: str
     n_images: int
+    metric: str = "top-1"
 
     def as_json(self) -> dict[str, Any]:
         """Returns what ``bocr-onnx evaluate --json`` prints."""
@@ -39,13 +41,14 @@ class Evaluated:
             "accuracy": self.score.value,
             "stderr": self.score.stderr,
             "n_images": self.n_images,
+            "metric": self.metric,
             "preprocessing": self.preprocessing,
         }
 
 
 @keywords(EvaluateOptions)
 def evaluate(options: EvaluateOptions) -> Evaluated:
-    """Returns the top-1 accuracy of a model on labelled images; of a folder with train/ and val/, on val/.
+    """Returns the score of a model on labelled images; of a folder with train/ and val/, on val/.
 
     Args: from the record.
 
@@ -63,8 +66,9 @@ def evaluate(options: EvaluateOptions) -> Evaluated:
         raise DataError(
             f"`data={pools.path}` must have labels to evaluate on, got none", hint="See calibration/README.md"
         )
-    images = load_images(graph, found, samples)
+    images, task = load_images(graph, found, samples), find_task(graph, options.task, samples.labels)
     with shown.task("Scoring") as update:
-        outputs = predict(graph, graph.proto, images, progress=update)
-    check_labels(graph, outputs, samples, pools.path)
-    return Evaluated(graph.label, score_outputs(outputs, samples.labels), found.preprocessing.name, len(images))
+        outputs = predict_heads(graph, graph.proto, images, task.heads, progress=update)
+    task.check(outputs, samples.labels, pools.path)
+    score = task.score(outputs, task.truth(outputs, samples.labels))
+    return Evaluated(graph.label, score, found.preprocessing.name, len(images), task.metric(labelled=True))

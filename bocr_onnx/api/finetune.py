@@ -13,14 +13,14 @@ from bocr_onnx.data import Pools, Samples, open_data, split
 from bocr_onnx.errors import UsageError
 from bocr_onnx.graph import ModelGraph, check_writable, load, resized, save, write_text
 from bocr_onnx.options import FinetuneOptions, FinetuneSettings, keywords, part
-from bocr_onnx.pipeline.images import check_labels, fit_images, load_images
+from bocr_onnx.pipeline.images import fit_images, load_images
 from bocr_onnx.pipeline.model import open_inputs, runnable
 from bocr_onnx.pipeline.outputs import check_outputs
 from bocr_onnx.pipeline.rundir import RunDir, default_run_dir
 from bocr_onnx.pipeline.sized import read_for_images
 from bocr_onnx.progress import Progress, Silent
-from bocr_onnx.runtime import predict
-from bocr_onnx.tasks import classes_of, score_outputs
+from bocr_onnx.runtime import predict_heads
+from bocr_onnx.tasks import find_task
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
@@ -114,16 +114,17 @@ def _train(options: FinetuneOptions, folder: RunDir, progress: Progress, engine:
     if data.guessed:
         progress.note(f"preprocessing: {data.preprocessing.name} (the best fit; name it with `preset`)")
     final = load_images(teacher, data, parts.final)
-    outputs = predict(teacher, teacher.proto, final)
-    check_labels(teacher, outputs, parts.final, pools.path)
-    truth = classes_of(outputs) if parts.final.labels is None else parts.final.labels
+    task = find_task(teacher, options.task, parts.final.labels)
+    outputs = predict_heads(teacher, teacher.proto, final, task.heads)
+    task.check(outputs, parts.final.labels, pools.path)
+    truth = task.truth(outputs, parts.final.labels)
     if engine.is_global_zero:
         folder.create(options)
     start = time.perf_counter()
     trained, record = finetune_slim(
         teacher,
         student.proto,
-        Material(data, parts, load_images(teacher, data, parts.score)),
+        Material(data, parts, load_images(teacher, data, parts.score), task),
         settings=part(FinetuneSettings, options),
         progress=progress,
         checkpoint=folder.checkpoint,
@@ -131,13 +132,15 @@ def _train(options: FinetuneOptions, folder: RunDir, progress: Progress, engine:
         engine=engine,
     )
     seconds = time.perf_counter() - start
-    before, after = (score_outputs(predict(teacher, p, final), truth).value for p in (student.proto, trained))
+    before, after = (
+        task.score(predict_heads(teacher, p, final, task.heads), truth).value for p in (student.proto, trained)
+    )
     made = Finetuned(
         output=str(output),
-        teacher=score_outputs(outputs, truth).value,
+        teacher=task.score(outputs, truth).value,
         before=before,
         after=after,
-        metric=data.metric,
+        metric=task.metric(labelled=parts.final.labels is not None),
         finetune=record,
         data=parts.describe() | {"preprocessing": asdict(data.preprocessing)},
         seconds=round(seconds, 3),

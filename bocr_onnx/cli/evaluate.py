@@ -17,6 +17,6 @@ def evaluate(options: EvaluateOptions, as_json: bool) -> None:
         print_json(found.as_json())
         return
     print(
-        f"{found.model}: top-1 {found.score.value:.2%} (+-{found.score.stderr:.2%}) on {found.n_images} images, "
-        f"preprocessing {found.preprocessing}"
+        f"{found.model}: {found.metric} {found.score.value:.2%} (+-{found.score.stderr:.2%}) "
+        f"on {found.n_images} images, preprocessing {found.preprocessing}"
     )

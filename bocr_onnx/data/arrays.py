@@ -45,6 +45,24 @@ def open_npz(path: Path) -> Pools:
     return _pools(str(path), train, _samples(arrays["val_images"], arrays.get("val_labels"), f"{path} val"))
 
 
+def open_npy(path: Path) -> Pools:
+    """Returns the pool of an .npy file: images as in `Samples`, without labels.
+
+    Raises:
+        DataError: The file is no .npy, is pickled, is too large, or a shape or type does not fit.
+    """
+    try:
+        if path.stat().st_size > MAX_BYTES:
+            raise ValueError(f"it is larger than {MAX_BYTES >> 30} GiB")
+        with path.open("rb") as stream:
+            images = np.load(stream, allow_pickle=False)
+            if not isinstance(images, np.ndarray):
+                raise ValueError("it is an archive of arrays")
+    except _NPZ_ERRORS as error:
+        raise DataError(f"{path} must be a readable .npy file without pickled objects: {error}") from error
+    return _pools(str(path), _samples(images, None, str(path)))
+
+
 def open_arrays(images: Array, labels: Array | None = None) -> Pools:
     """Returns the pool of images in memory; the arrays are as in `open_npz`.
 
@@ -133,6 +151,8 @@ def _samples(images: Array, labels: Array | None, name: str, classes: tuple[str,
     if labels is None:
         return Samples(images=images, labels=None, classes=(), name=name)
     checked = _checked_labels(labels, len(images), name)
+    if checked.ndim > 1 or checked.dtype.kind == "f":
+        return Samples(images=images, labels=checked, classes=(), name=name)
     n_classes = max(int(checked.max()) + 1, len(classes))
     names = classes + numbered_classes(n_classes)[len(classes) :]
     return Samples(images=images, labels=checked, classes=names, name=name)
@@ -141,10 +161,10 @@ def _samples(images: Array, labels: Array | None, name: str, classes: tuple[str,
 def _check_images(images: Array, name: str) -> None:
     grey, coloured = images.ndim == 3, images.ndim == 4 and images.shape[-1] in (1, 3, 4)
     pixels = images.dtype == np.uint8 and (grey or coloured)
-    inputs = images.dtype == np.float32 and images.ndim == 4
+    inputs = images.dtype == np.float32 and images.ndim >= 2
     if not (pixels or inputs):
         raise DataError(
-            f"{name} must be (N, H, W) or (N, H, W, C) uint8, or preprocessed (N, C, H, W) float32, "
+            f"{name} must be (N, H, W) or (N, H, W, C) uint8, or what the model reads, (N, ...) float32, "
             f"got {images.shape} {images.dtype}",
             hint="Store decoded images as uint8 with the channels last.",
         )
@@ -155,17 +175,25 @@ def _check_images(images: Array, name: str) -> None:
 
 
 def _checked_labels(labels: Array, n_images: int, name: str) -> Labels:
-    if labels.ndim != 1 or labels.dtype.kind not in "iu":
+    """Returns labels: classes `(N,)` and masks `(N, H, W)` as int64, numbers `(N,)` or `(N, K)` as float32."""
+    whole = labels.dtype.kind in "iu" and labels.ndim in (1, 3)
+    numbers = labels.dtype.kind == "f" and labels.ndim in (1, 2)
+    if not whole and not numbers:
         raise DataError(
-            f"labels of {name} must be (N,) whole numbers, got {labels.shape} {labels.dtype}",
-            hint="A label is the index of the class in the model's output.",
+            f"labels of {name} must be (N,) or (N, H, W) whole numbers, or (N,) or (N, K) numbers, "
+            f"got {labels.shape} {labels.dtype}",
+            hint="A label is the index of the class in the model's output, a mask of such, or the number to predict.",
         )
     if len(labels) != n_images:
         raise DataError(f"labels of {name} must be as many as the images, got {len(labels)} for {n_images}")
+    if numbers:
+        if not np.isfinite(labels).all():
+            raise DataError(f"labels of {name} must be finite, got NaN or infinity")
+        return labels.astype(np.float32)
     if labels.min() < 0 or labels.max() >= MAX_CLASSES:
-        (row, *_) = np.nonzero((labels < 0) | (labels >= MAX_CLASSES))[0]
+        row = int(np.nonzero((labels < 0) | (labels >= MAX_CLASSES))[0][0])
         raise DataError(
-            f"labels of {name} must be from 0 to {MAX_CLASSES - 1}, got {labels[row]} at row {row}",
+            f"labels of {name} must be from 0 to {MAX_CLASSES - 1}, got {labels[row].max()} at row {row}",
             hint="Count classes from 0, and leave out images without a label.",
         )
     return labels.astype(np.int64)

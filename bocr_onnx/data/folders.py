@@ -159,7 +159,7 @@ def _inside(folder: Path, name: str, where: str) -> Path:
         raise DataError(f"{where}: path must be one of a file, got {name!r}: {error}") from error
     if not name or not inside:
         raise DataError(
-            f"{where}: path must lie inside {folder}, got {name!r}",
+            f"{where}: path must be inside {folder}, got {name!r}",
             hint=f"Paths in {MANIFEST} are relative to its folder.",
         )
     if not exists:

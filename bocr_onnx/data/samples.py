@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -19,8 +20,8 @@ from bocr_onnx.errors import DataError, UsageError
 
 Inputs = npt.NDArray[np.float32]
 """What a model reads: `(N, C, H, W)` or `(N, H, W, C)`."""
-Labels = npt.NDArray[np.int64]
-"""Class indices `(N,)`, 0 and up."""
+Labels = npt.NDArray[Any]
+"""Class indices `(N,)`, 0 and up, or masks of them `(N, H, W)`, int64; or numbers `(N,)` or `(N, K)`, float32."""
 Rows = Sequence[int] | npt.NDArray[np.integer]
 
 MAX_CLASSES = 1_000_000
@@ -41,9 +42,9 @@ class Samples:
     """Images, with labels or without, decoded only when asked for.
 
     Attributes:
-        images: Files; or uint8 `(N, H, W)` or `(N, H, W, C)`; or float32 `(N, C, H, W)`, which are
-            preprocessed already.
-        labels: `(N,)` int64 class indices, or None.
+        images: Files; or uint8 `(N, H, W)` or `(N, H, W, C)`; or float32 `(N, ...)` as the model reads
+            them.
+        labels: See `Labels`; None where there are none.
         classes: Name of every class index; empty where there are no labels.
         name: Where the samples come from, for messages and reports.
     """

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from bocr_onnx.data.arrays import TORCHVISION, Array, open_arrays, open_npz, open_torchvision
+from bocr_onnx.data.arrays import TORCHVISION, Array, open_arrays, open_npy, open_npz, open_torchvision
 from bocr_onnx.data.folders import open_folder
 from bocr_onnx.data.samples import Pools
 from bocr_onnx.errors import DataError
@@ -12,7 +12,7 @@ from bocr_onnx.errors import DataError
 Source = str | Path | Array | tuple[Array, Array]
 """The name of a source, or images in memory, alone or with labels."""
 
-_FORMS = "Data is a folder of images, an .npz file, or torchvision:NAME@ROOT; see calibration/README.md."
+_FORMS = "Data is a folder of images, an .npz or .npy file, or torchvision:NAME@ROOT; see calibration/README.md."
 
 
 def open_data(source: Source) -> Pools:
@@ -35,6 +35,8 @@ def open_data(source: Source) -> Pools:
         return open_folder(path)
     if not path.exists():
         raise DataError(f"data must exist, {text!r} does not", hint=_FORMS)
+    if path.suffix.lower() == ".npy":
+        return open_npy(path)
     if path.suffix.lower() == ".npz":
         return open_npz(path)
-    raise DataError(f"data must be a folder or an .npz file, got {text!r}", hint=_FORMS)
+    raise DataError(f"data must be a folder, an .npz or an .npy file, got {text!r}", hint=_FORMS)

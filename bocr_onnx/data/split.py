@@ -142,7 +142,7 @@ def _require(n_images: int, n_needed: int, subject: str, parts: str) -> None:
 def _order(samples: Samples, rng: np.random.Generator) -> Order:
     """Returns a permutation of the rows by the key above; a plain shuffle without labels."""
     order = rng.permutation(len(samples)).astype(np.int64)
-    if samples.labels is None or not len(samples):
+    if samples.labels is None or not len(samples) or samples.labels.ndim > 1 or samples.labels.dtype.kind == "f":
         return order
     labels = samples.labels[order]
     key = np.empty(len(order))

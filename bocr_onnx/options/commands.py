@@ -37,6 +37,7 @@ from bocr_onnx.options.types import (
     RunDirectory,
     Seed,
     Share,
+    TaskName,
 )
 
 AUTO_GRID = 8
@@ -60,6 +61,7 @@ class ModelOptions:
 class ImageOptions(ModelOptions):
     """Options of every command that reads images."""
 
+    task: TaskName = "auto"
     preset: Preset = None
     preprocess: Preprocess = None
 

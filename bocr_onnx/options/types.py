@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, PlainValidator
 
@@ -40,6 +40,10 @@ Model = Annotated[ModelSource, BeforeValidator(parse_model), Flag("The .onnx fil
 Share = Annotated[Shares, PlainValidator(parse_shares)]
 DATA_FLAG = Flag("Images: a folder, an .npz, or torchvision:NAME@ROOT. Labels are optional.", DATA, metavar="PATH")
 Data = Annotated[DataSource, BeforeValidator(parse_data), DATA_FLAG]
+TaskName = Annotated[
+    Literal["auto", "generic", "classification", "segmentation", "embedding", "regression"],
+    Flag("Task of the model: what a score means. auto infers it from outputs, names and labels.", DATA),
+]
 Preset = Annotated[str | None, Flag("Preprocessing preset; guessed if not given.", DATA, metavar="NAME")]
 Preprocess = Annotated[Place, Flag("Preprocessing file (TOML).", DATA)]
 InputShapes = Annotated[

@@ -27,12 +27,13 @@ def finetune(run: Run) -> Run:
     trained, record = finetune_slim(
         run.teacher,
         slim.proto,
-        Material(images.data, images.split, images.score),
+        Material(images.data, images.split, images.score, images.task),
         settings=FinetuneSettings(epochs=run.options.finetune, seed=run.options.seed),
         progress=run.progress,
         checkpoint=run.run_dir.checkpoint,
     )
     if str(record.get("stopped", "")).startswith("interrupted"):
         raise KeyboardInterrupt
-    after = unseen(run, trained, "Scoring the result on unseen images")
-    return replace(run, slim=replace(slim, proto=trained, weights=None, after=after, finetune=record))
+    after, outputs = unseen(run, trained, "Scoring the result on unseen images")
+    made = replace(slim, proto=trained, weights=None, after=after, finetune=record, outputs=outputs)
+    return replace(run, slim=made)

@@ -131,7 +131,7 @@ def _report(run: Run) -> Report:
         baseline=Figures(quantities_of(run.cost), baseline, milliseconds[0]),
         result=Figures(kept, slim.after, milliseconds[1]),
         accuracy_before_finetune=slim.before,
-        metric="" if images is None else images.data.metric,
+        metric="" if images is None else images.metric,
         search=search_record(run),
         proof=asdict(proof) | {"passed": proof.passed},
         data={} if images is None else _images_record(images),
@@ -142,6 +142,8 @@ def _report(run: Run) -> Report:
         ),
         latency=dict(run.latency),
         finetune=dict(slim.finetune),
+        task="" if images is None else images.task.name,
+        outputs=tuple(map(dict, slim.outputs)),
         missed=tuple(_missed(run.projection.budget, run.cost, after)),
         versions={
             "version": version("bocr-onnx"),

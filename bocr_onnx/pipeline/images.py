@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 from onnx.helper import tensor_dtype_to_np_dtype
 
 from bocr_onnx.data import (
@@ -20,8 +19,8 @@ from bocr_onnx.data import (
 )
 from bocr_onnx.errors import DataError, ModelError
 from bocr_onnx.graph import InputRows, ModelGraph
-from bocr_onnx.runtime import predict
-from bocr_onnx.tasks import score_outputs
+from bocr_onnx.runtime import predict, predict_heads
+from bocr_onnx.tasks import find_task
 
 GUESS_IMAGES = 200
 
@@ -43,11 +42,6 @@ class ModelData:
     preprocessing: Preprocessing
     guessed: bool
 
-    @property
-    def metric(self) -> str:
-        """Returns what a score means."""
-        return "top-1" if self.pools.labelled else "agreement with the original"
-
 
 def fit_images(
     graph: ModelGraph, pools: Pools, sample: Samples, preprocessing: str | None, *, any_size: bool = False
@@ -66,8 +60,8 @@ def fit_images(
         DataError: The data or the preprocessing does not fit the model.
     """
     _check_interface(graph)
-    if preprocessing is not None:
-        given = load_preprocessing(preprocessing)
+    if preprocessing is not None or sample.preprocessed:
+        given = load_preprocessing(preprocessing or "raw")  # inputs are fed as they are
         _check_pixels(graph, given, sample)
         return ModelData(pools, given, guessed=False)
     sample = sample.take(np.arange(min(len(sample), GUESS_IMAGES)))
@@ -108,8 +102,10 @@ def _try_presets(graph: ModelGraph, sample: Samples, path: str, *, any_size: boo
 
 
 def _accuracy(graph: ModelGraph, sample: Samples, preprocessing: Preprocessing) -> float:
-    assert sample.labels is not None
-    return score_outputs(predict(graph, graph.proto, as_input(graph, sample.load(preprocessing))), sample.labels).value
+    task = find_task(graph, labels=sample.labels)
+    outputs = predict_heads(graph, graph.proto, as_input(graph, sample.load(preprocessing)), task.heads)
+    task.check(outputs, sample.labels, sample.name)
+    return task.score(outputs, task.truth(outputs, sample.labels)).value
 
 
 def load_images(graph: ModelGraph, data: ModelData, samples: Samples, memory_bytes: int = IMAGES_BYTES) -> InputRows:
@@ -170,37 +166,17 @@ def _check_pixels(graph: ModelGraph, preprocessing: Preprocessing, sample: Sampl
         )
 
 
-def check_labels(graph: ModelGraph, outputs: npt.NDArray[np.float32], samples: Samples, path: str) -> None:
-    """Checks that the labels are classes of the model.
-
-    Raises:
-        DataError: The model's output is not one vector of classes per image, or a label is out of range.
-    """
-    if outputs.ndim < 2 or outputs[0].size != outputs.shape[1]:
-        raise DataError(
-            f"{graph.label}: output {graph.outputs[0]!r} must hold one vector of classes per image to be scored, "
-            f"got shape {outputs.shape}",
-            hint="Only classifiers are scored so far; `search=uniform` needs no data.",
-        )
-    if samples.labels is not None and int(samples.labels.max()) >= outputs.shape[1]:
-        raise DataError(
-            f"`data={path}`: labels must be below the model's {outputs.shape[1]} classes, "
-            f"got {int(samples.labels.max())}"
-        )
-
-
-def check_chance(data: ModelData, accuracy: float, n_images: int, n_classes: int) -> None:
+def check_chance(data: ModelData, accuracy: float, n_images: int, chance: float) -> None:
     """Stops where the original does no better than guessing: then the preprocessing or the labels are wrong.
 
     Raises:
         DataError: The accuracy lies within three standard errors of chance, or below twice chance.
     """
-    chance = 1 / n_classes
     noise = (chance * (1 - chance) / n_images) ** 0.5
-    if data.pools.labelled and n_classes > 1 and accuracy < min(max(2 * chance, chance + 3 * noise), 0.9):
+    if data.pools.labelled and accuracy < min(max(2 * chance, chance + 3 * noise), 0.9):
         raise DataError(
             f"the original must do better than guessing on `data={data.pools.path}`, got {accuracy:.1%} on "
-            f"{n_images} images with {n_classes} classes (preprocessing {data.preprocessing.name!r})",
+            f"{n_images} images, by guessing {chance:.1%} (preprocessing {data.preprocessing.name!r})",
             hint="Is the preprocessing right (`preset`, `preprocess`), and are the classes in the model's order?",
         )
 

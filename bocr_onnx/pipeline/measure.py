@@ -8,11 +8,11 @@ from dataclasses import replace
 import numpy as np
 
 from bocr_onnx.data import in_pieces, split
-from bocr_onnx.pipeline.images import check_chance, check_labels, fit_images, load_images
+from bocr_onnx.pipeline.images import check_chance, fit_images, load_images
 from bocr_onnx.pipeline.run import Images, Run
 from bocr_onnx.recovery import Calibration, PolicyScorer, calibrate, weigh_curves
-from bocr_onnx.runtime import predict
-from bocr_onnx.tasks import classes_of, score_outputs
+from bocr_onnx.runtime import predict_heads
+from bocr_onnx.tasks import Classification, chance, find_task
 
 SCORING = 2
 """Changes whenever the same policy on the same images would get another objective."""
@@ -23,6 +23,9 @@ RECOVERY_SHARE, IMAGES_SHARE = 0.6, 0.08
 are copied when they are joined."""
 
 
+INFERRED = " (inferred; name another with `task`)"
+
+
 def measure(run: Run) -> Run:
     """Returns the run with the measurements of its original, and with the scorer of policies where there are images."""
     images = run.images
@@ -30,7 +33,8 @@ def measure(run: Run) -> Run:
         return replace(run, calibration=calibrate(run.index, None, seed=run.options.seed))
     with run.progress.task("Measuring the original on recovery images") as update:
         calibration = calibrate(run.index, images.recovery, seed=run.options.seed, progress=update)
-        calibration = replace(calibration, memory_bytes=int(RECOVERY_SHARE * run.options.memory_bytes))
+        memory = int(RECOVERY_SHARE * run.options.memory_bytes)
+        calibration = replace(calibration, memory_bytes=memory, heads=images.task.heads)
     with run.progress.task("Scanning sensitivity of groups") as update:
         calibration = weigh_curves(calibration, progress=update)
     return replace(run, calibration=calibration, scorer=_scorer(run, calibration, images))
@@ -60,18 +64,22 @@ def load(run: Run) -> Run:
             loaded.append(load_images(run.graph, data, samples, int(IMAGES_SHARE * options.memory_bytes)))
             update(i + 1, 3)
     score, recovery, final = loaded
+    task = find_task(run.graph, options.task, parts.final.labels)
+    names = ", ".join(head.name for head in task.heads)
+    run.progress.note(f"task: {task.name}, measured at {names}{INFERRED if options.task == 'auto' else ''}")
     with run.progress.task("Scoring the original on unseen images") as update:
-        outputs = predict(run.graph, run.graph.proto, final, progress=update)
-    check_labels(run.graph, outputs, parts.final, data.pools.path)
-    truth = classes_of(outputs) if parts.final.labels is None else parts.final.labels
-    baseline = score_outputs(outputs, truth).value
-    check_chance(data, baseline, len(final), outputs.shape[1])
-    return replace(run, images=Images(data, parts, score, recovery, final, truth, baseline))
+        outputs = predict_heads(run.graph, run.graph.proto, final, task.heads, progress=update)
+    task.check(outputs, parts.final.labels, run.pools.path)
+    truth = task.truth(outputs, parts.final.labels)
+    baseline = task.score(outputs, truth).value
+    if isinstance(task, Classification):
+        check_chance(data, baseline, len(final), chance(task, outputs))
+    return replace(run, images=Images(data, parts, score, recovery, final, task, outputs, truth, baseline))
 
 
 def _scorer(run: Run, calibration: Calibration, images: Images) -> PolicyScorer:
+    task, labels = images.task, images.split.score.labels
     with run.progress.task("Scoring the original on search images") as update:
-        reference = predict(run.graph, run.graph.proto, images.score, progress=update)
-    check_labels(run.graph, reference, images.split.score, images.data.pools.path)
-    labels = images.split.score.labels
-    return PolicyScorer(calibration, images.score, classes_of(reference) if labels is None else labels, reference)
+        reference = predict_heads(run.graph, run.graph.proto, images.score, task.heads, progress=update)
+    task.check(reference, labels, images.data.pools.path)
+    return PolicyScorer(calibration, images.score, task, task.truth(reference, labels), reference)

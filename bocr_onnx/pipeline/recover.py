@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 from onnx import ModelProto
 
@@ -11,10 +12,10 @@ from bocr_onnx.data import joined
 from bocr_onnx.options import Recovery
 from bocr_onnx.pipeline.run import Run, Slim
 from bocr_onnx.recovery import PolicyScorer, Weights
-from bocr_onnx.runtime import predict, session_threads
+from bocr_onnx.runtime import predict_heads, session_threads
 from bocr_onnx.search import SearchResult
 from bocr_onnx.slimming import cut
-from bocr_onnx.tasks import score_outputs
+from bocr_onnx.tasks import fidelity
 
 WEAKER: dict[Recovery, tuple[Recovery, ...]] = {
     "none": ("none",),
@@ -75,13 +76,14 @@ def _slim(run: Run, widths: Widths, weights: Weights, recovery: Recovery) -> Sli
 
 
 def _scored(run: Run, slim: Slim) -> Slim:
-    score = unseen(run, slim.proto, "Scoring the slim model on unseen images")
-    return replace(slim, before=score, after=score)
+    score, outputs = unseen(run, slim.proto, "Scoring the slim model on unseen images")
+    return replace(slim, before=score, after=score, outputs=outputs)
 
 
-def unseen(run: Run, slim: ModelProto, text: str) -> float:
-    """Returns the score of a slim model on the images that nothing else has seen."""
+def unseen(run: Run, slim: ModelProto, text: str) -> tuple[float, tuple[dict[str, Any], ...]]:
+    """Returns the score of a slim model on the images that nothing else has seen, and how near each output is."""
     assert run.images is not None
+    images, task = run.images, run.images.task
     with run.progress.task(text) as update:
-        outputs = predict(run.graph, slim, run.images.final, progress=update)
-    return score_outputs(outputs, run.images.final_truth).value
+        outputs = predict_heads(run.graph, slim, images.final, task.heads, progress=update)
+    return task.score(outputs, images.final_truth).value, fidelity(task.heads, outputs, images.final_reference)

@@ -59,13 +59,15 @@ def run_rounds(run: Run) -> Report:
             mask = _composed(run, mask, graph, folder)
             graph = read_model(folder.path / "slim.onnx", run.graph.input_shapes)
         last = rounds[-1]
+        score, outputs = unseen(run, graph.proto, "Scoring the result on unseen images")
         slim = Slim(
             mask,
             graph.proto,
             weights=None,
             recovery=asked.recover,
             before=last["result"]["accuracy_before_finetune"],
-            after=unseen(run, graph.proto, "Scoring the result on unseen images"),
+            after=score,
+            outputs=outputs,
             finetune=last["finetune"],
         )
         whole = replace(run, slim=slim, rounds=tuple(r["search"] for r in rounds))

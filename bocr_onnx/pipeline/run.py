@@ -20,7 +20,7 @@ from onnx import ModelProto
 
 from bocr_onnx.cost import CostModel, Prunable
 from bocr_onnx.data import Pools, Split
-from bocr_onnx.graph import Array, InputRows, ModelGraph
+from bocr_onnx.graph import InputRows, ModelGraph
 from bocr_onnx.groups import GroupIndex
 from bocr_onnx.options import PruneOptions, Recovery
 from bocr_onnx.pipeline.images import ModelData
@@ -28,9 +28,11 @@ from bocr_onnx.pipeline.rundir import RunDir
 from bocr_onnx.progress import Progress
 from bocr_onnx.recovery import Calibration, PolicyScorer, Weights
 from bocr_onnx.report import Report
+from bocr_onnx.runtime import Outputs
 from bocr_onnx.search import Projection, SearchResult, Trial
 from bocr_onnx.search.history import History
 from bocr_onnx.slimming import Mask, Proof
+from bocr_onnx.tasks import Task
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +45,9 @@ class Images:
         score: For the search.
         recovery: For the recovery.
         final: Seen by nothing but the figures of the report.
-        final_truth: Their classes.
+        task: What a score means.
+        final_reference: The original's outputs on the final images.
+        final_truth: What is scored against on them.
         baseline: Score of the original on them.
     """
 
@@ -52,8 +56,15 @@ class Images:
     score: InputRows
     recovery: InputRows
     final: InputRows
-    final_truth: Array
+    task: Task
+    final_reference: Outputs
+    final_truth: Outputs
     baseline: float
+
+    @property
+    def metric(self) -> str:
+        """Returns what a score means."""
+        return self.task.metric(labelled=self.split.final.labels is not None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +80,7 @@ class Slim:
         before: Score on unseen images before finetuning; None without data.
         after: Score on unseen images at the end; None without data.
         finetune: Record of the finetuning; empty without it.
+        outputs: How near each output is to the original's on unseen images.
     """
 
     mask: Mask
@@ -79,6 +91,7 @@ class Slim:
     before: float | None = None
     after: float | None = None
     finetune: Mapping[str, Any] = field(default_factory=dict)
+    outputs: tuple[Mapping[str, Any], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,8 +17,8 @@ from bocr_onnx.options import FinetuneSettings
 from bocr_onnx.pipeline.curves import Curves, open_curves
 from bocr_onnx.pipeline.images import ModelData, load_images
 from bocr_onnx.progress import Progress, Update
-from bocr_onnx.runtime import predict, run_once
-from bocr_onnx.tasks import distortion, score_outputs
+from bocr_onnx.runtime import Outputs, predict_heads, run_once
+from bocr_onnx.tasks import Classification, Task, total_distortion
 from bocr_onnx.training import (
     EpochReport,
     Hooks,
@@ -41,11 +41,13 @@ class Material:
         data: Preprocessing and pools.
         split: Which images train.
         score: Preprocessed images that the best epoch is chosen on.
+        task: What a score means.
     """
 
     data: ModelData
     split: Split
     score: InputRows
+    task: Task
 
 
 def finetune_slim(
@@ -82,20 +84,20 @@ def finetune_slim(
     student = replace(from_proto(slim, input_shapes=graph.input_shapes), symbolic=graph.symbolic)
     agreed = _agreement(student)
     images = _Loader(graph, data, split.training)
-    reference = predict(graph, graph.proto, score_images)
+    reference = predict_heads(graph, graph.proto, score_images, material.task.heads)
     with progress.task("Finetuning") as update, open_curves(tensorboard) as curves:
         seen = _Seen(update, curves)
         result = finetune(
             student,
             graph,
             images,
-            split.training.labels,
+            split.training.labels if isinstance(material.task, Classification) else None,
             settings=settings,
             augmentation=data.preprocessing.augment,
             hooks=Hooks(
                 on_step=seen.step,
                 on_epoch=seen.epoch,
-                validate=_validation(graph, split.score, score_images, reference),
+                validate=_validation(graph, material, reference),
             ),
             checkpoint=checkpoint,
             engine=engine,
@@ -166,14 +168,13 @@ class _Loader:
         return np.asarray(load_images(self.graph, self.data, self.samples.take(indices))[:])
 
 
-def _validation(
-    graph: ModelGraph, samples: Samples, images: InputRows, reference: Array
-) -> Callable[[ModelProto], float]:
+def _validation(graph: ModelGraph, material: Material, reference: Outputs) -> Callable[[ModelProto], float]:
+    task, labels = material.task, material.split.score.labels
+    truth = task.truth(reference, labels)
+
     def validate(proto: ModelProto) -> float:
-        outputs = predict(graph, proto, images)
-        if samples.labels is None:
-            return -distortion(outputs, reference)
-        return score_outputs(outputs, samples.labels).value
+        outputs = predict_heads(graph, proto, material.score, task.heads)
+        return -total_distortion(outputs, reference) if labels is None else task.score(outputs, truth).value
 
     return validate
 

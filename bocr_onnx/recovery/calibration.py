@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
+from onnx import ModelProto
 
 from bocr_onnx.graph import Array, InputRows, ModelGraph, Operand
 from bocr_onnx.groups import GroupIndex
@@ -19,9 +20,9 @@ from bocr_onnx.recovery.patches import Affine, Floats, find_affines, is_refitted
 from bocr_onnx.recovery.sensitivity import Sensitivity, scan_sensitivity
 from bocr_onnx.recovery.sequential import MEMORY_BYTES, recover_sequential
 from bocr_onnx.recovery.statistics import Statistics, output_statistics, restore_statistics
-from bocr_onnx.runtime import Progress, predict
+from bocr_onnx.runtime import Head, Outputs, Progress, predict_heads
 from bocr_onnx.slimming import Mask, cut
-from bocr_onnx.tasks import distortion
+from bocr_onnx.tasks import total_distortion
 
 Weights = dict[Operand, Array]
 
@@ -52,6 +53,7 @@ class Calibration:
         images: Preprocessed recovery images, `(n, ...)`, float32, or None.
         seed: Seed for all random draws.
         memory_bytes: What activations of the sequential recovery may take.
+        heads: Tensors that the model is measured at; the first output where empty.
     """
 
     index: GroupIndex
@@ -63,11 +65,16 @@ class Calibration:
     images: InputRows | None
     seed: int
     memory_bytes: int = MEMORY_BYTES
+    heads: tuple[Head, ...] = ()
 
     @property
     def graph(self) -> ModelGraph:
         """Returns the original."""
         return self.index.graph
+
+    def predict(self, model: ModelProto, images: InputRows) -> Outputs:
+        """Returns the tensors that the model is measured at, of it or of a slim model of it."""
+        return predict_heads(self.graph, model, images, self.heads or (Head(self.graph.outputs[0]),))
 
     def mask(self, widths: npt.NDArray[np.int64]) -> Mask:
         """Returns the mask that keeps the highest ranked channels of every group.
@@ -163,7 +170,7 @@ def weigh_curves(calibration: Calibration, *, progress: Progress | None = None) 
     if calibration.images is None:
         return calibration
     images = calibration.images[:N_SCAN]
-    reference = predict(calibration.graph, calibration.graph.proto, images)
+    reference = calibration.predict(calibration.graph.proto, images)
     curves = []
     for i, curve in enumerate(calibration.sensitivity.curves):
         factors = [_travel(calibration, i, ratio, images, reference) for ratio in SCAN_RATIOS]
@@ -176,12 +183,12 @@ def weigh_curves(calibration: Calibration, *, progress: Progress | None = None) 
     return replace(calibration, sensitivity=replace(calibration.sensitivity, curves=tuple(curves)))
 
 
-def _travel(calibration: Calibration, group: int, ratio: float, images: Array, reference: Array) -> float:
+def _travel(calibration: Calibration, group: int, ratio: float, images: Array, reference: Outputs) -> float:
     """Returns the distortion of the output per unit of error at the consumers, when one group is cut alone."""
-    graph, index = calibration.graph, calibration.index
+    index = calibration.index
     widths = np.array([g.n_channels for g in index.groups], dtype=np.int64)
     widths[group] = max(1, round(ratio * float(widths[group])))
     mask = calibration.mask(widths)
-    outputs = predict(graph, cut(index, mask, calibration.fit(mask)), images)
+    outputs = calibration.predict(cut(index, mask, calibration.fit(mask)), images)
     error = float(calibration.sensitivity.curves[group][widths[group]])
-    return max(distortion(outputs, reference), 1e-9) / max(error, 1e-9)
+    return max(total_distortion(outputs, reference), 1e-9) / max(error, 1e-9)

@@ -12,10 +12,9 @@ import numpy.typing as npt
 from bocr_onnx.graph import InputRows
 from bocr_onnx.options import Recovery
 from bocr_onnx.recovery.calibration import Calibration, Weights
-from bocr_onnx.runtime import predict
-from bocr_onnx.runtime.session import open_session, session_threads
+from bocr_onnx.runtime import Outputs, open_heads, predict_heads, session_threads
 from bocr_onnx.slimming import cut
-from bocr_onnx.tasks import Score, distortion, score_outputs
+from bocr_onnx.tasks import Score, Task, total_distortion
 
 FIRST_SHARE, MIN_FIRST = 0.2, 100
 """The first slice of images: this share, and at least so many."""
@@ -45,15 +44,17 @@ class PolicyScorer:
     Attributes:
         calibration: The model.
         images: Preprocessed score images.
-        truth: Classes to hit: labels, or the original's own answers.
+        task: What a score means.
+        truth: What outputs are scored against: labels, or what the original says.
         reference: The original's outputs on the images.
         threads: Number of ONNX Runtime threads; 0 means one per core.
     """
 
     calibration: Calibration
     images: InputRows
-    truth: npt.NDArray[np.int64]
-    reference: npt.NDArray[np.float32]
+    task: Task
+    truth: Outputs
+    reference: Outputs
     threads: int = 0
 
     @property
@@ -91,12 +92,19 @@ class PolicyScorer:
         graph, index, n = self.calibration.graph, self.calibration.index, self.n_first
         mask = self.calibration.mask(widths)
         weights = self.calibration.recover(mask, recovery, progress)
-        session = open_session(cut(index, mask, weights))
-        outputs = predict(graph, session, self.images, rows=range(n))
-        first, whole = distortion(outputs, self.reference[:n]), None
+        heads = self.task.heads
+        session = open_heads(cut(index, mask, weights), heads)
+        outputs = predict_heads(graph, session, self.images, heads, rows=range(n))
+        first, whole = total_distortion(outputs, _first(self.reference, n)), None
         if n == len(self.images) or ceiling is None or first <= ceiling:
             rest = range(n, len(self.images))
-            outputs = np.concatenate([outputs, predict(graph, session, self.images, rows=rest)]) if rest else outputs
-            whole = distortion(outputs, self.reference)
-        score = score_outputs(outputs, self.truth[: len(outputs)])
+            if rest:
+                further = predict_heads(graph, session, self.images, heads, rows=rest)
+                outputs = tuple(np.concatenate(pair) for pair in zip(outputs, further, strict=True))
+            whole = total_distortion(outputs, self.reference)
+        score = self.task.score(outputs, _first(self.truth, len(outputs[0])))
         return ScoredModel(score, whole, first, time.perf_counter() - start), weights
+
+
+def _first(outputs: Outputs, n: int) -> Outputs:
+    return tuple(array[:n] for array in outputs)

@@ -3,7 +3,7 @@
 from bocr_onnx.report.front import front_record, front_rows, front_text
 from bocr_onnx.report.record import Figures, GroupFigures, Report
 from bocr_onnx.report.speed import clock_text, is_slower, speed_text
-from bocr_onnx.report.text import figure_rows, markdown, undecided_text
+from bocr_onnx.report.text import figure_rows, markdown, output_rows, quality_text, undecided_text
 
 __all__ = [
     "Figures",
@@ -16,6 +16,8 @@ __all__ = [
     "front_text",
     "is_slower",
     "markdown",
+    "output_rows",
+    "quality_text",
     "speed_text",
     "undecided_text",
 ]

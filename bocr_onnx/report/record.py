@@ -73,7 +73,7 @@ class Report:
         baseline: The original.
         result: The slim model.
         accuracy_before_finetune: Accuracy of the slim model before finetuning, on the same images; None without data.
-        metric: What accuracy is: ``top-1`` or ``agreement with the original``.
+        metric: What accuracy is, such as ``top-1``, ``agreement with the original`` or ``fidelity``.
         search: Strategy, trials, seed, seconds and more.
         proof: Differences against the masked original.
         data: Which images served for what.
@@ -82,6 +82,8 @@ class Report:
         latency: Median, IQR and samples of ``baseline`` and ``result`` in ms by the quoted ``clock`` (``cpu`` or
             ``wall``), raw samples by both clocks, threads and batch.
         finetune: What finetuning did; empty without it.
+        task: Name of the task; empty without data.
+        outputs: How near each output is to the original's on unseen images: distortion, correlation, largest error.
         missed: Targets and checks that were missed, in words.
         versions: Versions of the packages that matter.
         seconds: Wall time of each stage.
@@ -101,6 +103,8 @@ class Report:
     groups: tuple[GroupFigures, ...]
     latency: dict[str, Any] = field(default_factory=dict)
     finetune: dict[str, Any] = field(default_factory=dict)
+    task: str = ""
+    outputs: tuple[dict[str, Any], ...] = ()
     missed: tuple[str, ...] = ()
     versions: dict[str, str] = field(default_factory=dict)
     seconds: dict[str, float] = field(default_factory=dict)

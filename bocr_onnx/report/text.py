@@ -49,7 +49,8 @@ def markdown(report: Report) -> str:
         "",
         *_missed(report),
         *_data(report),
-        *([text, ""] if (text := undecided_text(report)) else []),
+        *(line for text in (quality_text(report), undecided_text(report)) if text for line in (text, "")),
+        *_outputs(report),
         "## Kept channels",
         "",
         "| group | kept | of | share of MACs |",
@@ -69,6 +70,35 @@ def markdown(report: Report) -> str:
 
 def _missed(report: Report) -> list[str]:
     return ["**Missed:**", "", *(f"- {m}" for m in report.missed), ""] if report.missed else []
+
+
+def quality_text(report: Report) -> str:
+    """Returns what a user of a model that nobody measured must know; empty where it was measured."""
+    return "" if report.result.accuracy is not None else "Weights not recovered, quality not measured: give images."
+
+
+def output_rows(report: Report) -> list[Row]:
+    """Returns how near each output is to the original's: name, distortion, correlation, largest error."""
+    return [
+        (o["name"], *(_number(o[key]) for key in ("distortion", "correlation", "largest_error")))
+        for o in report.outputs
+    ]
+
+
+def _number(value: float | None) -> str:
+    return "constant" if value is None else f"{value:.4g}"
+
+
+def _outputs(report: Report) -> list[str]:
+    if not report.outputs:
+        return []
+    head = [
+        "## Outputs on unseen images",
+        "",
+        "| output | distortion | correlation | largest error |",
+        "|---|---|---|---|",
+    ]
+    return [*head, *(f"| `{row[0]}` | {' | '.join(row[1:])} |" for row in output_rows(report)), ""]
 
 
 def undecided_text(report: Report) -> str:

@@ -1,21 +1,79 @@
-"""Outputs of a model for many images, batch by batch."""
+"""Tensors of a model for many images, batch by batch."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 import onnxruntime as ort
 from onnx import ModelProto
 
-from bocr_onnx.graph import InputRows, ModelGraph
+from bocr_onnx.graph import Array, InputRows, ModelGraph, with_outputs
 from bocr_onnx.runtime.session import open_session, run_session
 
 RUN_BATCH = 100
 
+MAX_ENTRIES = 2_048
+"""Entries of a tensor that are kept per image; of a larger one a fixed sample of positions stands for all."""
+
 Progress = Callable[[int, int], None]
 """Told after each step how many of how many are done."""
+
+Outputs = tuple[Array, ...]
+"""One array per head, first axis the images."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Head:
+    """A tensor that is looked at.
+
+    Attributes:
+        name: Its name; of an output, or of a tensor inside.
+        axis: Axis of its classes, which is moved to axis 1 and kept whole; None where all entries are alike.
+        positions: Entries that are looked at, of the others flattened, `(n,)` int64; None for all.
+    """
+
+    name: str
+    axis: int | None = None
+    positions: Array | None = None
+
+    def view(self, array: Array) -> Array:
+        """Returns what is kept of a batch: as it is, its classes second, or only some of its positions.
+
+        Returns:
+            `(n, positions)`, or `(n, n_classes, positions)` with an axis of classes; as it is if all are kept.
+        """
+        if self.axis is not None:
+            array = np.moveaxis(array, self.axis, 1)
+        if self.positions is None:
+            return array
+        kept = array.shape[:1] if self.axis is None else array.shape[:2]
+        return np.ascontiguousarray(array.reshape(*kept, -1)[..., self.positions])
+
+    def sample(self, labels: Array) -> Array:
+        """Returns labels of the positions that are looked at, `(n, positions)`, for one label per position."""
+        flat = labels.reshape(len(labels), -1)
+        return flat if self.positions is None else flat[:, self.positions]
+
+
+def make_head(graph: ModelGraph, name: str, axis: int | None = None, *, share: int = 1) -> Head:
+    """Returns a head that keeps at most `MAX_ENTRIES` entries per image.
+
+    Args:
+        graph: The original.
+        name: The tensor.
+        axis: Axis of its classes.
+        share: Number of heads that share the entries.
+    """
+    sizes = [size for i, size in enumerate(graph.shapes[name]) if i not in (0, axis)]
+    n_whole = 1 if axis is None else graph.shapes[name][axis]
+    n_positions, n = math.prod(sizes), max(16, MAX_ENTRIES // (share * n_whole))
+    if n_positions <= n:
+        return Head(name, axis)
+    return Head(name, axis, np.sort(np.random.default_rng(0).permutation(n_positions)[:n]))
 
 
 def batch_size(graph: ModelGraph, wish: int = 50) -> int:
@@ -31,17 +89,55 @@ def predict(
     rows: range | None = None,
     progress: Progress | None = None,
 ) -> npt.NDArray[np.float32]:
-    """Returns the first output of a model for every image, shape `(n_images, ...)`.
+    """Returns the first output of a model for every image, shape `(n_images, ...)`; see `predict_heads`."""
+    session = open_session(model) if isinstance(model, ModelProto) else model
+    return _concatenated(graph, session, images, [graph.outputs[0]], rows, progress, lambda found: found)[0]
+
+
+def predict_heads(
+    graph: ModelGraph,
+    model: ModelProto | ort.InferenceSession,
+    images: InputRows,
+    heads: Sequence[Head],
+    *,
+    rows: range | None = None,
+    progress: Progress | None = None,
+) -> Outputs:
+    """Returns tensors of a model for every image.
 
     Args:
         graph: The original, which knows the interface.
-        model: It, or a slim model of it.
+        model: It, or a slim model of it; a session must have the tensors as outputs, see `open_heads`.
         images: Preprocessed, first axis the images. With a batch baked into the model the last run is padded.
+        heads: Tensors to look at.
         rows: Rows of the images to use; all where None.
         progress: Told after each batch.
     """
+    session = open_heads(model, heads) if isinstance(model, ModelProto) else model
+
+    def viewed(found: list[Array]) -> list[Array]:
+        return [head.view(array) for head, array in zip(heads, found, strict=True)]
+
+    return _concatenated(graph, session, images, [head.name for head in heads], rows, progress, viewed)
+
+
+def open_heads(model: ModelProto, heads: Sequence[Head]) -> ort.InferenceSession:
+    """Returns a session of a model that has the heads among its outputs."""
+    own = {output.name for output in model.graph.output}
+    inner = [head.name for head in heads if head.name not in own]
+    return open_session(with_outputs(model, inner) if inner else model)
+
+
+def _concatenated(
+    graph: ModelGraph,
+    session: ort.InferenceSession,
+    images: InputRows,
+    names: list[str],
+    rows: range | None,
+    progress: Progress | None,
+    viewed: Callable[[list[Array]], list[Array]],
+) -> Outputs:
     rows = rows or range(len(images))
-    session = open_session(model) if isinstance(model, ModelProto) else model
     batch = batch_size(graph, RUN_BATCH)
     found = []
     for start in range(rows.start, rows.stop, batch):
@@ -49,8 +145,8 @@ def predict(
         n = len(feed)
         if n < batch and not graph.batch_is_symbolic():
             feed = np.concatenate([feed, np.repeat(feed[-1:], batch - n, axis=0)])
-        out = run_session(session, {graph.inputs[0]: feed}, [graph.outputs[0]])[0]
-        found.append(out[:n])
+        outputs = run_session(session, {graph.inputs[0]: feed}, names)
+        found.append([array[:n] for array in viewed(outputs)])
         if progress:
             progress(start + n - rows.start, len(rows))
-    return np.concatenate(found)
+    return tuple(np.concatenate(parts) for parts in zip(*found, strict=True))

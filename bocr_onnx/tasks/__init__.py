@@ -1,5 +1,28 @@
-"""What a score means: top-1 with labels, agreement with the original without, distortion of any output."""
+"""What a model is for: which tensors are measured, what their truth is, and what a score means."""
 
-from bocr_onnx.tasks.score import Score, classes_of, distortion, score_outputs
+from bocr_onnx.tasks.classification import Classification, chance
+from bocr_onnx.tasks.infer import TASKS, find_task, measured
+from bocr_onnx.tasks.score import (
+    Score,
+    classes_of,
+    distortion,
+    fidelity,
+    score_outputs,
+    total_distortion,
+)
+from bocr_onnx.tasks.task import Task
 
-__all__ = ["Score", "classes_of", "distortion", "score_outputs"]
+__all__ = [
+    "TASKS",
+    "Classification",
+    "Score",
+    "Task",
+    "chance",
+    "classes_of",
+    "distortion",
+    "fidelity",
+    "find_task",
+    "measured",
+    "score_outputs",
+    "total_distortion",
+]

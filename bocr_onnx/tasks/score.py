@@ -1,17 +1,22 @@
-"""Score of a model on images: top-1 accuracy with labels, agreement with the original without."""
+"""Scores in [0, 1], and how far outputs are from a reference."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from bocr_onnx.graph import Array
+from bocr_onnx.runtime import Head, Outputs
+
 
 @dataclass(frozen=True, slots=True)
 class Score:
-    """A share of images, larger is better.
+    """A score, larger is better.
 
     Attributes:
         value: In [0, 1].
@@ -23,11 +28,11 @@ class Score:
 
     @property
     def stderr(self) -> float:
-        """Returns the standard error of the share."""
+        """Returns the standard error of a share of images."""
         return math.sqrt(max(self.value * (1 - self.value), 1e-12) / max(self.n_samples, 1))
 
 
-def classes_of(outputs: npt.NDArray[np.float32]) -> npt.NDArray[np.int64]:
+def classes_of(outputs: Array) -> npt.NDArray[np.int64]:
     """Returns the winning class of every image (and position), ties to the lower class.
 
     Args:
@@ -36,17 +41,56 @@ def classes_of(outputs: npt.NDArray[np.float32]) -> npt.NDArray[np.int64]:
     return np.asarray(np.argmax(outputs.reshape(outputs.shape[0], outputs.shape[1], -1), axis=1).squeeze(-1))
 
 
-def score_outputs(outputs: npt.NDArray[np.float32], truth: npt.NDArray[np.int64]) -> Score:
+def score_outputs(outputs: Array, truth: npt.NDArray[np.int64]) -> Score:
     """Returns the share of images whose winning class is the true one."""
     return Score(float(np.mean(classes_of(outputs) == truth)), len(truth))
 
 
-def distortion(outputs: npt.NDArray[np.float32], reference: npt.NDArray[np.float32]) -> float:
+def distortion(outputs: Array, reference: Array) -> float:
     """Returns how far outputs are from a reference: mean squared difference over the reference's variance.
 
     Zero is equal; one is as far as the mean of the reference would be. Finer than a share of images, and it needs
     no labels.
     """
     wide = reference.astype(np.float64)
-    spread = float(np.mean((wide - wide.mean(axis=0)) ** 2))
-    return float(np.mean((outputs.astype(np.float64) - wide) ** 2)) / max(spread, 1e-30)
+    return float(np.mean((outputs.astype(np.float64) - wide) ** 2)) / max(_spread(wide), 1e-30)
+
+
+def _spread(wide: npt.NDArray[np.float64]) -> float:
+    return float(np.mean((wide - wide.mean(axis=0)) ** 2))
+
+
+def varies(reference: Array) -> bool:
+    """Returns whether a tensor differs between images at all; one that does not says nothing of a slim model."""
+    wide = reference.astype(np.float64)
+    return _spread(wide) > 1e-12 * max(float(np.mean(wide**2)), 1e-30)
+
+
+def total_distortion(outputs: Outputs, reference: Outputs) -> float:
+    """Returns the mean distortion of the tensors that differ between images; that of all where none does."""
+    found = [distortion(o, r) for o, r in zip(outputs, reference, strict=True) if varies(r)]
+    found = found or [distortion(o, r) for o, r in zip(outputs, reference, strict=True)]
+    return found[0] if len(found) == 1 else float(np.mean(found))
+
+
+def fidelity(heads: Sequence[Head], outputs: Outputs, reference: Outputs) -> tuple[dict[str, Any], ...]:
+    """Returns how near each tensor is to its reference: distortion, correlation and largest error.
+
+    Args:
+        heads: Names of the tensors.
+        outputs: The slim model's.
+        reference: The original's.
+    """
+    return tuple(_nearness(h.name, o, r) for h, o, r in zip(heads, outputs, reference, strict=True))
+
+
+def _nearness(name: str, outputs: Array, reference: Array) -> dict[str, Any]:
+    a, b = outputs.astype(np.float64), reference.astype(np.float64)
+    left, right = (a - a.mean(axis=0)).ravel(), (b - b.mean(axis=0)).ravel()
+    scale = math.sqrt(float(left @ left) * float(right @ right))
+    return {
+        "name": name,
+        "distortion": distortion(outputs, reference) if varies(reference) else None,
+        "correlation": float(left @ right) / scale if scale > 0 else None,
+        "largest_error": float(np.abs(a - b).max(initial=0.0)),
+    }

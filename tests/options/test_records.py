@@ -18,6 +18,7 @@ from bocr_onnx.options import COMMANDS, PANELS, RENAMED, FinetuneOptions, PruneO
 from bocr_onnx.options.commands import BUDGETS
 from bocr_onnx.options.strategies import SearchName
 from bocr_onnx.search.strategies import STRATEGIES
+from bocr_onnx.tasks import TASKS
 
 NAMED = {kind.__name__.removesuffix("Options").lower(): kind for kind in COMMANDS}
 PRESENTATION = {"--json", "--quiet", "-q", "--verbose", "-v", "-h", "--help"}
@@ -61,6 +62,8 @@ def test_the_page_of_options_is_the_one_that_the_records_make(name: str) -> None
 def test_choices_and_budgets_are_those_of_the_registries() -> None:
     assert set(get_args(SearchName)) == set(STRATEGIES)
     assert set(BUDGETS) == set(QUANTITIES)
+    (task,) = (o.type for o in options_of(PruneOptions) if o.name == "task")
+    assert set(get_args(task)) == {"auto", *TASKS}
 
 
 @pytest.mark.parametrize(

@@ -20,7 +20,7 @@ from bocr_onnx.recovery.scorer import ScoredModel
 from bocr_onnx.runtime import predict
 from bocr_onnx.search import SearchResult
 from bocr_onnx.slimming import cut
-from bocr_onnx.tasks import classes_of, distortion
+from bocr_onnx.tasks import classes_of, distortion, find_task
 from bocr_onnx.tasks.score import Score
 from tests.oracle import build
 
@@ -42,7 +42,8 @@ def scorer() -> PolicyScorer:
     calibration = calibrate(build_index(graph), pictures(1))
     score = pictures(2) * np.float32(1.5)
     reference = predict(graph, graph.proto, score)
-    return PolicyScorer(calibration, score, classes_of(reference), reference)
+    task = find_task(graph)
+    return PolicyScorer(calibration, score, task, (classes_of(reference),), (reference,))
 
 
 @dataclass

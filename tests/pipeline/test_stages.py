@@ -80,7 +80,7 @@ def test_search_recovery_and_report_share_no_image(noisy: tuple[str, str], tmp_p
         (part.scorer.images, part.scorer.truth),
         (part.images.final, part.images.final_truth),
     ):
-        assert [by_image[image.tobytes()] for image in images] == truth.tolist()
+        assert [by_image[image.tobytes()] for image in images] == truth[0].tolist()
 
 
 def test_what_a_group_costs_is_measured_at_the_output(noisy: tuple[str, str], tmp_path: Path) -> None:
@@ -132,7 +132,7 @@ def test_accuracy_is_reported_before_and_after_finetuning(
         trained.CopyFrom(part.slim.proto)
         bias = next(t for t in trained.graph.initializer if t.name == "b2")
         bias.CopyFrom(onnx.numpy_helper.from_array(np.array([9, 0, 0, 0], np.float32), "b2"))
-        score = unseen(part, trained, "")
+        score, _ = unseen(part, trained, "")
         return replace(part, slim=replace(part.slim, proto=trained, weights=None, after=score, finetune={"epochs": 1}))
 
     monkeypatch.setitem(stages.CUT, "finetune", spoiled)

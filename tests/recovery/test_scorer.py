@@ -12,7 +12,7 @@ from bocr_onnx.groups import build_index
 from bocr_onnx.recovery import PolicyScorer, calibrate
 from bocr_onnx.runtime import predict
 from bocr_onnx.slimming import cut
-from bocr_onnx.tasks import classes_of, distortion
+from bocr_onnx.tasks import classes_of, distortion, find_task
 from tests.oracle import build
 
 WIDTHS = np.array([6])
@@ -25,7 +25,9 @@ def scorer() -> PolicyScorer:
     images = np.random.default_rng(0).standard_normal((250, 8)).astype(np.float32)
     images[150:] *= 3
     reference = predict(graph, graph.proto, images)
-    return PolicyScorer(calibrate(build_index(graph), images), images, classes_of(reference), reference)
+    task = find_task(graph)
+    calibration = calibrate(build_index(graph), images)
+    return PolicyScorer(calibration, images, task, (classes_of(reference),), (reference,))
 
 
 def outputs(scorer: PolicyScorer) -> Array:
@@ -43,19 +45,21 @@ def test_scoring_stops_behind_the_first_slice_where_that_is_too_far_off(
     share: float | None, scorer: PolicyScorer
 ) -> None:
     slim = outputs(scorer)
-    first = distortion(slim[:100], scorer.reference[:100])
+    first = distortion(slim[:100], scorer.reference[0][:100])
     found, _ = scorer.score(WIDTHS, "none", ceiling=None if share is None else share * first)
     stopped = share is not None and share < 1
     n = 100 if stopped else 250
     assert found.first == pytest.approx(first)
-    assert found.distortion == (None if stopped else pytest.approx(distortion(slim, scorer.reference)))
+    assert found.distortion == (None if stopped else pytest.approx(distortion(slim, scorer.reference[0])))
     assert found.score.n_samples == n
-    assert found.score.value == pytest.approx(np.mean(classes_of(slim[:n]) == scorer.truth[:n]))
-    assert found.first != pytest.approx(distortion(slim, scorer.reference), rel=1e-2)
+    assert found.score.value == pytest.approx(np.mean(classes_of(slim[:n]) == scorer.truth[0][:n]))
+    assert found.first != pytest.approx(distortion(slim, scorer.reference[0]), rel=1e-2)
 
 
 def test_few_images_are_all_looked_at(scorer: PolicyScorer) -> None:
-    few = replace(scorer, images=scorer.images[:60], truth=scorer.truth[:60], reference=scorer.reference[:60])
+    few = replace(
+        scorer, images=scorer.images[:60], truth=(scorer.truth[0][:60],), reference=(scorer.reference[0][:60],)
+    )
     found, _ = few.score(WIDTHS, "none", ceiling=0.0)
     assert found.score.n_samples == 60
     assert found.distortion == found.first > 0

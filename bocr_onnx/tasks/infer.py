@@ -1,0 +1,182 @@
+"""Which task a model has, from its outputs, its names and the labels; and the tensors that it is measured at."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+
+from onnx import TensorProto
+
+from bocr_onnx.errors import DataError
+from bocr_onnx.graph import FLOATING, Array, ModelGraph, Node
+from bocr_onnx.runtime import Head, make_head
+from bocr_onnx.slimming.decisions import decisions
+from bocr_onnx.tasks.classification import Classification
+from bocr_onnx.tasks.embedding import Embedding
+from bocr_onnx.tasks.generic import Generic
+from bocr_onnx.tasks.regression import Regression
+from bocr_onnx.tasks.segmentation import Segmentation
+from bocr_onnx.tasks.task import Task
+
+PASSING = frozenset({"Identity", "Reshape", "Flatten", "Squeeze", "Unsqueeze", "Cast", "Transpose", "Dropout"})
+EMBEDS = re.compile(r"embed|feature|descriptor|_emb\b|^emb")
+CLASSES = re.compile(r"logit|prob|class|softmax|score|pred|label")
+MASKS = re.compile(r"mask|seg|logit|prob|class")
+
+
+def measured(graph: ModelGraph) -> tuple[str, ...]:
+    """Returns the tensors that a model is measured at: floating outputs with a row per image.
+
+    Of an output that comes out of a decision (indices, boxes that were selected) it is the tensors that decide.
+    """
+    decided = decisions(graph)
+    found: dict[str, None] = {}
+    for name in graph.outputs:
+        if _has_rows(graph, name):
+            found[name] = None
+        else:
+            found |= dict.fromkeys(n for n in _deciders(graph, name, decided) if _has_rows(graph, n))
+    return tuple(found)
+
+
+def _has_rows(graph: ModelGraph, name: str) -> bool:
+    shape = graph.shapes.get(name, ())
+    floating = graph.dtypes.get(name, TensorProto.UNDEFINED) in FLOATING
+    return floating and len(shape) > 1 and shape[0] == graph.batch and name not in (*graph.inputs, *graph.constants)
+
+
+def _deciders(graph: ModelGraph, name: str, decided: dict[str, tuple[str, ...]]) -> list[str]:
+    """Returns the tensors that the nearest decisions on the way to an output are made from."""
+    waiting, seen = [name], set[str]()
+    found: list[str] = []
+    while waiting:
+        name = waiting.pop(0)
+        if name in seen:
+            continue
+        seen.add(name)
+        if name in decided:
+            found += decided[name]
+        elif name in graph.producer:
+            waiting += [n for n in graph.nodes[graph.producer[name]].inputs if n]
+    return found
+
+
+def _classifier(graph: ModelGraph, names: tuple[str, ...]) -> Task:
+    if len(names) == 1 and _entries(graph, names[0]) == 1:
+        return Classification((Head(names[0]),), threshold=0.5 if _ends_in(graph, names[0], "Sigmoid") else 0.0)
+    return Classification(tuple(Head(name) for name in names))
+
+
+def _segmenter(graph: ModelGraph, names: tuple[str, ...]) -> Task:
+    axis = _class_axis(graph, names[0])
+    threshold = None
+    if graph.shapes[names[0]][axis] == 1:
+        threshold = 0.5 if _ends_in(graph, names[0], "Sigmoid") else 0.0
+    return Segmentation((make_head(graph, names[0], axis),), threshold)
+
+
+def _heads(graph: ModelGraph, names: tuple[str, ...]) -> tuple[Head, ...]:
+    return tuple(make_head(graph, name, share=len(names)) for name in names)
+
+
+TASKS: dict[str, Callable[[ModelGraph, tuple[str, ...]], Task]] = {
+    "generic": lambda graph, names: Generic(_heads(graph, names)),
+    "classification": _classifier,
+    "segmentation": _segmenter,
+    "embedding": lambda graph, names: Embedding(_heads(graph, names)),
+    "regression": lambda graph, names: Regression(_heads(graph, names[:1])),
+}
+"""What makes a task of a model and the tensors it is measured at, by its name."""
+
+
+def find_task(graph: ModelGraph, name: str = "auto", labels: Array | None = None) -> Task:
+    """Returns the task of a model.
+
+    Args:
+        graph: The model.
+        name: Name of the task; ``auto`` infers it.
+        labels: Labels, if there are any.
+
+    Raises:
+        DataError: No tensor of the model can be measured.
+
+    Example:
+        >>> import onnx
+        >>> from bocr_onnx.graph import from_proto
+        >>> proto = onnx.parser.parse_model('''
+        ... <ir_version: 8, opset_import: ["" : 17]>
+        ... net (float[N, 4] x) => (float[N, 4] a, float[N, 4] b) { a = Relu(x)  b = Neg(x) }''')
+        >>> find_task(from_proto(proto)).name
+        'generic'
+    """
+    names = measured(graph)
+    if not names:
+        raise DataError(
+            f"{graph.label} must have a floating output with a row per image to be scored, got none",
+            hint="`search=uniform` needs no data.",
+        )
+    return TASKS[_inferred(graph, names, labels) if name == "auto" else name](graph, names)
+
+
+def _inferred(graph: ModelGraph, names: tuple[str, ...], labels: Array | None) -> str:
+    first = names[0]
+    rank, entries = len(graph.shapes[first]), _entries(graph, first)
+    if labels is not None:
+        if labels.ndim > 2 or (labels.ndim == 2 and labels.dtype.kind in "iu"):
+            return "segmentation"
+        if labels.dtype.kind == "f":
+            return "regression"
+        return "classification"
+    if len(names) > 1:
+        vectors = all(_is_vector(graph, name) and _entries(graph, name) > 1 for name in names)
+        return "classification" if vectors and all(_says(graph, name, CLASSES) for name in names) else "generic"
+    if _is_vector(graph, first):
+        if entries == 1:
+            return "classification" if _ends_in(graph, first, "Sigmoid") else "regression"
+        if EMBEDS.search(first.lower()) or _ends_in(graph, first, "LpNormalization", "Div"):
+            return "embedding"
+        return "classification"
+    if rank == 4 and (_ends_in(graph, first, "Softmax") or _says(graph, first, MASKS)):
+        return "segmentation"
+    return "generic"
+
+
+def _says(graph: ModelGraph, name: str, words: re.Pattern[str]) -> bool:
+    return bool(words.search(name.lower())) or _ends_in(graph, name, "Softmax")
+
+
+def _is_vector(graph: ModelGraph, name: str) -> bool:
+    """Returns whether a tensor holds one vector per image: `(N, K)` or `(N, K, 1, 1)`; `(N, anchors, 1)` does not."""
+    shape = graph.shapes[name]
+    return len(shape) == 2 or (len(shape) == 4 and shape[2:] == (1, 1))
+
+
+def _entries(graph: ModelGraph, name: str) -> int:
+    n = 1
+    for size in graph.shapes[name][1:]:
+        n *= size
+    return n
+
+
+def _class_axis(graph: ModelGraph, name: str) -> int:
+    """Returns the axis of the classes: the last one where a Softmax says so, else axis 1."""
+    node = _last(graph, name)
+    rank = len(graph.shapes[name])
+    if node is not None and node.op == "Softmax":
+        return int(node.attributes.get("axis", -1)) % rank
+    return 1 if graph.shapes[name][1] <= graph.shapes[name][-1] else rank - 1
+
+
+def _ends_in(graph: ModelGraph, name: str, *ops: str) -> bool:
+    node = _last(graph, name)
+    return node is not None and node.op in ops
+
+
+def _last(graph: ModelGraph, name: str) -> Node | None:
+    """Returns the node that computes a tensor, before what only moves it."""
+    while name in graph.producer:
+        node = graph.nodes[graph.producer[name]]
+        if node.op not in PASSING:
+            return node
+        name = node.inputs[0]
+    return None

@@ -1,0 +1,127 @@
+"""Which task a model has, and the tensors that it is measured at."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from bocr_onnx.errors import DataError
+from bocr_onnx.graph import Array
+from bocr_onnx.runtime import predict_heads
+from bocr_onnx.tasks import TASKS, find_task, measured
+from tests.oracle import build
+
+VECTOR = "net (float[N, 4] x) => (float[N, 3] {0}) {{ {0} = MatMul(x, w) }}"
+MAP = "net (float[N, 2, 6, 6] x) => (float[N, 3, 6, 6] {0}) {{ {0} = Conv(x, k) }}"
+
+CASES = {
+    "a vector": (VECTOR.format("y"), {"w": (4, 3)}, "classification"),
+    "a vector called an embedding": (VECTOR.format("embedding"), {"w": (4, 3)}, "embedding"),
+    "a normalized vector": (
+        "net (float[N, 4] x) => (float[N, 3] y) { a = MatMul(x, w) y = LpNormalization(a) }",
+        {"w": (4, 3)},
+        "embedding",
+    ),
+    "one number": ("net (float[N, 4] x) => (float[N, 1] y) { y = MatMul(x, w) }", {"w": (4, 1)}, "regression"),
+    "one probability": (
+        "net (float[N, 4] x) => (float[N, 1] y) { a = MatMul(x, w) y = Sigmoid(a) }",
+        {"w": (4, 1)},
+        "classification",
+    ),
+    "a vector of a pooled map": (
+        "net (float[N, 2, 6, 6] x) => (float[N, 3, 1, 1] y) { a = Conv(x, k) y = GlobalAveragePool(a) }",
+        {"k": (3, 2, 1, 1)},
+        "classification",
+    ),
+    "one score per anchor": (
+        "net (float[N, 2, 6] x) => (float[N, 6, 1] y) { t = Transpose <perm = [0, 2, 1]> (x) y = MatMul(t, w) }",
+        {"w": (2, 1)},
+        "generic",
+    ),
+    "a map": (MAP.format("y"), {"k": (3, 2, 1, 1)}, "generic"),
+    "a map of logits": (MAP.format("seg_logits"), {"k": (3, 2, 1, 1)}, "segmentation"),
+    "a map of probabilities": (
+        "net (float[N, 2, 6, 6] x) => (float[N, 3, 6, 6] y) { a = Conv(x, k) y = Softmax <axis = 1> (a) }",
+        {"k": (3, 2, 1, 1)},
+        "segmentation",
+    ),
+    "boxes and scores": (
+        "net (float[N, 4] x) => (float[N, 3] box, float[N, 3] score) { box = MatMul(x, w) score = Sigmoid(box) }",
+        {"w": (4, 3)},
+        "generic",
+    ),
+    "two heads of classes": (
+        "net (float[N, 4] x) => (float[N, 3] age_logits, float[N, 2] sex_logits) "
+        "{ age_logits = MatMul(x, w) sex_logits = MatMul(x, v) }",
+        {"w": (4, 3), "v": (4, 2)},
+        "classification",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_the_task_is_inferred_from_shapes_names_and_operators(case: str) -> None:
+    text, constants, expected = CASES[case]
+    graph = build(text, **constants)
+    task = find_task(graph)
+    assert task.name == expected
+    assert {head.name for head in task.heads} == set(graph.outputs)
+
+
+@pytest.mark.parametrize(
+    ("labels", "expected"),
+    [
+        (np.zeros(5, np.int64), "classification"),
+        (np.zeros(5, np.float32), "regression"),
+        (np.zeros((5, 3), np.float32), "regression"),
+        (np.zeros((5, 6, 6), np.int64), "segmentation"),
+    ],
+)
+def test_labels_decide(labels: Array, expected: str) -> None:
+    text = MAP.format("y") if expected == "segmentation" else VECTOR.format("y")
+    graph = build(text, w=(4, 3)) if expected != "segmentation" else build(text, k=(3, 2, 1, 1))
+    assert find_task(graph, labels=labels).name == expected
+
+
+def test_a_task_is_named() -> None:
+    graph = build(VECTOR.format("y"), w=(4, 3))
+    for name in TASKS:
+        assert find_task(graph, name).name == name
+
+
+def test_what_a_decision_is_made_from_is_measured() -> None:
+    graph = build(
+        """net (float[1, 9, 4] x) => (int64[K, 3] chosen) {
+            boxes = Relu(x)
+            s = ReduceMean <axes = [2], keepdims = 0> (x)
+            scores = Unsqueeze(s, one)
+            chosen = NonMaxSuppression(boxes, scores, most, iou) }""",
+        one=[1], most=[5], iou=np.array([0.5], np.float32),
+    )  # fmt: skip
+    assert measured(graph) == ("boxes", "scores")
+    task = find_task(graph)
+    assert task.name == "generic"
+    x = np.random.default_rng(0).random((3, 9, 4)).astype(np.float32)
+    boxes, scores = predict_heads(graph, graph.proto, x, task.heads)
+    assert boxes.shape == (3, 9, 4)
+    assert np.allclose(scores[:, 0], x.mean(axis=2))
+
+
+def test_a_model_without_anything_to_measure_is_refused() -> None:
+    graph = build("net (float[N, 4] x) => (int64[N] y) { y = ArgMax <axis = 1, keepdims = 0> (x) }")
+    with pytest.raises(DataError, match="must have a floating output with a row per image"):
+        find_task(graph)
+
+
+def test_large_outputs_are_sampled_and_their_classes_kept() -> None:
+    graph = build("net (float[N, 2, 64, 64] x) => (float[N, 3, 64, 64] logits) { logits = Conv(x, k) }", k=(3, 2, 1, 1))
+    x = np.random.default_rng(0).standard_normal((2, 2, 64, 64)).astype(np.float32)
+    whole = predict_heads(graph, graph.proto, x, [type(find_task(graph).heads[0])("logits")])[0]
+    task = find_task(graph)
+    (found,) = predict_heads(graph, graph.proto, x, task.heads)
+    positions = task.heads[0].positions
+    assert positions is not None
+    assert found.shape == (2, 3, len(positions))
+    assert np.array_equal(found, whole.reshape(2, 3, -1)[..., positions])
+    masks = np.arange(2 * 64 * 64).reshape(2, 64, 64)
+    assert np.array_equal(task.heads[0].sample(masks), masks.reshape(2, -1)[:, positions])
