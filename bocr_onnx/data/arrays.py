@@ -14,6 +14,7 @@ import numpy.typing as npt
 
 from bocr_onnx.data.samples import MAX_CLASSES, Labels, Pools, Samples, numbered_classes
 from bocr_onnx.errors import DataError, did_you_mean
+from bocr_onnx.graph import table
 
 Array = npt.NDArray[Any]
 TORCHVISION = "torchvision:"
@@ -32,13 +33,16 @@ _TORCHVISION_HINT = "Those with train=True/False and .data work, e.g. CIFAR10, C
 def open_npz(path: Path) -> Pools:
     """Returns the pools of an .npz file: one, or two where there are ``val_images``.
 
-    The arrays: ``images`` as in `Samples`, ``labels`` `(N,)` of whole numbers, and the same with ``val_``.
+    The arrays: ``images`` as in `Samples`, ``labels``, and the same with ``val_``; or arrays with the names of the
+    model's inputs, first axis the samples, and ``labels``.
 
     Raises:
         DataError: The file is no .npz, is pickled, has no ``images`` or unknown arrays, shapes or types that
             are not those of `Samples`, labels that do not fit, or only one pool is labelled.
     """
     arrays = _read_npz(path)
+    if "images" not in arrays:
+        return _pools(str(path), _named_samples(arrays, str(path)))
     train = _samples(arrays["images"], arrays.get("labels"), f"{path} images")
     if "val_images" not in arrays:
         return _pools(str(path), train)
@@ -63,13 +67,17 @@ def open_npy(path: Path) -> Pools:
     return _pools(str(path), _samples(images, None, str(path)))
 
 
-def open_arrays(images: Array, labels: Array | None = None) -> Pools:
-    """Returns the pool of images in memory; the arrays are as in `open_npz`.
+def open_arrays(images: Array | Mapping[str, Array], labels: Array | None = None) -> Pools:
+    """Returns the pool of images in memory, or of inputs by name; the arrays are as in `open_npz`.
 
     Raises:
         DataError: A shape, a type or a label does not fit.
     """
-    return _pools("arrays", _samples(np.asarray(images), None if labels is None else np.asarray(labels), "arrays"))
+    known = None if labels is None else np.asarray(labels)
+    if isinstance(images, Mapping):
+        columns = {name: np.asarray(column) for name, column in images.items()}
+        return _pools("arrays", _named_samples(columns | ({} if known is None else {"labels": known}), "arrays"))
+    return _pools("arrays", _samples(np.asarray(images), known, "arrays"))
 
 
 def open_torchvision(source: str) -> Pools:
@@ -128,15 +136,34 @@ def _declared_bytes(archive: zipfile.ZipFile, member: str) -> int:
 
 
 def _check_names(path: Path, arrays: Sequence[str]) -> None:
+    if "images" not in arrays:
+        if not set(arrays) - {"labels"} or any(name.startswith("val_") for name in arrays):
+            found = ", ".join(arrays) or "none"
+            raise DataError(
+                f"{path} must have an array 'images', or arrays named like the model's inputs, got {found}",
+                hint=_NPZ_HINT,
+            )
+        return
     for name in arrays:
         if name not in _NPZ_NAMES:
             raise DataError(f"{path}: array {name!r} must be a known one", hint=did_you_mean(name, _NPZ_NAMES))
-    if "images" not in arrays:
-        raise DataError(f"{path} must have an array 'images', got {', '.join(arrays) or 'none'}", hint=_NPZ_HINT)
     if "val_labels" in arrays and "val_images" not in arrays:
         raise DataError(f"{path} must have 'val_images' for its 'val_labels'", hint=_NPZ_HINT)
     if "val_images" in arrays and ("labels" in arrays) != ("val_labels" in arrays):
         raise DataError(f"{path} must have both 'labels' and 'val_labels', or neither", hint=_NPZ_HINT)
+
+
+def _named_samples(arrays: Mapping[str, Array], name: str) -> Samples:
+    """Returns samples of arrays that are named like the inputs of a model."""
+    columns = {key: column for key, column in arrays.items() if key != "labels"}
+    lengths = {key: len(column) if column.ndim else 0 for key, column in columns.items()}
+    if len(set(lengths.values())) > 1 or not min(lengths.values()):
+        raise DataError(f"{name}: arrays must hold as many samples each, and one at least, got {lengths}")
+    for key, column in columns.items():
+        if column.dtype.kind not in "fiub" or (column.dtype.kind == "f" and not np.isfinite(column).all()):
+            raise DataError(f"{name}: array {key!r} must hold finite numbers, got {column.dtype}")
+    labels = arrays.get("labels")
+    return _labelled(table(columns), labels, name)
 
 
 def _pools(path: str, train: Samples, held_out: Samples | None = None) -> Pools:
@@ -148,6 +175,10 @@ def _pools(path: str, train: Samples, held_out: Samples | None = None) -> Pools:
 
 def _samples(images: Array, labels: Array | None, name: str, classes: tuple[str, ...] = ()) -> Samples:
     _check_images(images, name)
+    return _labelled(images, labels, name, classes)
+
+
+def _labelled(images: Array, labels: Array | None, name: str, classes: tuple[str, ...] = ()) -> Samples:
     if labels is None:
         return Samples(images=images, labels=None, classes=(), name=name)
     checked = _checked_labels(labels, len(images), name)

@@ -18,8 +18,8 @@ from bocr_onnx.data.lazy import LazyInputs, PixelFile, Pixels, in_pieces
 from bocr_onnx.data.preprocessing import Preprocessing
 from bocr_onnx.errors import DataError, UsageError
 
-Inputs = npt.NDArray[np.float32]
-"""What a model reads: `(N, C, H, W)` or `(N, H, W, C)`."""
+Inputs = npt.NDArray[Any]
+"""What a model reads: `(N, ...)` float32, or a `bocr_onnx.graph.table` of several inputs."""
 Labels = npt.NDArray[Any]
 """Class indices `(N,)`, 0 and up, or masks of them `(N, H, W)`, int64; or numbers `(N,)` or `(N, K)`, float32."""
 Rows = Sequence[int] | npt.NDArray[np.integer]
@@ -60,7 +60,9 @@ class Samples:
     @property
     def preprocessed(self) -> bool:
         """Whether the images are model inputs already, so that a preprocessing is not applied."""
-        return not isinstance(self.images, tuple) and self.images.dtype == np.float32
+        if isinstance(self.images, tuple):
+            return False
+        return self.images.dtype == np.float32 or self.images.dtype.names is not None
 
     def take(self, rows: Rows) -> Samples:
         """Returns the samples of the given rows, in that order."""
@@ -84,6 +86,8 @@ class Samples:
         """
         if not len(self):
             raise DataError(f"{self.name} must hold at least one image, got none")
+        if isinstance(self.images, np.ndarray) and self.images.dtype.names is not None:
+            return self.images
         inputs: Inputs = np.empty(0, np.float32)
         for start, batch in enumerate(self.batches(preprocessing, _CHUNK)):
             if start == 0:

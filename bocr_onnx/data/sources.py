@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 from bocr_onnx.data.arrays import TORCHVISION, Array, open_arrays, open_npy, open_npz, open_torchvision
@@ -9,8 +10,9 @@ from bocr_onnx.data.folders import open_folder
 from bocr_onnx.data.samples import Pools
 from bocr_onnx.errors import DataError
 
-Source = str | Path | Array | tuple[Array, Array]
-"""The name of a source, or images in memory, alone or with labels."""
+Inputs = Array | Mapping[str, Array]
+Source = str | Path | Inputs | tuple[Inputs, Array]
+"""The name of a source, or images (inputs by name) in memory, alone or with labels."""
 
 _FORMS = "Data is a folder of images, an .npz or .npy file, or torchvision:NAME@ROOT; see calibration/README.md."
 

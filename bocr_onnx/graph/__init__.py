@@ -17,7 +17,7 @@ from bocr_onnx.graph.operators import (
     scale_positions,
     weight_positions,
 )
-from bocr_onnx.graph.rows import InputRows
+from bocr_onnx.graph.rows import InputRows, feeds, table
 from bocr_onnx.graph.save import (
     check_writable,
     read_text,
@@ -72,4 +72,6 @@ __all__ = [
     "with_outputs",
     "without_rounding",
     "write_text",
+    "feeds",
+    "table",
 ]

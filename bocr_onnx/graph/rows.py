@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, Protocol
+
+import numpy as np
+
+from bocr_onnx.graph.model import Array, ModelGraph
 
 
 class InputRows(Protocol):
@@ -16,3 +21,33 @@ class InputRows(Protocol):
     def __len__(self) -> int: ...
 
     def __getitem__(self, rows: Any, /) -> Any: ...
+
+
+def table(columns: Mapping[str, Array]) -> Array:
+    """Returns the inputs of a model with several of them as one array: a row per sample, a field per input.
+
+    Args:
+        columns: Arrays by name of input, first axis the samples.
+
+    Example:
+        >>> rows = table({"a": np.zeros((5, 2), np.float32), "b": np.ones(5, np.int64)})
+        >>> rows.shape, rows[1:3]["a"].shape
+        ((5,), (2, 2))
+    """
+    first = next(iter(columns.values()))
+    made = np.empty(len(first), dtype=[(name, column.dtype, column.shape[1:]) for name, column in columns.items()])
+    for name, column in columns.items():
+        made[name] = column
+    return made
+
+
+def feeds(graph: ModelGraph, rows: Array) -> dict[str, Array]:
+    """Returns inputs by name: the fields of rows of a `table`, or the only input.
+
+    Args:
+        graph: The model.
+        rows: Some rows of its inputs.
+    """
+    if rows.dtype.names is None:
+        return {graph.inputs[0]: rows}
+    return {name: np.ascontiguousarray(rows[name]) for name in graph.inputs}

@@ -118,8 +118,12 @@ def parse_data(value: Any) -> Any:
         ValueError: They are something else, or the name is empty.
     """
     arrays = value if isinstance(value, tuple) and len(value) == 2 else (value,)
+    if isinstance(arrays[0], Mapping):
+        arrays = (*arrays[0].values(), *arrays[1:])
     if value is not None and not isinstance(value, (str, Path)) and not all(hasattr(a, "dtype") for a in arrays):
-        raise ValueError(f"must be a path, an array or (images, labels), got a {type(value).__name__}")
+        raise ValueError(
+            f"must be a path, an array, or arrays by name of input, alone or with labels, got a {type(value).__name__}"
+        )
     return parse_place(value)
 
 

@@ -252,6 +252,6 @@ def _plain(value: Any) -> Any:
         return str(value)
     if isinstance(value, Mapping):
         return {k: _plain(v) for k, v in value.items()}
-    if isinstance(value, (tuple, list)) and not any(hasattr(v, "dtype") for v in value):
+    if isinstance(value, (tuple, list)) and not any(hasattr(v, "dtype") or isinstance(v, Mapping) for v in value):
         return [_plain(v) for v in value]
     return value

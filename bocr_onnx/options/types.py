@@ -19,7 +19,8 @@ if TYPE_CHECKING:
 
     ModelSource = str | Path | ModelProto
     Arrays = npt.NDArray[Any]
-    DataSource = str | Path | Arrays | tuple[Arrays, Arrays]
+    Inputs = Arrays | Mapping[str, Arrays]
+    DataSource = str | Path | Inputs | tuple[Inputs, Arrays]
     Shares = float | Sequence[float] | None
     ShapeSource = Mapping[str, Sequence[int]]
 else:  # checked by our own validators, so that neither onnx nor numpy is loaded for a help page

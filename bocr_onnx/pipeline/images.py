@@ -17,8 +17,8 @@ from bocr_onnx.data import (
     load_preprocessing,
     preset_names,
 )
-from bocr_onnx.errors import DataError, ModelError
-from bocr_onnx.graph import InputRows, ModelGraph
+from bocr_onnx.errors import DataError, ModelError, did_you_mean
+from bocr_onnx.graph import InputRows, ModelGraph, table
 from bocr_onnx.runtime import predict, predict_heads
 from bocr_onnx.tasks import find_task
 
@@ -59,17 +59,19 @@ def fit_images(
     Raises:
         DataError: The data or the preprocessing does not fit the model.
     """
-    _check_interface(graph)
+    _check_interface(graph, sample)
     if preprocessing is not None or sample.preprocessed:
         given = load_preprocessing(preprocessing or "raw")  # inputs are fed as they are
-        _check_pixels(graph, given, sample)
+        if not sample.preprocessed:
+            _check_pixels(graph, given, sample)
         return ModelData(pools, given, guessed=False)
     sample = sample.take(np.arange(min(len(sample), GUESS_IMAGES)))
     fitting, misfits = _try_presets(graph, sample, pools.path, any_size=any_size)
     if not fitting:
+        free = graph.symbolic.get(graph.inputs[0], ()) if any_size else ()
         raise DataError(
             f"`data={pools.path}`: no preset turns its images into the model's input "
-            f"{_wanted(graph, graph.symbolic.get(graph.inputs[0], ()) if any_size else ())}: {misfits}",
+            f"{_wanted(graph, graph.inputs[0], free)}: {misfits}",
             hint="Describe the preprocessing in a file: `preprocess=FILE` (see calibration/README.md).",
         )
     if len(fitting) > 1 and not pools.labelled:
@@ -125,14 +127,21 @@ def as_input(graph: ModelGraph, images: InputRows) -> InputRows:
     Raises:
         DataError: A value is out of the range of an integer type.
     """
-    dtype = _input_type(graph)
+    names = getattr(getattr(images, "dtype", None), "names", None)
+    if names:
+        return table({name: np.asarray(_as_one(graph, name, images[name])) for name in graph.inputs})
+    return _as_one(graph, graph.inputs[0], images)
+
+
+def _as_one(graph: ModelGraph, name: str, images: InputRows) -> InputRows:
+    dtype = _input_type(graph, name)
     if dtype.kind in "iu":
         limits = np.iinfo(dtype)
         least = min(float(np.rint(piece).min()) for piece in in_pieces(images))
         most = max(float(np.rint(piece).max()) for piece in in_pieces(images))
         if least < limits.min or most > limits.max:
             raise DataError(
-                f"images must fit {dtype} input {graph.inputs[0]!r} of {graph.label}, {limits.min} to {limits.max}, "
+                f"images must fit {dtype} input {name!r} of {graph.label}, {limits.min} to {limits.max}, "
                 f"got {least:g} to {most:g}",
                 hint="Shift the pixels in a preprocessing file: mean = [128, 128, 128] for int8.",
             )
@@ -142,8 +151,8 @@ def as_input(graph: ModelGraph, images: InputRows) -> InputRows:
     return (np.rint(array) if dtype.kind in "iu" else array).astype(dtype, copy=False)
 
 
-def _input_type(graph: ModelGraph) -> np.dtype[Any]:
-    return np.dtype(tensor_dtype_to_np_dtype(graph.dtypes[graph.inputs[0]]))
+def _input_type(graph: ModelGraph, name: str = "") -> np.dtype[Any]:
+    return np.dtype(tensor_dtype_to_np_dtype(graph.dtypes[name or graph.inputs[0]]))
 
 
 def _is_integer(graph: ModelGraph) -> bool:
@@ -181,19 +190,34 @@ def check_chance(data: ModelData, accuracy: float, n_images: int, chance: float)
         )
 
 
-def _check_interface(graph: ModelGraph) -> None:
-    if len(graph.inputs) != 1 or graph.inputs[0] not in graph.shapes:
+def _check_interface(graph: ModelGraph, sample: Samples) -> None:
+    names = None if isinstance(sample.images, tuple) else sample.images.dtype.names
+    if names is not None:
+        for name in graph.inputs:
+            if name not in names:
+                raise DataError(
+                    f"{sample.name} must hold an array for every input of {graph.label}, got none for {name!r}",
+                    hint=did_you_mean(name, names),
+                )
+        for name in names:
+            if name not in graph.inputs:
+                raise DataError(
+                    f"{sample.name}: array {name!r} must be named like an input of {graph.label}",
+                    hint=did_you_mean(name, graph.inputs),
+                )
+    elif len(graph.inputs) != 1 or graph.inputs[0] not in graph.shapes:
         raise DataError(
             f"{graph.label} must have one input to be fed images, got {list(graph.inputs)}",
-            hint="`search=uniform` needs no data.",
+            hint="Give an .npz with an array for each input, named like it; `search=uniform` needs no data.",
         )
-    shape = graph.shapes[graph.inputs[0]]
-    if not graph.batch_is_symbolic() and shape[:1] != (graph.batch,):
-        raise DataError(
-            f"{graph.label}: input {graph.inputs[0]!r} must have the images along its first axis, and the outputs too, "
-            f"got input shape {shape}",
-            hint="`search=uniform` needs no data.",
-        )
+    for name in graph.inputs:
+        shape = graph.shapes[name]
+        if not graph.batch_is_symbolic() and shape[:1] != (graph.batch,):
+            raise DataError(
+                f"{graph.label}: input {name!r} must have the images along its first axis, and the outputs too, "
+                f"got input shape {shape}",
+                hint="`search=uniform` needs no data.",
+            )
 
 
 def check_shape(graph: ModelGraph, images: InputRows, path: str, *, any_size: bool = False) -> None:
@@ -208,21 +232,25 @@ def check_shape(graph: ModelGraph, images: InputRows, path: str, *, any_size: bo
     Raises:
         DataError: They have another shape.
     """
-    wanted = graph.shapes[graph.inputs[0]]
-    free = graph.symbolic.get(graph.inputs[0], ()) if any_size else ()
-    got = images.shape
+    names = getattr(getattr(images, "dtype", None), "names", None)
+    for name in names or graph.inputs[:1]:
+        _check_one(graph, name, images[name].shape if names else images.shape, path, any_size=any_size)
+
+
+def _check_one(graph: ModelGraph, name: str, got: tuple[int, ...], path: str, *, any_size: bool) -> None:
+    wanted = graph.shapes[name]
+    free = graph.symbolic.get(name, ()) if any_size else ()
     fits = len(got) == len(wanted) and all(
         axis == 0 or axis in free or a == b for axis, (a, b) in enumerate(zip(got, wanted, strict=True))
     )
     if not fits:
         raise DataError(
-            f"`data={path}`: images must become the model's input {_wanted(graph, free)}, "
+            f"`data={path}`: images must become the model's input {_wanted(graph, name, free)}, "
             f"got {tuple(got[1:])} per image",
             hint="Choose a preprocessing that resizes and crops: `preset=NAME` or `preprocess=FILE`.",
         )
 
 
-def _wanted(graph: ModelGraph, free: tuple[int, ...] = ()) -> str:
-    name = graph.inputs[0]
+def _wanted(graph: ModelGraph, name: str, free: tuple[int, ...] = ()) -> str:
     dims = ["?" if axis in free else str(n) for axis, n in enumerate(graph.shapes[name])][1:]
     return f"{name!r} ({', '.join(dims)})"

@@ -45,7 +45,7 @@ def digest_of(images: Images) -> str:
     digest = hashlib.sha256(f"scoring {SCORING}".encode())
     for part in (images.score, images.recovery):
         for piece in in_pieces(part):
-            digest.update(np.ascontiguousarray(piece).data)
+            digest.update(np.ascontiguousarray(piece).tobytes())
     return digest.hexdigest()
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -76,8 +76,9 @@ class RunDir:
             save(value, self.path / f"{name}.onnx")
             return str((self.path / f"{name}.onnx").absolute())
         arrays = value if isinstance(value, tuple) else (value,)
-        if arrays and isinstance(arrays[0], np.ndarray):
-            np.savez(self.arrays, **dict(zip(("images", "labels"), arrays, strict=False)))
+        if name == "data" and arrays and isinstance(arrays[0], (np.ndarray, Mapping)):
+            images = arrays[0] if isinstance(arrays[0], Mapping) else {"images": arrays[0]}
+            np.savez(self.arrays, **images, **dict(zip(("labels",), arrays[1:], strict=False)))
             return str(self.arrays.absolute())
         return value
 

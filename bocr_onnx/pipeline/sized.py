@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 from bocr_onnx.data import Pools, Samples
 from bocr_onnx.graph import InputShapes, ModelGraph, load, resized
@@ -20,7 +21,7 @@ def read_for_images(
 ) -> ModelGraph:
     """Returns the graph of a file, its open axes at the size of the preprocessed images.
 
-    A size that is asked for stays, and so does a model with several inputs.
+    A size that is asked for stays; several inputs take the sizes of the arrays named like them.
 
     Args:
         path: The .onnx file.
@@ -35,14 +36,21 @@ def read_for_images(
         UsageError: A shape is of no input, or does not fit it.
     """
     graph = load(path, input_shapes)
-    if len(graph.inputs) != 1 or not open_inputs(graph, input_shapes):
+    free = open_inputs(graph, input_shapes)
+    if not free:
         return runnable(graph, input_shapes, note=note)
+    if len(graph.inputs) != 1:
+        _, sample = source()
+        columns: Mapping[str, Any] = {} if isinstance(sample.images, tuple) else sample.images.dtype.fields or {}
+        known = {n: (graph.shapes[n][0], *columns[n][0].shape) for n in free if n in columns}
+        shapes = {**input_shapes, **known}
+        return runnable(resized(graph, shapes) if known else graph, shapes, note=note)
     size = _size_of_images(graph, source, preprocessing)
     name = graph.inputs[0]
     if note is not None:
         note(f"open axes of {name!r} taken from the images, {'x'.join(map(str, size))} each")
-    shapes = {name: (graph.shapes[name][0], *size)}
-    return runnable(resized(graph, shapes), shapes)
+    sized = {name: (graph.shapes[name][0], *size)}
+    return runnable(resized(graph, sized), sized)
 
 
 def _size_of_images(graph: ModelGraph, source: Source, preprocessing: str | None) -> tuple[int, ...]:

@@ -22,6 +22,7 @@ from bocr_onnx.graph import (
     InputRows,
     ModelGraph,
     Operand,
+    feeds,
     random_feeds,
     scale_positions,
     weight_positions,
@@ -170,8 +171,8 @@ def collect_energies(
     session = open_session(with_outputs(graph.proto, inside))
     sums: dict[Operand, Floats] = {}
     n_samples = 0
-    for feeds, n in _batches(graph, images):
-        found = dict(zip(inside, run_session(session, feeds, inside), strict=True)) | feeds
+    for inputs, n in _batches(graph, images):
+        found = dict(zip(inside, run_session(session, inputs, inside), strict=True)) | inputs
         for read, axis in wanted.items():
             x = found[names[read]].astype(np.float32) - _zero_point(graph, read)
             square = np.square(np.moveaxis(x, axis, 0).reshape(x.shape[axis], -1), dtype=np.float64)
@@ -189,4 +190,4 @@ def _batches(graph: ModelGraph, images: InputRows | None) -> Iterator[tuple[dict
     n_images = whole_runs(graph, len(images), batch)
     for start in range(0, n_images, batch):
         feed = images[start : min(start + batch, n_images)]
-        yield {graph.inputs[0]: feed}, len(feed)
+        yield feeds(graph, feed), len(feed)

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from bocr_onnx.graph import Array, InputRows, ModelGraph, with_outputs
+from bocr_onnx.graph import Array, InputRows, ModelGraph, feeds, with_outputs
 from bocr_onnx.recovery.patches import Affine, Floats, draw_positions, input_rows, output_shape
 from bocr_onnx.recovery.shrinkage import shrink
 from bocr_onnx.runtime import Progress, batch_size, open_session, run_session
@@ -79,9 +79,9 @@ def collect_moments(
     n_images = whole_runs(graph, len(images), batch)
     for start in range(0, n_images, batch):
         feed = images[start : min(start + batch, n_images)]
-        outputs = run_session(session, {graph.inputs[0]: feed}, inside) if inside else ()  # no names would mean all
-        found = dict(zip(inside, outputs, strict=True))
-        found[graph.inputs[0]] = feed
+        inputs = feeds(graph, feed)
+        outputs = run_session(session, inputs, inside) if inside else ()  # no names would mean all
+        found = dict(zip(inside, outputs, strict=True)) | inputs
         for affine in wanted:
             share = max(1, n_rows * len(feed) // n_images)
             sums[affine.node.index].add(_rows(graph, affine, found, share, rng))

@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from bocr_onnx.graph import Array, Edit, InputRows, ModelGraph, Node, Operand
+from bocr_onnx.graph import Array, Edit, InputRows, ModelGraph, Node, Operand, feeds
 from bocr_onnx.groups import GroupIndex
 from bocr_onnx.recovery.blas import one_thread, solve_blocks, solve_positive
 from bocr_onnx.recovery.moments import MAX_COLUMNS, N_ROWS, centred, whole_runs
@@ -86,8 +86,9 @@ def recover_sequential(
     batch = batch_size(graph, CHUNK)
     fitting = max(batch, memory_bytes // max(1, 2 * peak_bytes(graph)))
     n_images = whole_runs(graph, min(len(images), fitting), batch)
-    chunks = tuple(images[i : min(i + batch, n_images)] for i in range(0, n_images, batch))
-    walk.original[graph.inputs[0]] = walk.slim[graph.inputs[0]] = chunks
+    chunks = [feeds(graph, images[i : min(i + batch, n_images)]) for i in range(0, n_images, batch)]
+    for name in chunks[0]:
+        walk.original[name] = walk.slim[name] = tuple(chunk[name] for chunk in chunks)
     by_node = {a.node.index: a for a in affines}
     last = _last_reads(graph)
     needed = _needed(graph, by_node)

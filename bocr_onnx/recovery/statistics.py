@@ -18,7 +18,7 @@ import numpy as np
 import onnx
 from onnx import ModelProto, numpy_helper
 
-from bocr_onnx.graph import HALF, Array, ModelGraph, Operand, widened
+from bocr_onnx.graph import HALF, Array, ModelGraph, Operand, feeds, widened
 from bocr_onnx.groups import GroupIndex
 from bocr_onnx.recovery.moments import Moments
 from bocr_onnx.recovery.patches import Affine, Floats, bias_of, kept_outputs, to_matrix
@@ -87,7 +87,7 @@ def restore_statistics(
         outputs = kept_outputs(affine, index, mask)
         found = statistics[affine.node.index]
         goals[affine.node.outputs[0]] = Statistics(found.mean[outputs], found.variance[outputs])
-    measured = _measure(slim, goals, graph.inputs[0], images)
+    measured = _measure(slim, goals, feeds(graph, images))
     changed = dict(weights)
     for affine in wanted:
         name = affine.node.outputs[0]
@@ -109,12 +109,13 @@ def _scale(goal: Statistics, found: Statistics) -> Floats:
     return np.asarray(np.clip(ratio, 1 / MAX_SCALE, MAX_SCALE))
 
 
-def _measure(slim: ModelProto, goals: Mapping[str, Statistics], source: str, images: Array) -> dict[str, Statistics]:
+def _measure(slim: ModelProto, goals: Mapping[str, Statistics], inputs: Mapping[str, Array]) -> dict[str, Statistics]:
     if any(tensor.data_type in HALF for tensor in slim.graph.initializer):
-        slim, images = widened(slim), images.astype(np.float32) if images.dtype.kind == "f" else images
+        slim = widened(slim)
+        inputs = {name: x.astype(np.float32) if x.dtype.kind == "f" else x for name, x in inputs.items()}
     model = _with_batch_statistics(slim, goals)
     names = [f"{name}{suffix}" for name in goals for suffix in (".mean", ".variance")]
-    found = iter(run_session(open_session(model), {source: images}, names))
+    found = iter(run_session(open_session(model), inputs, names))
     return {
         name: Statistics(next(found).reshape(-1).astype(np.float64), next(found).reshape(-1).astype(np.float64))
         for name in goals

@@ -11,7 +11,7 @@ import numpy.typing as npt
 import onnxruntime as ort
 from onnx import ModelProto
 
-from bocr_onnx.graph import Array, InputRows, ModelGraph, with_outputs
+from bocr_onnx.graph import Array, InputRows, ModelGraph, feeds, with_outputs
 from bocr_onnx.runtime.session import open_session, run_session
 
 RUN_BATCH = 100
@@ -145,7 +145,7 @@ def _concatenated(
         n = len(feed)
         if n < batch and not graph.batch_is_symbolic():
             feed = np.concatenate([feed, np.repeat(feed[-1:], batch - n, axis=0)])
-        outputs = run_session(session, {graph.inputs[0]: feed}, names)
+        outputs = run_session(session, feeds(graph, feed), names)
         found.append([array[:n] for array in viewed(outputs)])
         if progress:
             progress(start + n - rows.start, len(rows))

@@ -14,7 +14,7 @@ from onnx import ModelProto
 
 from bocr_onnx.data.augmentation import Augmentation
 from bocr_onnx.errors import DataError, OutputError, ResumeError, TrainingError
-from bocr_onnx.graph import Array, ModelGraph
+from bocr_onnx.graph import Array, ModelGraph, feeds
 from bocr_onnx.options import FinetuneSettings
 from bocr_onnx.training.batches import Batches
 from bocr_onnx.training.candidates import Candidates
@@ -228,7 +228,8 @@ class _Training:
 def _measured(student: ModelGraph, images: Images, batches: Batches) -> Normalized:
     """Returns the student with normalization put back, measured on the images of the first steps."""
     n = min(math.ceil(N_MEASURED / batches.batch_size), batches.n_per_epoch)
-    return normalize(student, (to_tensor(images[batches.indices(step)]) for step in range(1, n + 1)))
+    rows = (images[batches.indices(step)] for step in range(1, n + 1))
+    return normalize(student, (tuple(map(to_tensor, feeds(student, r).values())) for r in rows))
 
 
 def _identity(
@@ -240,7 +241,7 @@ def _identity(
     augmentation: Augmentation | None,
 ) -> str:
     digest = hashlib.sha256(repr((student.sha256, teacher.sha256, len(images), settings, augmentation)).encode())
-    digest.update(np.ascontiguousarray(images[np.arange(1)]).data)
+    digest.update(np.ascontiguousarray(images[np.arange(1)]).tobytes())
     digest.update(b"" if labels is None else np.ascontiguousarray(labels).data)
     return digest.hexdigest()
 
@@ -262,8 +263,6 @@ def learning_rate(step: int, n_steps: int, settings: FinetuneSettings) -> float:
 def _check(student: ModelGraph, teacher: ModelGraph, images: Images, labels: Array | None) -> Array | None:
     """Returns the labels as int64."""
     check_interfaces(student, teacher)
-    if len(student.inputs) != 1:
-        raise DataError(f"{student.label} must have one input to be finetuned, got {list(student.inputs)}")
     if not len(images):
         raise DataError("finetuning must have images, got none")
     if labels is None:

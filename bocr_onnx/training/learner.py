@@ -12,7 +12,7 @@ from torch import Tensor
 
 from bocr_onnx.data.augmentation import Augmentation
 from bocr_onnx.errors import TrainingError
-from bocr_onnx.graph import Array, ModelGraph
+from bocr_onnx.graph import Array, ModelGraph, feeds
 from bocr_onnx.options import FinetuneSettings
 from bocr_onnx.training.augment import augment
 from bocr_onnx.training.average import Average
@@ -83,8 +83,8 @@ class Learner:
         Raises:
             DivergedError: The loss or the gradient is not finite; nothing was changed.
         """
-        x = self._input(images, number)
-        y = None if labels is None else torch.from_numpy(labels).to(x.device)
+        x = self._inputs(images, number)
+        y = None if labels is None else torch.from_numpy(labels).to(self.engine.device)
         loss = self._loss(x, y)
         value = float(loss.detach())
         if not math.isfinite(value):
@@ -101,11 +101,11 @@ class Learner:
         self.average.update()
         return value
 
-    def _loss(self, x: Tensor, y: Tensor | None) -> Tensor:
+    def _loss(self, x: tuple[Tensor, ...], y: Tensor | None) -> Tensor:
         n = self.n_outputs
         with torch.no_grad(), self.engine.autocast():
-            wanted = [t.float() if t.is_floating_point() else t for t in self.teacher(x)]
-        found = self.module(x)
+            wanted = [t.float() if t.is_floating_point() else t for t in self.teacher(*x)]
+        found = self.module(*x)
         loss = finetune_loss(found[:n], wanted[:n], y, self.settings, probabilities=self.probabilities)
         if not found[n:]:
             return loss
@@ -140,6 +140,11 @@ class Learner:
         self.plain.load_state_dict(state["module"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.average.load(state["average"], state["average_steps"])
+
+    def _inputs(self, images: Array, number: int) -> tuple[Tensor, ...]:
+        if images.dtype.names is None:
+            return (self._input(images, number),)
+        return tuple(to_tensor(x).to(self.engine.device) for x in feeds(self.student, images).values())
 
     def _input(self, images: Array, number: int) -> Tensor:
         x = to_tensor(images).to(self.engine.device)

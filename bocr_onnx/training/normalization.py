@@ -51,7 +51,7 @@ class Normalized:
     convs: tuple[str, ...]
 
 
-def normalize(plain: ModelGraph, batches: Iterable[Tensor]) -> Normalized:
+def normalize(plain: ModelGraph, batches: Iterable[tuple[Tensor, ...]]) -> Normalized:
     """Returns a model of the same function with BatchNormalization after the convolutions it was folded into.
 
     These are the convolutions with a bias and more than one output position whose weights nobody shares and that no
@@ -59,7 +59,7 @@ def normalize(plain: ModelGraph, batches: Iterable[Tensor]) -> Normalized:
 
     Args:
         plain: The model.
-        batches: Images to measure on, `(n, C, H, W)` each or as the model reads them.
+        batches: Inputs to measure on, as the model reads them.
     """
     convs = tuple(node for node in plain.nodes if _was_folded(plain, node)) if plain.opset >= MIN_OPSET else ()
     if not convs:
@@ -129,7 +129,9 @@ def _was_folded(graph: ModelGraph, node: Node) -> bool:
     return bool(positions > 1) and not followed and len(readers) == 1
 
 
-def _moments(plain: ModelGraph, names: list[str], batches: Iterable[Tensor]) -> dict[str, tuple[Array, Array]]:
+def _moments(
+    plain: ModelGraph, names: list[str], batches: Iterable[tuple[Tensor, ...]]
+) -> dict[str, tuple[Array, Array]]:
     """Returns mean and variance, `(n_channels,)` float64 each, of named tensors."""
     module = OnnxModule(watched(plain, tuple(names))).eval()
     order = [module.graph.outputs.index(name) for name in names]
@@ -137,9 +139,9 @@ def _moments(plain: ModelGraph, names: list[str], batches: Iterable[Tensor]) -> 
     sums = [torch.zeros(2, 1, dtype=torch.float64)] * len(names)
     with torch.no_grad():
         for batch in batches:
-            outputs = module(batch)
-            n += len(batch)
-            sums = [total + _sums(outputs[i]) * len(batch) for total, i in zip(sums, order, strict=True)]
+            outputs = module(*batch)
+            n += len(batch[0])
+            sums = [total + _sums(outputs[i]) * len(batch[0]) for total, i in zip(sums, order, strict=True)]
     found = {}
     for name, total in zip(names, sums, strict=True):
         mean, square = (total / max(n, 1)).numpy()

@@ -365,7 +365,7 @@ def test_python_and_the_command_line_have_the_same_names(tmp_path):
 def test_what_is_no_model_and_no_data_is_refused_in_words(tmp_path):
     for given, text in (
         ({"model": 3}, "`model` must be a path or an onnx.ModelProto, got a int"),
-        ({"model": DEMO, "data": {"images": 3}}, "`data` must be a path, an array or"),
+        ({"model": DEMO, "data": {"images": 3}}, "`data` must be a path, an array, or"),
         ({"model": onnx.load(DEMO), "output": None}, "`output` must be given for a model in memory"),
     ):
         with pytest.raises(UsageError, match=text):

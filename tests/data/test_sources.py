@@ -245,7 +245,7 @@ def test_npz_of_two_pools(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arrays", "message", "hint"),
     [
-        ({"labels": [0]}, "must have an array 'images', got labels", "savez"),
+        ({"labels": [0]}, "must have an array 'images', or arrays named like the model's inputs, got labels", "savez"),
         ({"images": PIXELS, "label": [0]}, "array 'label' must be a known one", "Did you mean 'labels'?"),
         ({"images": PIXELS, "val_labels": [0]}, "must have 'val_images' for its 'val_labels'", "optional"),
         (

@@ -131,3 +131,81 @@ def test_a_task_that_does_not_fit_is_refused_and_nothing_is_written(tmp_path: Pa
     with pytest.raises(DataError, match="must differ between images"):
         bocr_onnx.prune(model, data=np.ones((90, 3, 8, 8), np.float32), output=tmp_path / "s.onnx", **QUICK)
     assert sorted(tmp_path.iterdir()) == before
+
+
+TWO = """m (float[N, 3, 8, 8] x, float[N, 5] state) => (float[N, 4] y, float[N, 2] z) {
+    a = Conv <pads = [1, 1, 1, 1]> (x, w0) ar = Relu(a) b = Conv(ar, w1) br = Relu(b)
+    p = ReduceMean <axes = [2, 3], keepdims = 0> (br) s = MatMul(state, ws) sr = Relu(s)
+    c = Concat <axis = 1> (p, sr) y = MatMul(c, v) z = MatMul(c, u) }"""
+PARTS = {**WEIGHTS, "ws": (5, 12), "v": (28, 4), "u": (28, 2)}
+
+
+@pytest.fixture
+def two(tmp_path: Path) -> Path:
+    onnx.save(proto(TWO, **PARTS), tmp_path / "two.onnx")
+    return tmp_path / "two.onnx"
+
+
+def inputs(n: int = 180) -> dict[str, Any]:
+    return {"x": pictures(n), "state": np.random.default_rng(5).standard_normal((n, 5)).astype(np.float64)}
+
+
+def test_a_model_of_two_inputs_is_fed_arrays_named_like_them(two: Path, tmp_path: Path) -> None:
+    np.savez(tmp_path / "both.npz", **inputs())
+    report = bocr_onnx.prune(two, data=tmp_path / "both.npz", output=tmp_path / "s.onnx", **QUICK)
+    raw = bocr_onnx.prune(two, data=inputs(), output=tmp_path / "r.onnx", **QUICK | {"recover": "none"})
+    assert [o["name"] for o in report.outputs] == ["y", "z"]
+    for better, worse in zip(report.outputs, raw.outputs, strict=True):
+        assert 0 < better["distortion"] < worse["distortion"]
+    again = bocr_onnx.prune(two, data=inputs(), output=tmp_path / "m.onnx", **QUICK)
+    assert (tmp_path / "m.onnx").read_bytes() == (tmp_path / "s.onnx").read_bytes()
+    assert again.outputs == report.outputs
+    resumed = bocr_onnx.prune(two, resume=tmp_path / "m.run")
+    assert resumed.outputs == report.outputs
+
+
+def test_two_inputs_are_searched_and_finetuned(two: Path, tmp_path: Path) -> None:
+    given = QUICK | {"search": "local", "trials": 4, "recover": "oneshot", "flops": 0.4, "finetune": 3}
+    report = bocr_onnx.prune(two, data=inputs(300), output=tmp_path / "s.onnx", **given)
+    assert report.search["trials"] == 4
+    assert report.accuracy_before_finetune < report.result.accuracy
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"state": None}, "must hold an array for every input of .*, got none for 'state'"),
+        ({"stat": np.zeros((180, 5), np.float32), "state": None}, "got none for 'state'\n.*mean 'stat'"),
+        ({"more": np.zeros((180, 5), np.float32)}, "array 'more' must be named like an input"),
+        ({"state": np.zeros((179, 5), np.float32)}, "must hold as many samples each"),
+        (
+            {"state": np.zeros((180, 6), np.float32)},
+            r"must become the model's input 'state' \(5\), got \(6,\) per image",
+        ),
+        ({"state": np.full((180, 5), np.nan)}, "array 'state' must hold finite numbers"),
+    ],
+)
+def test_arrays_that_do_not_match_the_inputs_are_refused(
+    change: dict[str, Any], words: str, two: Path, tmp_path: Path
+) -> None:
+    arrays = {name: array for name, array in (inputs() | change).items() if array is not None}
+    with pytest.raises(DataError, match=words):
+        bocr_onnx.prune(two, data=arrays, output=tmp_path / "s.onnx", **QUICK)
+    assert [path.name for path in tmp_path.iterdir()] == ["two.onnx"]
+
+
+def test_open_axes_take_the_sizes_of_the_arrays(tmp_path: Path) -> None:
+    onnx.save(proto(TWO.replace("[N, 3, 8, 8]", "[N, 3, H, W]"), **PARTS), tmp_path / "two.onnx")
+    report = bocr_onnx.prune(tmp_path / "two.onnx", data=inputs(), output=tmp_path / "s.onnx", **QUICK)
+    assert report.baseline.macs == 64 * 16 * 27 + 36 * 16 * 144 + 5 * 12 + 28 * 6
+
+
+def test_whole_numbers_are_fed_in_the_type_of_their_input(tmp_path: Path) -> None:
+    text = """m (int64[N, 6] tokens) => (float[N, 4] y) {
+        e = Gather(table, tokens) p = ReduceMean <axes = [1], keepdims = 0> (e) a = MatMul(p, w) r = Relu(a)
+        y = MatMul(r, v) }"""
+    onnx.save(proto(text, table=(50, 16), w=(16, 24), v=(24, 4)), tmp_path / "m.onnx")
+    tokens = np.random.default_rng(0).integers(0, 50, (200, 6)).astype(np.int32)
+    np.savez(tmp_path / "t.npz", tokens=tokens)
+    report = bocr_onnx.prune(tmp_path / "m.onnx", data=tmp_path / "t.npz", output=tmp_path / "s.onnx", **QUICK)
+    assert 0.3 < report.result.accuracy <= 1

@@ -24,7 +24,7 @@ def images(n: int = 64):
 
 
 def batches(n: int = 2):
-    return [torch.from_numpy(part) for part in np.array_split(images(), n)]
+    return [(torch.from_numpy(part),) for part in np.array_split(images(), n)]
 
 
 @pytest.fixture
