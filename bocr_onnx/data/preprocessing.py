@@ -39,13 +39,13 @@ MIN_NUMBER, MAX_NUMBER = 1e-30, 1e30
 
 DType = Literal["float32", "float16", "uint8"]
 _DTYPES = get_args(DType)
-_KEYS = (*_REQUIRED, "name", "resize", "crop", "layout", "dtype", "augment")
+_KEYS = (*_REQUIRED, "name", "resize", "crop", "pad", "fill", "layout", "dtype", "augment")
 _REMEDY = "calibration/README.md shows a whole preprocessing file."
 
 
 @dataclass(frozen=True, slots=True)
 class Preprocessing:
-    """How an image becomes the input of a model: resize, centre crop, ``(pixel * scale - mean) / std``.
+    """How an image becomes the input of a model: resize, centre crop or pad, ``(pixel * scale - mean) / std``.
 
     Attributes:
         name: Name of the preset, or of the file it was read from.
@@ -53,6 +53,9 @@ class Preprocessing:
         resize: Length of the shorter side in pixels, the aspect kept; or (height, width); or None.
             Bilinear with antialiasing, as PIL does it.
         crop: (height, width) in pixels of the centre that is kept, after `resize`; or None.
+        pad: (height, width) in pixels that the image is fitted into, its aspect kept (letterbox), instead of `resize`
+            and `crop`; or None.
+        fill: Pixel of the border that `pad` leaves, 0..255.
         scale: Multiplied onto the pixel, which is 0..255 in a file.
         mean: Per channel in the order of `channels`, subtracted after `scale`.
         std: Per channel in the order of `channels`, positive, divided by after `mean`.
@@ -73,6 +76,8 @@ class Preprocessing:
     std: tuple[float, ...]
     layout: Layout = "NCHW"
     dtype: DType = "float32"
+    pad: tuple[int, int] | None = None
+    fill: int = 114
     augment: Augmentation = field(default_factory=Augmentation)
 
     def __post_init__(self) -> None:
@@ -90,7 +95,7 @@ class Preprocessing:
 
         Args:
             image: `(H, W)` or `(H, W, C)` uint8 with C of 1 (grey), 3 (RGB) or 4 (RGBA), or a PIL image of
-                8 bits a channel. Transparency is dropped; an orientation noted in EXIF is not obeyed.
+                8 bits a channel. Transparency is dropped. Files are turned as their EXIF orientation says.
 
         Returns:
             `(C, H, W)` float32 for ``"NCHW"``, `(H, W, C)` for ``"NHWC"``.
@@ -103,7 +108,7 @@ class Preprocessing:
 
     def pixels(self, image: npt.NDArray[np.uint8] | Image.Image) -> npt.NDArray[np.uint8]:
         """Returns the pixels that the model's input is computed from, `(H, W, C)`; `apply` says what an image is."""
-        picture = self._crop(self._resize(self._convert(_picture(image))))
+        picture = self._pad(self._crop(self._resize(self._convert(_picture(image)))))
         return np.asarray(picture, dtype=np.uint8).reshape(picture.height, picture.width, -1)
 
     def values(self, pixels: npt.NDArray[np.uint8]) -> npt.NDArray[np.float32]:
@@ -144,6 +149,18 @@ class Preprocessing:
                 hint="Give resize as [height, width], or take the image out of the data.",
             )
         return picture if size == picture.size else picture.resize(size, Image.Resampling.BILINEAR)
+
+    def _pad(self, picture: Image.Image) -> Image.Image:
+        """Returns the picture in the middle of a canvas, as large as it fits."""
+        if self.pad is None:
+            return picture
+        height, width = self.pad
+        scale = min(height / picture.height, width / picture.width)
+        size = max(1, round(picture.width * scale)), max(1, round(picture.height * scale))
+        inside = picture if size == picture.size else picture.resize(size, Image.Resampling.BILINEAR)
+        canvas = Image.new(picture.mode, (width, height), self.fill if picture.mode == "L" else (self.fill,) * 3)
+        canvas.paste(inside, ((width - size[0]) // 2, (height - size[1]) // 2))
+        return canvas
 
     def _crop(self, picture: Image.Image) -> Image.Image:
         if self.crop is None:
@@ -228,6 +245,8 @@ def _record(table: Mapping[str, Any], name: str) -> Preprocessing:
         scale=fields["scale"],
         mean=fields["mean"],
         std=fields["std"],
+        pad=fields.get("pad"),
+        fill=fields.get("fill", 114),
         layout=fields.get("layout", "NCHW"),
         dtype=fields.get("dtype", "float32"),
         augment=read_augmentation(fields.get("augment", {})),
@@ -247,6 +266,13 @@ def _faults(p: Preprocessing) -> list[tuple[str, str]]:
             p.resize is None or _is_side(p.resize) or _is_size(p.resize),
         ),
         ("crop", "be [height, width] of positive whole numbers", p.crop, p.crop is None or _is_size(p.crop)),
+        (
+            "pad",
+            "be [height, width] of positive whole numbers, without resize and crop",
+            p.pad,
+            p.pad is None or (_is_size(p.pad) and p.resize is None and p.crop is None),
+        ),
+        ("fill", "be a pixel from 0 to 255", p.fill, type(p.fill) is int and 0 <= p.fill <= 255),
         ("scale", "be a positive number", p.scale, _is_number(p.scale) and p.scale >= MIN_NUMBER),
         ("mean", f"be {n} numbers, one per channel", p.mean, _is_row(p.mean, n)),
         (

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image
+from PIL import Image, ImageOps
 
 from bocr_onnx.data.lazy import LazyInputs, PixelFile, Pixels, in_pieces
 from bocr_onnx.data.preprocessing import Preprocessing
@@ -255,7 +255,7 @@ def _decode(path: Path) -> Image.Image:
     try:
         with Image.open(path, formats=FORMATS) as picture:
             picture.load()
-            return picture
+            return ImageOps.exif_transpose(picture)
     except _DECODE_ERRORS as error:
         raise DataError(
             f"image must be readable: {error}", hint="Replace the file or take it out of the data."

@@ -24,6 +24,9 @@ from bocr_onnx.tasks import find_task
 
 GUESS_IMAGES = 200
 
+PLAIN = ("unit", "signed")
+"""Presets that say nothing of where a model comes from: tried where no other one fits."""
+
 IMAGES_BYTES = 1 << 29
 """What one part of the images takes where nothing is said: a quarter of the default of --memory."""
 
@@ -86,8 +89,11 @@ def fit_images(
 
 def _try_presets(graph: ModelGraph, sample: Samples, path: str, *, any_size: bool) -> tuple[list[Preprocessing], str]:
     """Returns the presets that give the model's input, and why the others do not."""
-    fitting, misfits = [], []
-    for name in preset_names():
+    fitting: list[Preprocessing] = []
+    misfits: list[str] = []
+    for name in sorted(preset_names(), key=lambda name: name.startswith(PLAIN)):
+        if fitting and name.startswith(PLAIN):
+            break
         preset = load_preprocessing(name)
         if preset.keeps_pixels != _is_integer(graph) and not sample.preprocessed:
             continue

@@ -40,7 +40,7 @@ def measured(graph: ModelGraph) -> tuple[str, ...]:
 
 
 def _has_rows(graph: ModelGraph, name: str) -> bool:
-    shape = graph.shapes.get(name, ())
+    shape = graph.shapes.get(name, (graph.batch, -1))  # not known before the sizes of the images are
     floating = graph.dtypes.get(name, TensorProto.UNDEFINED) in FLOATING
     return floating and len(shape) > 1 and shape[0] == graph.batch and name not in (*graph.inputs, *graph.constants)
 
@@ -62,7 +62,7 @@ def _deciders(graph: ModelGraph, name: str, decided: dict[str, tuple[str, ...]])
 
 
 def _classifier(graph: ModelGraph, names: tuple[str, ...]) -> Task:
-    if len(names) == 1 and _entries(graph, names[0]) == 1:
+    if len(names) == 1 and names[0] in graph.shapes and _entries(graph, names[0]) == 1:
         return Classification((Head(names[0]),), threshold=0.5 if _ends_in(graph, names[0], "Sigmoid") else 0.0)
     return Classification(tuple(Head(name) for name in names))
 
@@ -76,7 +76,7 @@ def _segmenter(graph: ModelGraph, names: tuple[str, ...]) -> Task:
 
 
 def _heads(graph: ModelGraph, names: tuple[str, ...]) -> tuple[Head, ...]:
-    return tuple(make_head(graph, name, share=len(names)) for name in names)
+    return tuple(make_head(graph, name, share=len(names)) if name in graph.shapes else Head(name) for name in names)
 
 
 TASKS: dict[str, Callable[[ModelGraph, tuple[str, ...]], Task]] = {
@@ -120,13 +120,15 @@ def find_task(graph: ModelGraph, name: str = "auto", labels: Array | None = None
 
 def _inferred(graph: ModelGraph, names: tuple[str, ...], labels: Array | None) -> str:
     first = names[0]
-    rank, entries = len(graph.shapes[first]), _entries(graph, first)
     if labels is not None:
         if labels.ndim > 2 or (labels.ndim == 2 and labels.dtype.kind in "iu"):
             return "segmentation"
         if labels.dtype.kind == "f":
             return "regression"
         return "classification"
+    if first not in graph.shapes:
+        return "generic"
+    rank, entries = len(graph.shapes[first]), _entries(graph, first)
     if len(names) > 1:
         vectors = all(_is_vector(graph, name) and _entries(graph, name) > 1 for name in names)
         return "classification" if vectors and all(_says(graph, name, CLASSES) for name in names) else "generic"

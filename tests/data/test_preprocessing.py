@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from bocr_onnx.data import Preprocessing, load_preprocessing, preset_names
+from bocr_onnx.data import Preprocessing, load_preprocessing, open_data, preset_names
 from bocr_onnx.data.augmentation import Augmentation
 from bocr_onnx.errors import DataError, UsageError
 
@@ -153,6 +153,37 @@ def test_unknown_preset() -> None:
     assert info.value.hint.startswith("Did you mean 'imagenet'?")
 
 
+@pytest.mark.parametrize(
+    ("size", "inside"), [((10, 20), (8, 16, 4, 0)), ((20, 10), (16, 8, 0, 4)), ((4, 4), (16, 16, 0, 0))]
+)
+def test_pad_fits_an_image_into_a_size_and_fills_the_rest(
+    size: tuple[int, int], inside: tuple[int, int, int, int]
+) -> None:
+    p = Preprocessing("box", "RGB", None, None, 1.0, (0.0,) * 3, (1.0,) * 3, pad=(16, 16), fill=7)
+    found = p.apply(np.full((*size, 3), 200, np.uint8))
+    height, width, top, left = inside
+    expected = np.full((3, 16, 16), 7, np.float32)
+    expected[:, top : top + height, left : left + width] = 200
+    assert np.array_equal(found, expected)
+
+
+def test_files_are_turned_as_their_exif_orientation_says(tmp_path: Path) -> None:
+    pixels = np.zeros((4, 8, 3), np.uint8)
+    pixels[:, :2] = 255
+    exif = Image.Exif()
+    exif[274] = 6  # turn right by 90 degrees to view
+    Image.fromarray(pixels).save(tmp_path / "a.png", exif=exif)
+    (found,) = open_data(tmp_path).single.load(load_preprocessing("raw-nhwc"))
+    assert np.array_equal(found, np.rot90(pixels, -1))
+
+
+def test_plain_presets_scale_to_the_unit_interval_and_to_minus_one_to_one() -> None:
+    image = np.full((2, 2, 3), 255, np.uint8)
+    assert load_preprocessing("unit").apply(image).max() == pytest.approx(1)
+    assert load_preprocessing("signed").apply(0 * image).min() == -1
+    assert load_preprocessing("signed-nhwc").apply(image).shape == (2, 2, 3)
+
+
 def test_a_file_by_path(tmp_path: Path) -> None:
     file = tmp_path / "mine.toml"
     file.write_text(VALID + "resize = [6, 7]\ncrop = 4\n")
@@ -213,6 +244,13 @@ def test_a_file_that_is_no_text(tmp_path: Path) -> None:
         (VALID + "resize = [8]", "resize must be a positive whole number", "README"),
         (VALID + "crop = [8, 8.5]", "crop must be", "README"),
         (VALID + "crop = true", "crop must be", "README"),
+        (VALID + "pad = [8]", "pad must be [height, width]", "README"),
+        (
+            VALID + "pad = [8, 8]\nresize = 8",
+            "pad must be [height, width] of positive whole numbers, without",
+            "README",
+        ),
+        (VALID + "pad = [8, 8]\nfill = 300", "fill must be a pixel from 0 to 255, got 300", "README"),
         (VALID + 'layout = "NCWH"', "layout must be one of NCHW, NHWC, got 'NCWH'", "README"),
         (VALID + 'dtype = "int8"', "dtype must be one of float32, float16, uint8, got 'int8'", "README"),
         (VALID + "name = 3", "name must be a text, got 3", "README"),
