@@ -24,6 +24,7 @@ from bocr_onnx.search import Budget, PriorSearch, Projection, build_space
 from bocr_onnx.search.history import History
 from bocr_onnx.search.strategies import STRATEGIES
 from bocr_onnx.search.workers import check_ray
+from bocr_onnx.tasks import find_task
 
 MAX_NAMED = 3
 """Refusals that are named where a budget cannot be reached."""
@@ -42,6 +43,8 @@ def prepare(options: PruneOptions) -> tuple[Run, ...]:
     progress = options.progress or Silent()
     opened = functools.cache(lambda: open_images(options))
     graph = _read(options, opened, progress)
+    if options.data is not None:
+        find_task(graph, options.task)  # so that a model that cannot be scored is refused before images are loaded
     if options.finetune:
         from bocr_onnx.pipeline.training import check_trainable
 
