@@ -23,6 +23,9 @@ FLOATING = frozenset({TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.DOUBLE
 ROUNDING = frozenset({"QuantizeLinear", "DequantizeLinear"})
 """Operators that only change the number format: what they make of a constant is stored in front of them."""
 
+MOVING = frozenset({"Identity", "Reshape", "Flatten", "Squeeze", "Unsqueeze", "Cast", "Transpose", "Dropout"})
+"""Operators that move numbers and compute none."""
+
 
 @dataclass(frozen=True, slots=True)
 class Node:
@@ -121,6 +124,15 @@ class ModelGraph:
         index = self.producer.get(name)
         node = None if index is None else self.nodes[index]
         return node if node is not None and node.op in ROUNDING and not node.domain else None
+
+    def maker(self, name: str) -> Node | None:
+        """Returns the node that computes a tensor, before what only moves it; None for what is given."""
+        while name in self.producer:
+            node = self.nodes[self.producer[name]]
+            if node.op not in MOVING:
+                return node
+            name = node.inputs[0]
+        return None
 
     @property
     def input_shapes(self) -> dict[str, tuple[int, ...]]:

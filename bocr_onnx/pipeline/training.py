@@ -18,7 +18,7 @@ from bocr_onnx.pipeline.curves import Curves, open_curves
 from bocr_onnx.pipeline.images import ModelData, load_images
 from bocr_onnx.progress import Progress, Update
 from bocr_onnx.runtime import Outputs, predict_heads, run_once
-from bocr_onnx.tasks import Classification, Task, total_distortion
+from bocr_onnx.tasks import Task, total_distortion
 from bocr_onnx.training import (
     EpochReport,
     Hooks,
@@ -91,7 +91,7 @@ def finetune_slim(
             student,
             graph,
             images,
-            split.training.labels if isinstance(material.task, Classification) else None,
+            _labels(material),
             settings=settings,
             augmentation=data.preprocessing.augment,
             hooks=Hooks(
@@ -166,6 +166,12 @@ class _Loader:
 
     def __getitem__(self, indices: Array, /) -> Array:
         return np.asarray(load_images(self.graph, self.data, self.samples.take(indices))[:])
+
+
+def _labels(material: Material) -> Array | None:
+    """Returns the labels that training learns from; None where the task has no use for them."""
+    task = material.task
+    return None if task.metric(labelled=True) == task.metric(labelled=False) else material.split.training.labels
 
 
 def _validation(graph: ModelGraph, material: Material, reference: Outputs) -> Callable[[ModelProto], float]:

@@ -3,7 +3,7 @@
 from bocr_onnx.report.front import front_record, front_rows, front_text
 from bocr_onnx.report.record import Figures, GroupFigures, Report
 from bocr_onnx.report.speed import clock_text, is_slower, speed_text
-from bocr_onnx.report.text import figure_rows, markdown, output_rows, quality_text, undecided_text
+from bocr_onnx.report.text import figure_rows, guess_text, markdown, output_rows, quality_text, undecided_text
 
 __all__ = [
     "Figures",
@@ -14,6 +14,7 @@ __all__ = [
     "front_record",
     "front_rows",
     "front_text",
+    "guess_text",
     "is_slower",
     "markdown",
     "output_rows",

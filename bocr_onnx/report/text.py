@@ -112,7 +112,15 @@ def _data(report: Report) -> list[str]:
         return []
     parts = report.data["parts"]
     used = ", ".join(f"{name} {part['n_images']}" for name, part in parts.items())
-    return [f"Images ({report.data['path']}): {used}. No image is in two of score, recovery and final.", ""]
+    images = f"Images ({report.data['path']}): {used}. No image is in two of score, recovery and final."
+    return [" ".join(filter(None, (images, guess_text(report)))), ""]
+
+
+def guess_text(report: Report) -> str:
+    """Returns which preprocessing was guessed, a sentence; empty where none was."""
+    if not report.data.get("preprocessing_guessed"):
+        return ""
+    return f"Preprocessing {report.data['preprocessing']['name']} is a guess."
 
 
 def _ratio(quantity: Quantity, before: int, after: int) -> Row:

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from onnx import TensorProto
 
 from bocr_onnx.errors import DataError
-from bocr_onnx.graph import FLOATING, Array, ModelGraph, Node
+from bocr_onnx.graph import FLOATING, Array, ModelGraph
 from bocr_onnx.runtime import Head, make_head
 from bocr_onnx.slimming.decisions import decisions
 from bocr_onnx.tasks.classification import Classification
@@ -18,7 +18,7 @@ from bocr_onnx.tasks.regression import Regression
 from bocr_onnx.tasks.segmentation import Segmentation
 from bocr_onnx.tasks.task import Task
 
-PASSING = frozenset({"Identity", "Reshape", "Flatten", "Squeeze", "Unsqueeze", "Cast", "Transpose", "Dropout"})
+REGRESSES = re.compile(r"landmark|point|coord|(?<!trans)pose|regress|angle|(\b|_)age\b|depth\b|offset|box")
 EMBEDS = re.compile(r"embed|feature|descriptor|_emb\b|^emb")
 CLASSES = re.compile(r"logit|prob|class|softmax|score|pred|label")
 MASKS = re.compile(r"mask|seg|logit|prob|class")
@@ -137,7 +137,7 @@ def _inferred(graph: ModelGraph, names: tuple[str, ...], labels: Array | None) -
             return "classification" if _ends_in(graph, first, "Sigmoid") else "regression"
         if EMBEDS.search(first.lower()) or _ends_in(graph, first, "LpNormalization", "Div"):
             return "embedding"
-        return "classification"
+        return "regression" if REGRESSES.search(first.lower()) else "classification"
     if rank == 4 and (_ends_in(graph, first, "Softmax") or _says(graph, first, MASKS)):
         return "segmentation"
     return "generic"
@@ -162,7 +162,7 @@ def _entries(graph: ModelGraph, name: str) -> int:
 
 def _class_axis(graph: ModelGraph, name: str) -> int:
     """Returns the axis of the classes: the last one where a Softmax says so, else axis 1."""
-    node = _last(graph, name)
+    node = graph.maker(name)
     rank = len(graph.shapes[name])
     if node is not None and node.op == "Softmax":
         return int(node.attributes.get("axis", -1)) % rank
@@ -170,15 +170,5 @@ def _class_axis(graph: ModelGraph, name: str) -> int:
 
 
 def _ends_in(graph: ModelGraph, name: str, *ops: str) -> bool:
-    node = _last(graph, name)
+    node = graph.maker(name)
     return node is not None and node.op in ops
-
-
-def _last(graph: ModelGraph, name: str) -> Node | None:
-    """Returns the node that computes a tensor, before what only moves it."""
-    while name in graph.producer:
-        node = graph.nodes[graph.producer[name]]
-        if node.op not in PASSING:
-            return node
-        name = node.inputs[0]
-    return None

@@ -12,6 +12,9 @@ from bocr_onnx.graph import Array
 from bocr_onnx.runtime import Head, Outputs
 from bocr_onnx.tasks.score import Score
 
+UNLABELLED = 255
+"""What a mask says where nobody drew a class; such positions do not count."""
+
 
 @dataclass(frozen=True, slots=True)
 class Segmentation:
@@ -44,7 +47,14 @@ class Segmentation:
                 f"`data={source}`: labels of a segmenter must be masks of whole numbers, "
                 f"got shape {labels.shape} {labels.dtype}"
             )
-        n = int(np.prod(self._scores(outputs[0]).shape[2:]))
+        scores = self._scores(outputs[0])
+        n_classes = scores.shape[1] if self.threshold is None else 2
+        if (bad := np.setdiff1d(labels, [*range(n_classes), UNLABELLED])).size:
+            raise DataError(
+                f"`data={source}`: masks must hold classes below the model's {n_classes}, "
+                f"or {UNLABELLED} for no class, got {bad[0]}"
+            )
+        n = int(np.prod(scores.shape[2:]))
         if n != len(self.heads[0].sample(labels[:1])[0].ravel()):
             raise DataError(
                 f"`data={source}`: masks must be as large as output {self.heads[0].name!r}, got {labels.shape[1:]}"
@@ -60,8 +70,9 @@ class Segmentation:
         """Returns the mean intersection over union of the classes that the truth holds."""
         found = self._classes(outputs[0])
         ratios = []
-        for number in np.unique(truth[0]):
-            a, b = found == number, truth[0] == number
+        known = truth[0] != UNLABELLED
+        for number in np.unique(truth[0][known]):
+            a, b = (found == number) & known, truth[0] == number
             ratios.append(float((a & b).sum()) / max(float((a | b).sum()), 1.0))
         return Score(float(np.mean(ratios)), len(found))
 

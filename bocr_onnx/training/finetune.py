@@ -75,9 +75,11 @@ def finetune(
         student: The model to train.
         teacher: The model to follow; its inputs and outputs are those of the student.
         images: One per sample, for the only input.
-        labels: Class per sample, shape `(N,)`; without them the teacher is all there is to learn from.
+        labels: Classes `(N,)`, masks `(N, H, W)`, or numbers `(N,)` or `(N, K)`; without them the teacher is all there
+            is to learn from.
         settings: How; the defaults where None.
-        augmentation: Random changes to the images; none where None.
+        augmentation: Random changes to the images; none where None, and none for labels that would have to move along
+            (masks, numbers).
         hooks: Called on the way.
         checkpoint: File that training goes on from where it exists, and that it is kept in.
         engine: Training engine of this process if several train together; a new one where None.
@@ -90,6 +92,8 @@ def finetune(
     """
     settings = settings or FinetuneSettings()
     labels = _check(student, teacher, images, labels)
+    if labels is not None and (labels.ndim > 1 or labels.dtype.kind == "f"):
+        augmentation = None
     batch_size = _batch_size(student, teacher, len(images), settings)
     batches = Batches(len(images), batch_size, settings.seed)
     whole = _measured(student, images, batches) if settings.normalize else Normalized(student, student, ())
@@ -261,15 +265,19 @@ def learning_rate(step: int, n_steps: int, settings: FinetuneSettings) -> float:
 
 
 def _check(student: ModelGraph, teacher: ModelGraph, images: Images, labels: Array | None) -> Array | None:
-    """Returns the labels as int64."""
+    """Returns the labels: classes and masks as int64, numbers as float32."""
     check_interfaces(student, teacher)
     if not len(images):
         raise DataError("finetuning must have images, got none")
     if labels is None:
         return None
-    if labels.shape != (len(images),):
-        raise DataError(f"labels must have shape {(len(images),)}, one per image, got {labels.shape}")
-    n_classes = next((n for n in student.shapes.get(student.outputs[0], ())[1:2]), None)
+    if len(labels) != len(images):
+        raise DataError(f"labels must be as many as the images, {len(images)}, got {len(labels)}")
+    if labels.dtype.kind == "f":
+        return labels.astype(np.float32)
+    if labels.ndim > 1:
+        return labels.astype(np.int64)
+    n_classes = next((max(n, 2) for n in student.shapes.get(student.outputs[0], ())[1:2]), None)
     for found in (int(labels.min()), int(labels.max())):
         if found < 0 or (n_classes is not None and found >= n_classes):
             last = "" if n_classes is None else n_classes - 1

@@ -17,7 +17,7 @@ from bocr_onnx.options import FinetuneSettings
 from bocr_onnx.training.augment import augment
 from bocr_onnx.training.average import Average
 from bocr_onnx.training.interpreter import OnnxModule, export
-from bocr_onnx.training.loss import feature_loss, finetune_loss, gives_probabilities
+from bocr_onnx.training.loss import feature_loss, finetune_loss
 from bocr_onnx.training.operators.registry import to_tensor
 from bocr_onnx.training.watch import feature_maps, watched
 
@@ -64,7 +64,8 @@ class Learner:
         self.optimizer = _optimizer(self.plain, settings)
         self.module, self.optimizer = self.engine.setup(self.plain, self.optimizer)
         self.average = Average(self.plain, settings.average)
-        self.probabilities = gives_probabilities(student, student.outputs[0])
+        maker = student.maker(student.outputs[0])
+        self.activation = "" if maker is None else maker.op
         self.colours_last = colours_last(student)
 
     def share(self, indices: Array) -> Array:
@@ -77,7 +78,7 @@ class Learner:
         Args:
             number: Number of the step; seeds its augmentation.
             images: Preprocessed.
-            labels: Shape `(n,)` int64, or None.
+            labels: As `finetune` takes them, or None.
             rate: Learning rate.
 
         Raises:
@@ -106,7 +107,7 @@ class Learner:
         with torch.no_grad(), self.engine.autocast():
             wanted = [t.float() if t.is_floating_point() else t for t in self.teacher(*x)]
         found = self.module(*x)
-        loss = finetune_loss(found[:n], wanted[:n], y, self.settings, probabilities=self.probabilities)
+        loss = finetune_loss(found[:n], wanted[:n], y, self.settings, activation=self.activation)
         if not found[n:]:
             return loss
         return loss + self.settings.feature_weight * feature_loss(found[n:], wanted[n:])

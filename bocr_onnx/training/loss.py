@@ -26,22 +26,8 @@ from torch import Tensor
 from torch.nn import functional
 
 from bocr_onnx.errors import DataError
-from bocr_onnx.graph import ModelGraph
 from bocr_onnx.options import FinetuneSettings
-
-_PASSING = frozenset({"Identity", "Reshape", "Flatten", "Squeeze", "Unsqueeze", "Cast", "Dropout"})
-
-
-def gives_probabilities(graph: ModelGraph, name: str) -> bool:
-    """Returns whether a tensor is the result of a Softmax, perhaps in another shape."""
-    while name in graph.producer:
-        node = graph.nodes[graph.producer[name]]
-        if node.op == "Softmax":
-            return True
-        if node.op not in _PASSING:
-            return False
-        name = node.input(0)
-    return False
+from bocr_onnx.tasks.segmentation import UNLABELLED
 
 
 def as_logits(output: Tensor, *, probabilities: bool) -> Tensor | None:
@@ -63,35 +49,52 @@ def finetune_loss(
     labels: Tensor | None,
     settings: FinetuneSettings,
     *,
-    probabilities: bool,
+    activation: str,
 ) -> Tensor:
     """Returns the loss of a batch, a scalar.
 
     Args:
         student: Outputs of the student.
         teacher: Outputs of the teacher, the same number and shapes.
-        labels: Shape `(N,)` int64, or None.
+        labels: Classes `(N,)` or masks of them `(N, H, W)`, int64; numbers `(N,)` or `(N, K)`, float32; or None.
         settings: Temperature and weights are read.
-        probabilities: Whether the first output passed a Softmax.
+        activation: Operator that computes the first output; Softmax and Sigmoid give probabilities.
 
     Raises:
-        DataError: Labels are given, but the first output does not hold one number per class.
+        DataError: Labels are given that do not fit the first output.
     """
     terms = [_distance(z, t) for z, t in zip(student[1:], teacher[1:], strict=True) if z.is_floating_point()]
-    z = as_logits(student[0], probabilities=probabilities)
-    t = as_logits(teacher[0], probabilities=probabilities)
-    if z is None or t is None:
-        if labels is not None:
-            raise DataError(
-                f"labels must come with a first output of one number per class, got shape {tuple(student[0].shape)}"
-            )
-        return torch.stack([_distance(student[0], teacher[0]), *terms]).mean()
-    first = _divergence(z, t, settings.temperature)
+    z = as_logits(student[0], probabilities=activation == "Softmax")
+    t = as_logits(teacher[0], probabilities=activation == "Softmax")
+    if z is None or t is None or (labels is not None and labels.is_floating_point()):
+        first = _distance(student[0], teacher[0])
+    else:
+        first = _divergence(z, t, settings.temperature)
     if labels is not None:
-        first = (1 - settings.label_weight) * first + settings.label_weight * functional.cross_entropy(
-            z, labels, label_smoothing=settings.label_smoothing
-        )
+        own = _label_loss(student[0], labels, settings, activation)
+        first = (1 - settings.label_weight) * first + settings.label_weight * own
     return torch.stack([first, *terms]).mean()
+
+
+def _label_loss(output: Tensor, labels: Tensor, settings: FinetuneSettings, activation: str) -> Tensor:
+    """Returns the loss against labels: squared distance to numbers, cross-entropy of classes at every position."""
+    if labels.is_floating_point():
+        return _distance(output, labels.reshape(output.shape))
+    if output.numel() == labels.numel():
+        wanted = labels.reshape(output.shape).to(output.dtype)
+        if activation == "Sigmoid":
+            return functional.binary_cross_entropy(output.clamp(0, 1), wanted)
+        return functional.binary_cross_entropy_with_logits(output, wanted)
+    flat = output.flatten(1) if labels.dim() == 1 and prod(output.shape[2:]) == 1 else output
+    z = flat if flat.shape[2:] == labels.shape[1:] else flat.movedim(-1, 1)
+    if z.dim() < 2 or z.shape[2:] != labels.shape[1:]:
+        raise DataError(
+            f"labels must come with a first output of one number per class, got shape {tuple(output.shape)} "
+            f"for labels of shape {tuple(labels.shape)}"
+        )
+    z = torch.log(z.clamp_min(torch.finfo(z.dtype).tiny)) if activation == "Softmax" else z
+    ignored = UNLABELLED if labels.dim() > 1 else -1
+    return functional.cross_entropy(z, labels, ignore_index=ignored, label_smoothing=settings.label_smoothing)
 
 
 def feature_loss(student: Sequence[Tensor], teacher: Sequence[Tensor]) -> Tensor:

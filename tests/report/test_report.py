@@ -50,6 +50,12 @@ def test_json_is_complete_and_round():
     assert record["groups"] == [{"name": "g", "n_channels": 16, "n_kept": 9, "share": 0.25}]
 
 
+def test_a_guessed_preprocessing_is_called_a_guess() -> None:
+    data = {"path": "data", "parts": {}, "preprocessing": {"name": "cifar10"}}
+    assert "cifar10 is a guess" in markdown(report(data=data | {"preprocessing_guessed": True}))
+    assert "guess" not in markdown(report(data=data | {"preprocessing_guessed": False}))
+
+
 def test_markdown_names_groups_whose_channels_nothing_tells_apart():
     search = {"strategy": "uniform", "trials": 0, "seed": 0, "seconds": 0.0, "undecided": ["a", "b"]}
     assert "Nothing tells the channels of a, b apart: the first ones stay." in markdown(report(search=search))

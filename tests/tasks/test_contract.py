@@ -85,6 +85,7 @@ def test_labels_are_what_is_scored_against(name: str) -> None:
         ("regression", np.zeros((40, 2), np.float32), "must be as many numbers per image as .* 'y' holds, got 2 for 3"),
         ("segmentation", np.zeros(40, np.int64), "must be masks of whole numbers"),
         ("segmentation", np.zeros((40, 5, 6), np.int64), "masks must be as large as output 'seg'"),
+        ("segmentation", np.full((40, 6, 6), 3), "below the model's 3, or 255 for no class, got 3"),
     ],
 )  # fmt: skip
 def test_labels_of_another_kind_are_refused(name: str, labels: Array, words: str) -> None:
@@ -92,6 +93,18 @@ def test_labels_of_another_kind_are_refused(name: str, labels: Array, words: str
     task = find_task(graph, name)
     with pytest.raises(DataError, match=words):
         task.check(predict_heads(graph, graph.proto, images, task.heads), labels, "here")
+
+
+def test_positions_without_a_class_do_not_count() -> None:
+    graph, images = model("segmentation")
+    task, labels = find_task(graph, "segmentation"), LABELS["segmentation"].copy()
+    right = np.moveaxis(np.eye(3, dtype=np.float32)[labels], -1, 1)
+    right[:, :, 2] = -right[:, :, 2]
+    reference = predict_heads(graph, graph.proto, images, task.heads)
+    assert task.score((right,), task.truth(reference, labels)).value < 0.95
+    labels[:, 2] = 255
+    task.check(reference, labels, "here")
+    assert task.score((right,), task.truth(reference, labels)).value == 1.0
 
 
 def test_outputs_that_are_constant_on_the_images_are_refused() -> None:

@@ -17,6 +17,8 @@ MAP = "net (float[N, 2, 6, 6] x) => (float[N, 3, 6, 6] {0}) {{ {0} = Conv(x, k) 
 CASES = {
     "a vector": (VECTOR.format("y"), {"w": (4, 3)}, "classification"),
     "a vector called an embedding": (VECTOR.format("embedding"), {"w": (4, 3)}, "embedding"),
+    "a vector of landmarks": (VECTOR.format("landmarks"), {"w": (4, 3)}, "regression"),
+    "a vector called by its operator": (VECTOR.format("Transpose_1"), {"w": (4, 3)}, "classification"),
     "a normalized vector": (
         "net (float[N, 4] x) => (float[N, 3] y) { a = MatMul(x, w) y = LpNormalization(a) }",
         {"w": (4, 3)},

@@ -1,23 +1,23 @@
 from __future__ import annotations
 
 import numpy as np
-import onnx
 import pytest
 import torch
 
 from bocr_onnx.errors import DataError
-from bocr_onnx.graph import from_proto
 from bocr_onnx.options import FinetuneSettings
-from bocr_onnx.training.loss import as_logits, finetune_loss, gives_probabilities
+from bocr_onnx.training.loss import as_logits, finetune_loss
 
 Z = torch.tensor([[1.0, 2.0, 0.0], [0.0, -1.0, 3.0]])
 T = torch.tensor([[2.0, 1.0, 0.0], [0.0, 0.0, 2.0]])
 Y = torch.tensor([1, 2])
 
 
-def loss(z: list[torch.Tensor], t: list[torch.Tensor], labels: torch.Tensor | None = None, **kwargs: bool) -> float:
+def loss(
+    z: list[torch.Tensor], t: list[torch.Tensor], labels: torch.Tensor | None = None, activation: str = ""
+) -> float:
     settings = FinetuneSettings(temperature=2.0, label_weight=0.25)
-    return float(finetune_loss(z, t, labels, settings, probabilities=kwargs.get("probabilities", False)))
+    return float(finetune_loss(z, t, labels, settings, activation=activation))
 
 
 def by_hand(z: torch.Tensor, t: torch.Tensor) -> float:
@@ -36,13 +36,13 @@ def test_labels_share_by_their_weight() -> None:
 
 
 def test_probabilities_are_taken_back_to_logits() -> None:
-    found = loss([torch.softmax(Z, 1)], [torch.softmax(T, 1)], Y, probabilities=True)
+    found = loss([torch.softmax(Z, 1)], [torch.softmax(T, 1)], Y, "Softmax")
     assert found == pytest.approx(loss([Z], [T], Y), rel=1e-5)
 
 
 def test_a_probability_of_zero_keeps_the_loss_finite() -> None:
     z = torch.tensor([[1.0, 0.0]], requires_grad=True)
-    value = finetune_loss([z], [torch.tensor([[0.5, 0.5]])], None, FinetuneSettings(), probabilities=True)
+    value = finetune_loss([z], [torch.tensor([[0.5, 0.5]])], None, FinetuneSettings(), activation="Softmax")
     value.backward()
     assert bool(torch.isfinite(value))
     assert z.grad is not None
@@ -74,21 +74,33 @@ def test_other_shapes_are_not(shape: tuple[int, ...]) -> None:
     assert as_logits(torch.zeros(shape), probabilities=False) is None
 
 
-@pytest.mark.parametrize(
-    ("body", "expected"),
-    [
-        ("y = Softmax (x)", True),
-        ("s = Softmax (x) y = Flatten (s)", True),
-        ("s = Softmax (x) y = Log (s)", False),
-        ("y = LogSoftmax (x)", False),
-        ("y = Relu (x)", False),
-    ],
-)
-def test_a_softmax_at_the_end_is_seen(body: str, expected: bool) -> None:
-    graph = from_proto(
-        onnx.parser.parse_model(
-            f'<ir_version: 8, opset_import: ["" : 17]> one (float[N, 3] x) => (float[N, 3] y) {{ {body} }}'
-        )
-    )
-    assert gives_probabilities(graph, "y") is expected
-    assert np.array(graph.shapes["y"])[1] == 3
+MASKS = torch.tensor([[[0, 1], [2, 2]], [[1, 1], [255, 0]]])
+
+
+def cross_entropy(scores: torch.Tensor) -> float:
+    """Returns the mean over the positions that somebody drew, by hand, `(N, C, H, W)` scores."""
+    found = torch.log_softmax(scores, 1)
+    return -float(np.mean([found[n, MASKS[n, i, j], i, j] for n, i, j in np.ndindex(2, 2, 2) if MASKS[n, i, j] != 255]))
+
+
+def test_masks_are_classes_at_every_position_that_somebody_drew() -> None:
+    scores = torch.randn(2, 3, 2, 2, generator=torch.Generator().manual_seed(1))
+    expected = pytest.approx(0.25 * cross_entropy(scores), rel=1e-4)
+    assert loss([scores], [scores], MASKS) == expected
+    assert loss([scores.movedim(1, -1)], [scores.movedim(1, -1)], MASKS) == expected
+    probable = torch.softmax(scores, 1)
+    assert loss([probable], [probable], MASKS, "Softmax") == expected
+
+
+def test_numbers_are_a_squared_distance() -> None:
+    y = torch.tensor([[1.0, 2.0, 1.0], [0.0, 0.0, 2.0]])
+    scale = float(y.var(correction=0))
+    assert loss([Z], [Z], y) == pytest.approx(0.25 * float(((Z - y) ** 2).mean()) / scale, rel=1e-4)
+
+
+def test_a_yes_or_no_is_binary_cross_entropy() -> None:
+    z, y = torch.tensor([[2.0], [-1.0]]), torch.tensor([1, 0])
+    p = torch.sigmoid(z)
+    expected = pytest.approx(-0.25 * float((p[0].log() + (1 - p[1]).log()) / 2), rel=1e-4)
+    assert loss([z], [z], y) == expected
+    assert loss([p], [p], y, "Sigmoid") == expected
