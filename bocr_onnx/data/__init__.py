@@ -1,5 +1,6 @@
 """Samples, their preprocessing and their division."""
 
+from bocr_onnx.data.columns import with_pixels
 from bocr_onnx.data.lazy import LazyInputs, in_pieces, joined
 from bocr_onnx.data.preprocessing import Preprocessing, load_preprocessing, preset_names
 from bocr_onnx.data.samples import Inputs, Labels, Pools, Samples, digest
@@ -22,4 +23,5 @@ __all__ = [
     "open_data",
     "preset_names",
     "split",
+    "with_pixels",
 ]

@@ -22,7 +22,7 @@ MAX_BYTES = 8 << 30
 """Of all arrays of a file together; they lie in memory."""
 
 _NPZ_NAMES = ("images", "labels", "val_images", "val_labels")
-_NPZ_ERRORS = (OSError, ValueError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error, KeyError, MemoryError)
+NPY_ERRORS = (OSError, ValueError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error, KeyError, MemoryError)
 _NPZ_HINT = (
     "Save it with numpy.savez_compressed(path, images=..., labels=...), plain arrays only; "
     "val_images and val_labels are optional."
@@ -62,7 +62,7 @@ def open_npy(path: Path) -> Pools:
             images = np.load(stream, allow_pickle=False)
             if not isinstance(images, np.ndarray):
                 raise ValueError("it is an archive of arrays")
-    except _NPZ_ERRORS as error:
+    except NPY_ERRORS as error:
         raise DataError(f"{path} must be a readable .npy file without pickled objects: {error}") from error
     return _pools(str(path), _samples(images, None, str(path)))
 
@@ -110,7 +110,7 @@ def _read_npz(path: Path) -> Mapping[str, Array]:
                     hint="A folder of image files may be of any size.",
                 )
             return {name: archive[name] for name in archive.files}
-    except _NPZ_ERRORS as error:
+    except NPY_ERRORS as error:
         raise DataError(
             f"{path} must be a readable .npz file without pickled objects: {error}", hint=_NPZ_HINT
         ) from error
@@ -162,7 +162,15 @@ def _named_samples(arrays: Mapping[str, Array], name: str) -> Samples:
     for key, column in columns.items():
         if column.dtype.kind not in "fiub" or (column.dtype.kind == "f" and not np.isfinite(column).all()):
             raise DataError(f"{name}: array {key!r} must hold finite numbers, got {column.dtype}")
-    labels = arrays.get("labels")
+    return labelled_table(columns, arrays.get("labels"), name)
+
+
+def labelled_table(columns: Mapping[str, Array], labels: Array | None, name: str) -> Samples:
+    """Returns samples of several inputs: arrays by name of input, first axis the samples.
+
+    Raises:
+        DataError: The labels do not fit.
+    """
     return _labelled(table(columns), labels, name)
 
 

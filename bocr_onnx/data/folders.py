@@ -2,42 +2,44 @@
 
 from __future__ import annotations
 
-import csv
-import re
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 
-from bocr_onnx.data.samples import MAX_CLASSES, Labels, Pools, Samples, numbered_classes
+from bocr_onnx.data.columns import NPY, with_arrays
+from bocr_onnx.data.manifest import MANIFEST, open_manifest
+from bocr_onnx.data.samples import Labels, Pools, Samples
 from bocr_onnx.errors import DataError
 
-MANIFEST = "manifest.csv"
 TRAIN = "train"
 HELD_OUT = ("val", "test", "validation")
-_LABEL = re.compile(r"\s*[0-9]{1,6}\s*")
-SUFFIXES = frozenset({".bmp", ".jpeg", ".jpg", ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"})
+SUFFIXES = frozenset({".bmp", ".jpeg", ".jpg", NPY, ".pgm", ".png", ".ppm", ".tif", ".tiff", ".webp"})
 
 
 def open_folder(folder: Path) -> Pools:
     """Returns the pools of a folder; the first form that fits is taken.
 
     1. ``train/`` and ``val/`` (else ``test/``, else ``validation/``), each with one folder per class.
-    2. ``manifest.csv`` with the header ``path,label``, or ``path`` alone.
+    2. ``manifest.csv``, see `open_manifest`.
     3. One folder per class.
     4. Plain images, without labels.
 
-    Names that start with a dot are passed over. Class indices follow the sorted names of the folders.
+    Instead of images there may be .npy files, each one sample as the model reads it, without the batch axis. Names
+    that start with a dot are passed over. Class indices follow the sorted names of the folders.
 
     Raises:
         DataError: No form fits; a class folder is empty; the classes of the two pools differ; the manifest
             is malformed, names a file twice, one that is missing or one outside of the folder.
     """
+    return with_arrays(_pools(folder))
+
+
+def _pools(folder: Path) -> Pools:
     held_out = next((folder / name for name in HELD_OUT if (folder / name).is_dir()), None)
     if (folder / TRAIN).is_dir() and held_out is not None:
         return _divided(folder, folder / TRAIN, held_out)
     if (folder / MANIFEST).is_file():
-        return _one_pool(folder, _from_manifest(folder))
+        return _one_pool(folder, open_manifest(folder))
     folders, images = _entries(folder)
     if folders and images:
         raise DataError(
@@ -115,73 +117,3 @@ def _class_images(folder: Path) -> tuple[Path, ...]:
             hint="Remove the empty class folder, or move its images into it.",
         )
     return images
-
-
-def _from_manifest(folder: Path) -> Samples:
-    path = folder / MANIFEST
-    rows = list(_manifest_rows(path))
-    if not rows:
-        raise DataError(f"{path} must list at least one image, got none", hint="Add lines path,label.")
-    images = tuple(_inside(folder, name, f"{path} line {line}") for line, name, _ in rows)
-    _no_repeats(path, images, [line for line, _, _ in rows])
-    if rows[0][2] is None:
-        return Samples(images=images, labels=None, classes=(), name=str(folder))
-    labels: Labels = np.array([_label(text or "", f"{path} line {line}") for line, _, text in rows], np.int64)
-    classes = numbered_classes(int(labels.max()) + 1)
-    return Samples(images=images, labels=labels, classes=classes, name=str(folder))
-
-
-def _manifest_rows(path: Path) -> Iterator[tuple[int, str, str | None]]:
-    """Yields (line number, path, label) of every line; the label is None if there is no such column."""
-    try:
-        with path.open(encoding="utf-8-sig", newline="") as stream:
-            reader = csv.DictReader(stream, strict=True)
-            names = reader.fieldnames or ()
-            if "path" not in names:
-                raise DataError(
-                    f"{path} must have the header path,label, got {','.join(names) or 'an empty file'}",
-                    hint="Write path,label (or path alone, for no labels) as the first line.",
-                )
-            for row in reader:
-                label = (row["label"] or "") if "label" in names else None
-                yield reader.line_num, row["path"] or "", label
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise DataError(
-            f"{path} must be a readable CSV file: {error}", hint="Save it as UTF-8, comma separated."
-        ) from error
-
-
-def _inside(folder: Path, name: str, where: str) -> Path:
-    image = folder / name
-    try:
-        inside, exists = image.resolve().is_relative_to(folder.resolve()), image.is_file()
-    except (OSError, ValueError) as error:
-        raise DataError(f"{where}: path must be one of a file, got {name!r}: {error}") from error
-    if not name or not inside:
-        raise DataError(
-            f"{where}: path must be inside {folder}, got {name!r}",
-            hint=f"Paths in {MANIFEST} are relative to its folder.",
-        )
-    if not exists:
-        raise DataError(f"{where}: path must name a file, {image} is none", hint="Add it or remove the line.")
-    return image
-
-
-def _no_repeats(manifest: Path, images: tuple[Path, ...], lines: list[int]) -> None:
-    seen: dict[Path, int] = {}
-    for image, line in zip(images, lines, strict=True):
-        first = seen.setdefault(image.resolve(), line)
-        if first != line:
-            raise DataError(
-                f"{manifest} line {line}: path must be listed once, {image.name} is on line {first} too",
-                hint="Remove one of the lines: an image may not be searched on and scored on.",
-            )
-
-
-def _label(text: str, where: str) -> int:
-    if not _LABEL.fullmatch(text):
-        raise DataError(
-            f"{where}: label must be a whole number from 0 to {MAX_CLASSES - 1}, got {text!r}",
-            hint="A label is the index of the class in the model's output.",
-        )
-    return int(text)

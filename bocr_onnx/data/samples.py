@@ -163,7 +163,7 @@ class Samples:
         image = self.images[row]
         try:
             if isinstance(image, Path):
-                return preprocessing.pixels(_decode(image))
+                return preprocessing.pixels(decode(image))
             return preprocessing.pixels(image.astype(np.uint8, copy=False))
         except DataError as error:
             raise DataError(f"{self._called(row)}: {error.message}", hint=error.hint) from error
@@ -251,7 +251,12 @@ def _size(path: Path) -> int:
         raise DataError(f"image file {path} must be readable: {error.strerror}") from error
 
 
-def _decode(path: Path) -> Image.Image:
+def decode(path: Path) -> Image.Image:
+    """Returns an image, turned as its EXIF orientation says.
+
+    Raises:
+        DataError: The file is no image of a known format.
+    """
     try:
         with Image.open(path, formats=FORMATS) as picture:
             picture.load()

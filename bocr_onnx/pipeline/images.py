@@ -16,6 +16,7 @@ from bocr_onnx.data import (
     in_pieces,
     load_preprocessing,
     preset_names,
+    with_pixels,
 )
 from bocr_onnx.errors import DataError, ModelError, did_you_mean
 from bocr_onnx.graph import InputRows, ModelGraph, table
@@ -39,11 +40,13 @@ class ModelData:
         pools: What `--data` holds.
         preprocessing: From image to input.
         guessed: Whether the preset was chosen by trying them.
+        pixels: Whether it is applied to columns of pixels among several inputs, too.
     """
 
     pools: Pools
     preprocessing: Preprocessing
     guessed: bool
+    pixels: bool = False
 
 
 def fit_images(
@@ -67,7 +70,7 @@ def fit_images(
         given = load_preprocessing(preprocessing or "raw")  # inputs are fed as they are
         if not sample.preprocessed:
             _check_pixels(graph, given, sample)
-        return ModelData(pools, given, guessed=False)
+        return ModelData(pools, given, guessed=False, pixels=preprocessing is not None)
     sample = sample.take(np.arange(min(len(sample), GUESS_IMAGES)))
     fitting, misfits = _try_presets(graph, sample, pools.path, any_size=any_size)
     if not fitting:
@@ -123,6 +126,8 @@ def load_images(graph: ModelGraph, data: ModelData, samples: Samples, memory_byt
         DataError: An image cannot be read, or its shape is not the model's.
     """
     images = samples.open(data.preprocessing, memory_bytes)
+    if data.pixels and isinstance(images, np.ndarray) and images.dtype.names:
+        images = with_pixels(images, data.preprocessing)
     check_shape(graph, images, data.pools.path)
     return as_input(graph, images)
 
@@ -209,7 +214,7 @@ def _check_interface(graph: ModelGraph, sample: Samples) -> None:
             if name not in graph.inputs:
                 raise DataError(
                     f"{sample.name}: array {name!r} must be named like an input of {graph.label}",
-                    hint=did_you_mean(name, graph.inputs),
+                    hint=f"{did_you_mean(name, graph.inputs)} Images of a single input are in the column path.",
                 )
     elif len(graph.inputs) != 1 or graph.inputs[0] not in graph.shapes:
         raise DataError(

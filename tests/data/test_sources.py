@@ -174,8 +174,8 @@ def test_manifest_without_labels(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "message", "hint"),
     [
-        ("file,label\na.png,1\n", "must have the header path,label, got file,label", "first line"),
-        ("", "must have the header path,label, got an empty file", "first line"),
+        ("label\n1\n", "must have the header path,label, or the names of the model's inputs, got label", "first line"),
+        ("", "must have the header path,label, or the names of the model's inputs, got an empty file", "first line"),
         ("path,label\n", "must list at least one image, got none", "Add lines"),
         ("path,label\n../a.png,1\n", "line 2: path must be inside", "relative to its folder"),
         ("path,label\n/etc/hosts,1\n", "line 2: path must be inside", "relative to its folder"),
@@ -185,7 +185,10 @@ def test_manifest_without_labels(tmp_path: Path) -> None:
         ("path,label\na\0.png,1\n", "line 2: path must be one of a file", ""),
         ("path,label\na.png,1\n./a.png,1\n", "line 3: path must be listed once", "Remove one of the lines"),
         ("path,label\na.png,-1\n", "line 2: label must be a whole number", "index of the class"),
-        ("path,label\na.png,1.5\n", "got '1.5'", "index of the class"),
+        ("a,b\n1,a.png\n2,x.npy\n", "line 3: b must name a file", "remove the line"),
+        ("a,b\n1,a.png\n2,../a.png\n", "line 3: b must be inside", "relative to its folder"),
+        ("a\n1\na.png\n", "must have one shape, (), got", "Resize or pad"),
+        ("a\n1e999\n", "must be finite", ""),
         ("path,label\na.png,cat\n", "got 'cat'", "index of the class"),
         ("path,label\na.png\n", "got ''", "index of the class"),
         ("path,label\na.png,99999999999\n", "from 0 to 999999", "index of the class"),
@@ -358,3 +361,76 @@ def test_a_missing_path(tmp_path: Path) -> None:
 def test_a_file_of_another_kind(tmp_path: Path) -> None:
     (tmp_path / "data.zip").write_bytes(b"")
     assert "data must be a folder, an .npz or an .npy file" in refused(tmp_path / "data.zip").message
+
+
+# Arrays in files of their own
+
+
+def arrays(folder: Path, *shapes: tuple[int, ...]) -> list[Any]:
+    folder.mkdir(parents=True, exist_ok=True)
+    made = [np.full(shape, i, np.float32) for i, shape in enumerate(shapes)]
+    for i, array in enumerate(made):
+        np.save(folder / f"{i}.npy", array)
+    return made
+
+
+def test_files_of_arrays_are_samples(tmp_path: Path) -> None:
+    expected = arrays(tmp_path, (2, 3), (2, 3), (2, 3))
+    pools = open_data(tmp_path)
+    assert pools.single is not None
+    assert pools.single.preprocessed
+    assert np.array_equal(pools.single.load(), np.stack(expected))
+
+
+def test_class_folders_may_hold_arrays(tmp_path: Path) -> None:
+    arrays(tmp_path / "cat", (3,), (3,))
+    arrays(tmp_path / "dog", (3,), (3,))
+    pools = open_data(tmp_path)
+    assert labels_of(pools.single) == [0, 0, 1, 1]
+    assert pools.single is not None
+    assert pools.single.load().shape == (4, 3)
+
+
+def test_columns_of_a_manifest_are_inputs(tmp_path: Path) -> None:
+    arrays(tmp_path, (3,), (3,))
+    manifest(tmp_path, "picture,state,age,label\na.png,0.npy,31,1\na.png,1.npy,4.5e1,0\n", "a.png")
+    samples = open_data(tmp_path).single
+    assert samples is not None
+    assert isinstance(samples.images, np.ndarray)
+    assert samples.images["picture"].shape == (2, 4, 4)
+    assert samples.images["state"].tolist() == [[0, 0, 0], [1, 1, 1]]
+    assert samples.images["age"].tolist() == [[31], [45]]
+    assert labels_of(samples) == [1, 0]
+
+
+def test_labels_of_a_manifest_are_numbers_or_masks(tmp_path: Path) -> None:
+    manifest(tmp_path / "n", "path,label\na.png,1.5\nb.png,2\n", "a.png", "b.png")
+    numbers = open_data(tmp_path / "n").single
+    assert numbers is not None
+    assert numbers.labels is not None
+    assert numbers.labels.tolist() == [1.5, 2]
+    manifest(tmp_path / "m", "path,label\na.png,masks/a.png\nb.png,masks/b.png\n", "a.png", "b.png", "masks/a.png")
+    image(tmp_path / "m" / "masks" / "b.png", 2)
+    masks = open_data(tmp_path / "m").single
+    assert masks is not None
+    assert masks.labels is not None
+    assert masks.labels.shape == (2, 4, 4)
+    assert masks.labels.dtype == np.int64
+    assert np.unique(masks.labels[1]).tolist() == [2]
+
+
+def test_arrays_and_images_are_not_mixed_in_a_folder(tmp_path: Path) -> None:
+    arrays(tmp_path, (3,))
+    image(tmp_path / "a.png")
+    assert "must hold either images or .npy arrays, got both: a.png and 0.npy" in refused(tmp_path).message
+
+
+def test_arrays_of_several_shapes_are_refused(tmp_path: Path) -> None:
+    arrays(tmp_path, (3,), (4,))
+    assert "1.npy: what" in refused(tmp_path).message
+    assert "must have one shape, (3,), got (4,)" in refused(tmp_path).message
+
+
+def test_arrays_are_never_unpickled(tmp_path: Path) -> None:
+    np.save(tmp_path / "a.npy", np.array([{"a": 1}], dtype=object), allow_pickle=True)
+    assert "must be a readable .npy file without pickled objects" in refused(tmp_path).message

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
+from PIL import Image
 
 import bocr_onnx
 from bocr_onnx.errors import DataError
@@ -209,3 +210,32 @@ def test_whole_numbers_are_fed_in_the_type_of_their_input(tmp_path: Path) -> Non
     np.savez(tmp_path / "t.npz", tokens=tokens)
     report = bocr_onnx.prune(tmp_path / "m.onnx", data=tmp_path / "t.npz", output=tmp_path / "s.onnx", **QUICK)
     assert 0.3 < report.result.accuracy <= 1
+
+
+def test_a_manifest_has_a_column_per_input_and_images_are_preprocessed(two: Path, tmp_path: Path) -> None:
+    """Images and vectors mixed give what their arrays give."""
+    rng, folder = np.random.default_rng(5), tmp_path / "data"
+    folder.mkdir()
+    pixels = rng.integers(0, 256, (180, 8, 8, 3), dtype=np.uint8)
+    states = rng.standard_normal((180, 5)).astype(np.float32)
+    lines = ["x,state"]
+    for i, (picture, state) in enumerate(zip(pixels, states, strict=True)):
+        Image.fromarray(picture).save(folder / f"{i}.png")
+        np.save(folder / f"{i}.npy", state)
+        lines.append(f"{i}.png,{i}.npy")
+    (folder / "manifest.csv").write_text("\n".join(lines))
+    mixed = bocr_onnx.prune(two, data=folder, preset="unit", output=tmp_path / "s.onnx", **QUICK)
+    arrays = {"x": (pixels / np.float32(255)).astype(np.float32).transpose(0, 3, 1, 2), "state": states}
+    plain = bocr_onnx.prune(two, data=arrays, output=tmp_path / "p.onnx", **QUICK)
+    assert [o["name"] for o in mixed.outputs] == ["y", "z"]
+    for one, other in zip(mixed.outputs, plain.outputs, strict=True):
+        assert one["distortion"] == pytest.approx(other["distortion"], rel=1e-3)
+
+
+def test_a_folder_of_arrays_is_the_input(tmp_path: Path) -> None:
+    model, folder, images = made("regression", tmp_path), tmp_path / "data", pictures()
+    folder.mkdir()
+    for i, image in enumerate(images):
+        np.save(folder / f"{i:03}.npy", image)
+    report = bocr_onnx.prune(model, data=folder, output=tmp_path / "s.onnx", **QUICK)
+    assert report.outputs == bocr_onnx.prune(model, data=images, output=tmp_path / "p.onnx", **QUICK).outputs
