@@ -52,8 +52,8 @@ def _show_one(report: Report) -> None:
     from bocr_onnx.report import figure_rows, guess_text, is_slower, output_rows, quality_text, undecided_text
 
     print_table(report.output, ("", "original", "slim", "change"), figure_rows(report))
-    if report.outputs and report.task != "classification":
-        print_table("outputs", ("", "distortion", "correlation", "largest error"), output_rows(report))
+    if report.outputs and (report.task != "classification" or len(report.outputs) > 1):
+        print_table("outputs", *output_rows(report))
     print(f"proof: equal to the masked original within {report.proof['max_rel_diff']:.1e} relative")
     for text in filter(None, (quality_text(report), guess_text(report), undecided_text(report))):
         print(text)

@@ -86,4 +86,7 @@ def unseen(run: Run, slim: ModelProto, text: str) -> tuple[float, tuple[dict[str
     images, task = run.images, run.images.task
     with run.progress.task(text) as update:
         outputs = predict_heads(run.graph, slim, images.final, task.heads, progress=update)
-    return task.score(outputs, images.final_truth).value, fidelity(task.heads, outputs, images.final_reference)
+    near = fidelity(task.heads, outputs, images.final_reference)
+    own = task.figures(outputs, images.final_reference)
+    rows = tuple(row | {"figures": figures} for row, figures in zip(near, own, strict=True))
+    return task.score(outputs, images.final_truth).value, rows

@@ -83,7 +83,8 @@ class Report:
             ``wall``), raw samples by both clocks, threads and batch.
         finetune: What finetuning did; empty without it.
         task: Name of the task; empty without data.
-        outputs: How near each output is to the original's on unseen images: distortion, correlation, largest error.
+        outputs: How near each output is to the original's on unseen images: distortion, correlation, largest error,
+            and ``figures``, those of its task by name.
         missed: Targets and checks that were missed, in words.
         versions: Versions of the packages that matter.
         seconds: Wall time of each stage.

@@ -11,6 +11,8 @@ Row = tuple[str, str, str, str]
 PREFIXES = {"": (("G", 1e9), ("M", 1e6), ("k", 1e3)), "B": (("M", 1e6), ("k", 1e3))}
 """Prefixes of a quantity by its unit."""
 
+_NEAR = ("distortion", "correlation", "largest_error")
+
 
 def figure_rows(report: Report) -> tuple[Row, ...]:
     """Returns the before/after table: name, original, slim, change."""
@@ -77,12 +79,14 @@ def quality_text(report: Report) -> str:
     return "" if report.result.accuracy is not None else "Weights not recovered, quality not measured: give images."
 
 
-def output_rows(report: Report) -> list[Row]:
-    """Returns how near each output is to the original's: name, distortion, correlation, largest error."""
-    return [
-        (o["name"], *(_number(o[key]) for key in ("distortion", "correlation", "largest_error")))
+def output_rows(report: Report) -> tuple[Row, list[Row]]:
+    """Returns how near each output is to the original's: the names of the columns, and a row per output."""
+    own = list(dict.fromkeys(name for o in report.outputs for name in o.get("figures", ())))
+    rows = [
+        (o["name"], *(_number(o[key]) for key in _NEAR), *(_number(o.get("figures", {}).get(name)) for name in own))
         for o in report.outputs
     ]
+    return ("", *(key.replace("_", " ") for key in _NEAR), *own), rows
 
 
 def _number(value: float | None) -> str:
@@ -92,13 +96,9 @@ def _number(value: float | None) -> str:
 def _outputs(report: Report) -> list[str]:
     if not report.outputs:
         return []
-    head = [
-        "## Outputs on unseen images",
-        "",
-        "| output | distortion | correlation | largest error |",
-        "|---|---|---|---|",
-    ]
-    return [*head, *(f"| `{row[0]}` | {' | '.join(row[1:])} |" for row in output_rows(report)), ""]
+    names, rows = output_rows(report)
+    head = ["## Outputs on unseen images", "", f"| {' | '.join(names)} |", "|---" * len(names) + "|"]
+    return [*head, *(f"| `{row[0]}` | {' | '.join(row[1:])} |" for row in rows), ""]
 
 
 def undecided_text(report: Report) -> str:

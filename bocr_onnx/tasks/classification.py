@@ -61,6 +61,11 @@ class Classification:
         """Returns the classes: labels, or those that the original's outputs say, one array per head."""
         return (labels,) if labels is not None else tuple(self._classes(output) for output in outputs)
 
+    def figures(self, outputs: Outputs, reference: Outputs) -> tuple[dict[str, float], ...]:
+        """Returns the share of images whose class is the original's."""
+        pairs = zip(outputs, reference, strict=True)
+        return tuple({"agreement": float(np.mean(self._classes(o) == self._classes(r)))} for o, r in pairs)
+
     def score(self, outputs: Outputs, truth: Outputs) -> Score:
         """Returns the share of images whose class is the true one, the mean over heads."""
         shares = [float(np.mean(self._classes(o) == t)) for o, t in zip(outputs, truth, strict=False)]

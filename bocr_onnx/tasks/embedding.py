@@ -11,6 +11,9 @@ from bocr_onnx.runtime import Head, Outputs
 from bocr_onnx.tasks.generic import Generic
 from bocr_onnx.tasks.score import Score
 
+MAX_RETRIEVED = 2000
+"""Images among which a nearest neighbour is looked for."""
+
 
 @dataclass(frozen=True, slots=True)
 class Embedding:
@@ -38,10 +41,26 @@ class Embedding:
         del labels
         return outputs
 
+    def figures(self, outputs: Outputs, reference: Outputs) -> tuple[dict[str, float], ...]:
+        """Returns the mean cosine, and the share of images whose nearest neighbour among the others is the same."""
+        return tuple(
+            {"cosine": float(_cosine(o, r).mean()), "retrieval agreement": float(np.mean(_nearest(o) == _nearest(r)))}
+            for o, r in zip(outputs, reference, strict=True)
+        )
+
     def score(self, outputs: Outputs, truth: Outputs) -> Score:
         """Returns the mean cosine, the mean over heads; below zero counts as zero."""
         values = [float(_cosine(o, t).mean()) for o, t in zip(outputs, truth, strict=True)]
         return Score(min(max(float(np.mean(values)), 0.0), 1.0), len(truth[0]))
+
+
+def _nearest(vectors: Array) -> Array:
+    """Returns the nearest other one of each vector, by cosine."""
+    flat = vectors[:MAX_RETRIEVED].reshape(len(vectors[:MAX_RETRIEVED]), -1).astype(np.float64)
+    flat = flat / np.maximum(np.linalg.norm(flat, axis=1, keepdims=True), 1e-30)
+    near = flat @ flat.T
+    np.fill_diagonal(near, -np.inf)
+    return np.asarray(np.argmax(near, axis=1))
 
 
 def _cosine(outputs: Array, reference: Array) -> Array:

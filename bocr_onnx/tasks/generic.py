@@ -49,6 +49,11 @@ class Generic:
         del labels
         return outputs
 
+    def figures(self, outputs: Outputs, reference: Outputs) -> tuple[dict[str, float], ...]:
+        """Returns nothing beside the distortion."""
+        del reference
+        return tuple({} for _ in outputs)
+
     def score(self, outputs: Outputs, truth: Outputs) -> Score:
         """Returns the fidelity."""
         return Score(min(max(1 - total_distortion(outputs, truth), 0.0), 1.0), len(truth[0]))

@@ -44,6 +44,10 @@ class Regression:
         """Returns the labels, or the original's numbers."""
         return (outputs[0] if labels is None else labels.reshape(outputs[0].shape).astype(np.float32),)
 
+    def figures(self, outputs: Outputs, reference: Outputs) -> tuple[dict[str, float], ...]:
+        """Returns the mean difference from the original's numbers, in their unit."""
+        return ({"mean error": float(np.abs(outputs[0].astype(np.float64) - reference[0]).mean())},)
+
     def score(self, outputs: Outputs, truth: Outputs) -> Score:
         """Returns R2, the share of the variance that is explained; below zero counts as zero."""
         return Score(min(max(1 - distortion(outputs[0], truth[0]), 0.0), 1.0), len(truth[0]))

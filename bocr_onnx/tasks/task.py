@@ -38,6 +38,10 @@ class Task(Protocol):
         """Returns what outputs are scored against: labels, or what the original's own outputs say."""
         ...
 
+    def figures(self, outputs: Outputs, reference: Outputs) -> tuple[dict[str, float], ...]:
+        """Returns what a user of each tensor wants to know beside its distortion from the original's, by name."""
+        ...
+
     def score(self, outputs: Outputs, truth: Outputs) -> Score:
         """Returns a score in [0, 1], larger is better, with its standard error."""
         ...

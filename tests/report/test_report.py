@@ -50,6 +50,17 @@ def test_json_is_complete_and_round():
     assert record["groups"] == [{"name": "g", "n_channels": 16, "n_kept": 9, "share": 0.25}]
 
 
+def test_outputs_have_the_columns_of_their_task() -> None:
+    near = {"distortion": 0.25, "correlation": None, "largest_error": 2.0}
+    outputs = (
+        {"name": "age", **near, "figures": {"agreement": 0.5}},
+        {"name": "sex", **near, "figures": {"agreement": 1.0}},
+    )
+    text = markdown(report(outputs=outputs))
+    assert "|  | distortion | correlation | largest error | agreement |\n|---|---|---|---|---|" in text
+    assert "| `age` | 0.25 | constant | 2 | 0.5 |\n| `sex` | 0.25 | constant | 2 | 1 |" in text
+
+
 def test_a_guessed_preprocessing_is_called_a_guess() -> None:
     data = {"path": "data", "parts": {}, "preprocessing": {"name": "cifar10"}}
     assert "cifar10 is a guess" in markdown(report(data=data | {"preprocessing_guessed": True}))

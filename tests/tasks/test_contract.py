@@ -42,6 +42,27 @@ def test_the_original_agrees_with_itself_and_noise_does_worse_the_more_there_is(
     assert score.stderr >= 0
 
 
+FIGURES = {
+    "generic": {},
+    "classification": {"agreement": 1.0},
+    "segmentation": {"pixel agreement": 1.0},
+    "regression": {"mean error": 0.0},
+    "embedding": {"cosine": 1.0, "retrieval agreement": 1.0},
+}
+
+
+@pytest.mark.parametrize("name", TASKS)
+def test_figures_of_a_task_are_best_for_the_original_and_worse_for_noise(name: str) -> None:
+    graph, images = model(name)
+    task = find_task(graph, name)
+    (reference,) = predict_heads(graph, graph.proto, images, task.heads)
+    (same,) = task.figures((reference,), (reference,))
+    assert same == pytest.approx(FIGURES[name])
+    noise = np.random.default_rng(1).standard_normal(reference.shape).astype(np.float32)
+    (other,) = task.figures((noise,), (reference,))
+    assert all(abs(other[key] - best) > 0.2 for key, best in FIGURES[name].items())
+
+
 @pytest.mark.parametrize("name", TASKS)
 def test_a_slice_is_scored_as_the_whole_is(name: str) -> None:
     graph, images = model(name)
