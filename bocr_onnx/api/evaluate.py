@@ -66,7 +66,10 @@ def evaluate(options: EvaluateOptions) -> Evaluated:
         raise DataError(
             f"`data={pools.path}` must have labels to evaluate on, got none", hint="See calibration/README.md"
         )
-    images, task = load_images(graph, found, samples), find_task(graph, options.task, samples.labels)
+    images, task = (
+        load_images(graph, found, samples),
+        find_task(graph, options.task, samples.labels, options.output_weights),
+    )
     with shown.task("Scoring") as update:
         outputs = predict_heads(graph, graph.proto, images, task.heads, progress=update)
     task.check(outputs, samples.labels, pools.path)

@@ -114,7 +114,7 @@ def _train(options: FinetuneOptions, folder: RunDir, progress: Progress, engine:
     if data.guessed:
         progress.note(f"preprocessing: {data.preprocessing.name} (the best fit; name it with `preset`)")
     final = load_images(teacher, data, parts.final)
-    task = find_task(teacher, options.task, parts.final.labels)
+    task = find_task(teacher, options.task, parts.final.labels, options.output_weights)
     outputs = predict_heads(teacher, teacher.proto, final, task.heads)
     task.check(outputs, parts.final.labels, pools.path)
     truth = task.truth(outputs, parts.final.labels)

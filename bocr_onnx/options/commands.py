@@ -29,6 +29,7 @@ from bocr_onnx.options.types import (
     InputShapes,
     Model,
     ModelSource,
+    OutputWeights,
     Place,
     Preprocess,
     Preset,
@@ -62,6 +63,7 @@ class ImageOptions(ModelOptions):
     """Options of every command that reads images."""
 
     task: TaskName = "auto"
+    output_weights: OutputWeights = field(default_factory=dict)
     preset: Preset = None
     preprocess: Preprocess = None
 

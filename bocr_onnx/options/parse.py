@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -85,6 +86,32 @@ def _settled(shapes: Mapping[str, Sequence[int]]) -> Shapes:
     for name, sizes in found.items():
         if not all(isinstance(size, int) and not isinstance(size, bool) for size in sizes):
             raise UsageError(f"the shape of input {name!r} must be whole numbers, got {sizes}")
+    return found
+
+
+def parse_weights(value: Any) -> dict[str, float]:
+    """Returns weights from a mapping, from texts ``NAME:WEIGHT``, or from None.
+
+    Raises:
+        UsageError: A text has another form, or a weight is not a finite number from 0 up.
+
+    Example:
+        >>> parse_weights(["boxes:0:2.5"])
+        {'boxes:0': 2.5}
+    """
+    pairs = value.items() if isinstance(value, Mapping) else [text.rpartition(":")[::2] for text in value or ()]
+    found: dict[str, float] = {}
+    for name, text in pairs:
+        try:
+            weight = float(text)
+        except (TypeError, ValueError):
+            weight = math.nan
+        if not name or not 0 <= weight < math.inf:
+            raise UsageError(
+                f"`output_weights` must be NAME:WEIGHT with a number from 0 up, got {name}:{text}",
+                hint="For example boxes:2; outputs that are not named count once.",
+            )
+        found[str(name)] = weight
     return found
 
 

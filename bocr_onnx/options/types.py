@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from pydantic import BeforeValidator, Field, PlainValidator
 
-from bocr_onnx.options.parse import parse_data, parse_model, parse_place, parse_shapes, parse_shares
+from bocr_onnx.options.parse import parse_data, parse_model, parse_place, parse_shapes, parse_shares, parse_weights
 from bocr_onnx.options.record import Flag
 
 if TYPE_CHECKING:
@@ -23,8 +23,9 @@ if TYPE_CHECKING:
     DataSource = str | Path | Inputs | tuple[Inputs, Arrays]
     Shares = float | Sequence[float] | None
     ShapeSource = Mapping[str, Sequence[int]]
+    WeightSource = Mapping[str, float]
 else:  # checked by our own validators, so that neither onnx nor numpy is loaded for a help page
-    ModelSource = DataSource = Shares = ShapeSource = ProgressProtocol = Any
+    ModelSource = DataSource = Shares = ShapeSource = WeightSource = ProgressProtocol = Any
 
 BUDGET, DATA, SEARCH = "Budget", "Images", "Search"
 RECOVERY, MACHINES = "Recovery and finetuning", "Machines and history"
@@ -54,6 +55,16 @@ InputShapes = Annotated[
         "Sizes for the open axes of an input, e.g. image:1x3x48x320; omit NAME: if there is only one input.",
         spelled="--input-shape",
         metavar="NAME:SIZES",
+    ),
+]
+OutputWeights = Annotated[
+    WeightSource,
+    PlainValidator(parse_weights),
+    Flag(
+        "How much the distortion of an output counts beside that of others, 1 by default, e.g. boxes:2.",
+        DATA,
+        spelled="--output-weight",
+        metavar="NAME:WEIGHT",
     ),
 ]
 RunDirectory = Annotated[

@@ -64,7 +64,7 @@ def load(run: Run) -> Run:
             loaded.append(load_images(run.graph, data, samples, int(IMAGES_SHARE * options.memory_bytes)))
             update(i + 1, 3)
     score, recovery, final = loaded
-    task = find_task(run.graph, options.task, parts.final.labels)
+    task = find_task(run.graph, options.task, parts.final.labels, options.output_weights)
     names = ", ".join(head.name for head in task.heads)
     run.progress.note(f"task: {task.name}, measured at {names}{INFERRED if options.task == 'auto' else ''}")
     with run.progress.task("Scoring the original on unseen images") as update:

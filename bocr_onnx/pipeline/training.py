@@ -180,7 +180,7 @@ def _validation(graph: ModelGraph, material: Material, reference: Outputs) -> Ca
 
     def validate(proto: ModelProto) -> float:
         outputs = predict_heads(graph, proto, material.score, task.heads)
-        return -total_distortion(outputs, reference) if labels is None else task.score(outputs, truth).value
+        return -total_distortion(outputs, reference, task.heads) if labels is None else task.score(outputs, truth).value
 
     return validate
 

@@ -191,4 +191,4 @@ def _travel(calibration: Calibration, group: int, ratio: float, images: Array, r
     mask = calibration.mask(widths)
     outputs = calibration.predict(cut(index, mask, calibration.fit(mask)), images)
     error = float(calibration.sensitivity.curves[group][widths[group]])
-    return max(total_distortion(outputs, reference), 1e-9) / max(error, 1e-9)
+    return max(total_distortion(outputs, reference, calibration.heads), 1e-9) / max(error, 1e-9)

@@ -95,13 +95,13 @@ class PolicyScorer:
         heads = self.task.heads
         session = open_heads(cut(index, mask, weights), heads)
         outputs = predict_heads(graph, session, self.images, heads, rows=range(n))
-        first, whole = total_distortion(outputs, _first(self.reference, n)), None
+        first, whole = total_distortion(outputs, _first(self.reference, n), heads), None
         if n == len(self.images) or ceiling is None or first <= ceiling:
             rest = range(n, len(self.images))
             if rest:
                 further = predict_heads(graph, session, self.images, heads, rows=rest)
                 outputs = tuple(np.concatenate(pair) for pair in zip(outputs, further, strict=True))
-            whole = total_distortion(outputs, self.reference)
+            whole = total_distortion(outputs, self.reference, heads)
         score = self.task.score(outputs, _first(self.truth, len(outputs[0])))
         return ScoredModel(score, whole, first, time.perf_counter() - start), weights
 

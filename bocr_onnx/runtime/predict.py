@@ -34,11 +34,13 @@ class Head:
         name: Its name; of an output, or of a tensor inside.
         axis: Axis of its classes, which is moved to axis 1 and kept whole; None where all entries are alike.
         positions: Entries that are looked at, of the others flattened, `(n,)` int64; None for all.
+        weight: How much its distortion counts beside that of other tensors; 0 and up.
     """
 
     name: str
     axis: int | None = None
     positions: Array | None = None
+    weight: float = 1.0
 
     def view(self, array: Array) -> Array:
         """Returns what is kept of a batch: as it is, its classes second, or only some of its positions.

@@ -37,8 +37,9 @@ class Generic:
             DataError: None does.
         """
         del labels
-        if not any(varies(output) for output in outputs):
-            names = ", ".join(head.name for head in self.heads)
+        counted = [(head, output) for head, output in zip(self.heads, outputs, strict=True) if head.weight > 0]
+        if not any(varies(output) for _, output in counted):
+            names = ", ".join(head.name for head, _ in counted)
             raise DataError(
                 f"`data={source}`: an output must differ between images to be scored, got constant {names}",
                 hint="Are the images preprocessed as the model expects them? Try `preset=NAME` or `preprocess=FILE`.",
@@ -56,4 +57,4 @@ class Generic:
 
     def score(self, outputs: Outputs, truth: Outputs) -> Score:
         """Returns the fidelity."""
-        return Score(min(max(1 - total_distortion(outputs, truth), 0.0), 1.0), len(truth[0]))
+        return Score(min(max(1 - total_distortion(outputs, truth, self.heads), 0.0), 1.0), len(truth[0]))

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from types import MappingProxyType
 
 from onnx import TensorProto
 
-from bocr_onnx.errors import DataError
+from bocr_onnx.errors import DataError, did_you_mean
 from bocr_onnx.graph import FLOATING, Array, ModelGraph
 from bocr_onnx.runtime import Head, make_head
 from bocr_onnx.slimming.decisions import decisions
@@ -21,6 +23,7 @@ from bocr_onnx.tasks.task import Task
 REGRESSES = re.compile(r"landmark|point|coord|(?<!trans)pose|regress|angle|(\b|_)age\b|depth\b|offset|box")
 EMBEDS = re.compile(r"embed|feature|descriptor|_emb\b|^emb")
 CLASSES = re.compile(r"logit|prob|class|softmax|score|pred|label")
+NO_WEIGHTS: Mapping[str, float] = MappingProxyType({})
 MASKS = re.compile(r"mask|seg|logit|prob|class")
 
 
@@ -89,16 +92,19 @@ TASKS: dict[str, Callable[[ModelGraph, tuple[str, ...]], Task]] = {
 """What makes a task of a model and the tensors it is measured at, by its name."""
 
 
-def find_task(graph: ModelGraph, name: str = "auto", labels: Array | None = None) -> Task:
+def find_task(
+    graph: ModelGraph, name: str = "auto", labels: Array | None = None, weights: Mapping[str, float] = NO_WEIGHTS
+) -> Task:
     """Returns the task of a model.
 
     Args:
         graph: The model.
         name: Name of the task; ``auto`` infers it.
         labels: Labels, if there are any.
+        weights: How much the distortion of an output counts, by name; 1 where nothing is said.
 
     Raises:
-        DataError: No tensor of the model can be measured.
+        DataError: No tensor of the model can be measured, or a weight is that of none, or none has a weight.
 
     Example:
         >>> import onnx
@@ -115,7 +121,22 @@ def find_task(graph: ModelGraph, name: str = "auto", labels: Array | None = None
             f"{graph.label} must have a floating output with a row per image to be scored, got none",
             hint="`search=uniform` needs no data.",
         )
-    return TASKS[_inferred(graph, names, labels) if name == "auto" else name](graph, names)
+    task = TASKS[_inferred(graph, names, labels) if name == "auto" else name](graph, names)
+    return _weighed(graph, task, weights) if weights else task
+
+
+def _weighed(graph: ModelGraph, task: Task, weights: Mapping[str, float]) -> Task:
+    names = [head.name for head in task.heads]
+    for name in weights:
+        if name not in names:
+            raise DataError(
+                f"`output_weights` must name outputs that {graph.label} is scored at, got {name!r}",
+                hint=did_you_mean(name, names),
+            )
+    heads = tuple(replace(head, weight=weights.get(head.name, 1.0)) for head in task.heads)
+    if not any(head.weight for head in heads):
+        raise DataError(f"`output_weights` must leave an output of {graph.label} a weight above 0, got none")
+    return replace(task, heads=heads)  # type: ignore[type-var]
 
 
 def _inferred(graph: ModelGraph, names: tuple[str, ...], labels: Array | None) -> str:

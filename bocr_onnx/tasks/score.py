@@ -66,11 +66,19 @@ def varies(reference: Array) -> bool:
     return _spread(wide) > 1e-12 * max(float(np.mean(wide**2)), 1e-30)
 
 
-def total_distortion(outputs: Outputs, reference: Outputs) -> float:
-    """Returns the mean distortion of the tensors that differ between images; that of all where none does."""
-    found = [distortion(o, r) for o, r in zip(outputs, reference, strict=True) if varies(r)]
-    found = found or [distortion(o, r) for o, r in zip(outputs, reference, strict=True)]
-    return found[0] if len(found) == 1 else float(np.mean(found))
+def total_distortion(outputs: Outputs, reference: Outputs, heads: Sequence[Head] = ()) -> float:
+    """Returns the mean distortion of the tensors that differ between images; that of all where none does.
+
+    Args:
+        outputs: The slim model's.
+        reference: The original's.
+        heads: Have the weight of each tensor; all count alike where there are none.
+    """
+    weights = [head.weight for head in heads] or [1.0] * len(outputs)
+    rows = [(o, r, w) for o, r, w in zip(outputs, reference, weights, strict=True) if w > 0]
+    rows = [row for row in rows if varies(row[1])] or rows
+    found = [distortion(o, r) for o, r, _ in rows]
+    return found[0] if len(found) == 1 else float(np.average(found, weights=[w for *_, w in rows]))
 
 
 def fidelity(heads: Sequence[Head], outputs: Outputs, reference: Outputs) -> tuple[dict[str, Any], ...]:

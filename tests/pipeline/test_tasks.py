@@ -239,3 +239,14 @@ def test_a_folder_of_arrays_is_the_input(tmp_path: Path) -> None:
         np.save(folder / f"{i:03}.npy", image)
     report = bocr_onnx.prune(model, data=folder, output=tmp_path / "s.onnx", **QUICK)
     assert report.outputs == bocr_onnx.prune(model, data=images, output=tmp_path / "p.onnx", **QUICK).outputs
+
+
+def test_an_output_that_counts_more_is_kept_better(two: Path, tmp_path: Path) -> None:
+    given = QUICK | {"search": "local", "trials": 8, "flops": 0.5, "seed": 1}
+    one = bocr_onnx.prune(two, data=inputs(), output=tmp_path / "y.onnx", output_weights={"z": 0}, **given)
+    other = bocr_onnx.prune(two, data=inputs(), output=tmp_path / "z.onnx", output_weights={"y": 0}, **given)
+    assert one.outputs[0]["distortion"] <= other.outputs[0]["distortion"]
+    assert other.outputs[1]["distortion"] <= one.outputs[1]["distortion"]
+    assert one.outputs != other.outputs
+    resumed = bocr_onnx.prune(two, resume=tmp_path / "y.run")
+    assert resumed.outputs == one.outputs

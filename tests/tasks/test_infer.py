@@ -127,3 +127,30 @@ def test_large_outputs_are_sampled_and_their_classes_kept() -> None:
     assert np.array_equal(found, whole.reshape(2, 3, -1)[..., positions])
     masks = np.arange(2 * 64 * 64).reshape(2, 64, 64)
     assert np.array_equal(task.heads[0].sample(masks), masks.reshape(2, -1)[:, positions])
+
+
+HEADS = "net (float[N, 4] x) => (float[N, 3] box, float[N, 2] score) { box = MatMul(x, w) score = MatMul(x, v) }"
+
+
+def test_weights_say_how_much_each_output_counts() -> None:
+    graph = build(HEADS, w=(4, 3), v=(4, 2))
+    x = np.random.default_rng(0).standard_normal((30, 4)).astype(np.float32)
+
+    def score(weights: dict[str, float]) -> float:
+        task = find_task(graph, "generic", weights=weights)
+        box, scores = predict_heads(graph, graph.proto, x, task.heads)
+        spoilt = (box + np.float32(0.5) * box.std(), scores + np.float32(0.1) * scores.std())
+        return 1 - task.score(spoilt, (box, scores)).value
+
+    alike, boxes, scores = score({}), score({"score": 0}), score({"box": 0})
+    assert scores < alike < boxes
+    assert alike == pytest.approx((boxes + scores) / 2, rel=1e-4)
+    assert score({"box": 3}) == pytest.approx((3 * boxes + scores) / 4, rel=1e-4)
+
+
+def test_weights_are_of_outputs_and_leave_one() -> None:
+    graph = build(HEADS, w=(4, 3), v=(4, 2))
+    with pytest.raises(DataError, match=r"must name outputs that .* is scored at, got 'boxs'\n.*Did you mean 'box'"):
+        find_task(graph, weights={"boxs": 2.0})
+    with pytest.raises(DataError, match=r"must leave an output of .* a weight above 0"):
+        find_task(graph, weights={"box": 0.0, "score": 0.0})
