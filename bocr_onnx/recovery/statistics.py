@@ -87,7 +87,8 @@ def restore_statistics(
         outputs = kept_outputs(affine, index, mask)
         found = statistics[affine.node.index]
         goals[affine.node.outputs[0]] = Statistics(found.mean[outputs], found.variance[outputs])
-    measured = _measure(slim, goals, feeds(graph, images))
+    ranks = {name: len(graph.shapes[name]) for name in goals}
+    measured = _measure(slim, goals, ranks, feeds(graph, images))
     changed = dict(weights)
     for affine in wanted:
         name = affine.node.outputs[0]
@@ -109,11 +110,13 @@ def _scale(goal: Statistics, found: Statistics) -> Floats:
     return np.asarray(np.clip(ratio, 1 / MAX_SCALE, MAX_SCALE))
 
 
-def _measure(slim: ModelProto, goals: Mapping[str, Statistics], inputs: Mapping[str, Array]) -> dict[str, Statistics]:
+def _measure(
+    slim: ModelProto, goals: Mapping[str, Statistics], ranks: Mapping[str, int], inputs: Mapping[str, Array]
+) -> dict[str, Statistics]:
     if any(tensor.data_type in HALF for tensor in slim.graph.initializer):
         slim = widened(slim)
         inputs = {name: x.astype(np.float32) if x.dtype.kind == "f" else x for name, x in inputs.items()}
-    model = _with_batch_statistics(slim, goals)
+    model = _with_batch_statistics(slim, goals, ranks)
     names = [f"{name}{suffix}" for name in goals for suffix in (".mean", ".variance")]
     found = iter(run_session(open_session(model), inputs, names))
     return {
@@ -122,7 +125,7 @@ def _measure(slim: ModelProto, goals: Mapping[str, Statistics], inputs: Mapping[
     }
 
 
-def _with_batch_statistics(slim: ModelProto, goals: Mapping[str, Statistics]) -> ModelProto:
+def _with_batch_statistics(slim: ModelProto, goals: Mapping[str, Statistics], ranks: Mapping[str, int]) -> ModelProto:
     """Returns the slim model with every convolution's output normalized to its goal, statistics as outputs."""
     made = ModelProto()
     made.CopyFrom(slim)
@@ -136,7 +139,7 @@ def _with_batch_statistics(slim: ModelProto, goals: Mapping[str, Statistics]) ->
             graph.node.append(node)
             continue
         name = node.output[0]
-        rank = len(next(t.dims for t in graph.initializer if t.name == node.input[1]))
+        rank = ranks[name]
         node.output[0] = f"{name}.raw"
         graph.node.append(node)
         graph.node.extend(_normalization(name, rank, opset))

@@ -34,6 +34,7 @@ class Head:
         name: Its name; of an output, or of a tensor inside.
         axis: Axis of its classes, which is moved to axis 1 and kept whole; None where all entries are alike.
         positions: Entries that are looked at, of the others flattened, `(n,)` int64; None for all.
+        whole: Whether the tensor of one sample has no axis of samples: a model with a batch of one that dropped it.
         weight: How much its distortion counts beside that of other tensors; 0 and up.
     """
 
@@ -41,6 +42,7 @@ class Head:
     axis: int | None = None
     positions: Array | None = None
     weight: float = 1.0
+    whole: bool = False
 
     def view(self, array: Array) -> Array:
         """Returns what is kept of a batch: as it is, its classes second, or only some of its positions.
@@ -48,6 +50,10 @@ class Head:
         Returns:
             `(n, positions)`, or `(n, n_classes, positions)` with an axis of classes; as it is if all are kept.
         """
+        if self.whole:
+            array = array[None]
+        if array.ndim == 1:
+            array = array[:, None]
         if self.axis is not None:
             array = np.moveaxis(array, self.axis, 1)
         if self.positions is None:
@@ -61,7 +67,7 @@ class Head:
         return flat if self.positions is None else flat[:, self.positions]
 
 
-def make_head(graph: ModelGraph, name: str, axis: int | None = None, *, share: int = 1) -> Head:
+def make_head(graph: ModelGraph, name: str, axis: int | None = None, *, share: int = 1, whole: bool = False) -> Head:
     """Returns a head that keeps at most `MAX_ENTRIES` entries per image.
 
     Args:
@@ -69,13 +75,13 @@ def make_head(graph: ModelGraph, name: str, axis: int | None = None, *, share: i
         name: The tensor.
         axis: Axis of its classes.
         share: Number of heads that share the entries.
+        whole: Whether it has no axis of samples.
     """
-    sizes = [size for i, size in enumerate(graph.shapes[name]) if i not in (0, axis)]
+    sizes = [size for i, size in enumerate(graph.shapes[name]) if whole or i not in (0, axis)]
     n_whole = 1 if axis is None else graph.shapes[name][axis]
     n_positions, n = math.prod(sizes), max(16, MAX_ENTRIES // (share * n_whole))
-    if n_positions <= n:
-        return Head(name, axis)
-    return Head(name, axis, np.sort(np.random.default_rng(0).permutation(n_positions)[:n]))
+    kept = np.sort(np.random.default_rng(0).permutation(n_positions)[:n]) if n_positions > n else None
+    return Head(name, axis, kept, whole=whole)
 
 
 def batch_size(graph: ModelGraph, wish: int = 50) -> int:

@@ -30,7 +30,8 @@ MASKS = re.compile(r"mask|seg|logit|prob|class")
 def measured(graph: ModelGraph) -> tuple[str, ...]:
     """Returns the tensors that a model is measured at: floating outputs with a row per image.
 
-    Of an output that comes out of a decision (indices, boxes that were selected) it is the tensors that decide.
+    A model with a batch of one may have dropped the axis of images. Of an output that comes out of a decision
+    (indices, boxes that were selected) it is the tensors that decide.
     """
     decided = decisions(graph)
     found: dict[str, None] = {}
@@ -38,14 +39,27 @@ def measured(graph: ModelGraph) -> tuple[str, ...]:
         if _has_rows(graph, name):
             found[name] = None
         else:
-            found |= dict.fromkeys(n for n in _deciders(graph, name, decided) if _has_rows(graph, n))
+            deciders = _deciders(graph, name, decided)
+            found |= dict.fromkeys(n for n in deciders if _has_rows(graph, n))
+            if not deciders and _is_whole(graph, name):
+                found[name] = None
     return tuple(found)
 
 
 def _has_rows(graph: ModelGraph, name: str) -> bool:
-    shape = graph.shapes.get(name, (graph.batch, -1))  # not known before the sizes of the images are
+    shape = graph.shapes.get(name, (graph.batch,))  # not known before the sizes of the images are
+    return _is_computed(graph, name) and shape[:1] == (graph.batch,)
+
+
+def _is_whole(graph: ModelGraph, name: str) -> bool:
+    """Returns whether a tensor is that of the only image of a run, without an axis for it."""
+    alone = graph.batch == 1 and not graph.batch_is_symbolic() and name in graph.shapes
+    return alone and _is_computed(graph, name) and not _has_rows(graph, name)
+
+
+def _is_computed(graph: ModelGraph, name: str) -> bool:
     floating = graph.dtypes.get(name, TensorProto.UNDEFINED) in FLOATING
-    return floating and len(shape) > 1 and shape[0] == graph.batch and name not in (*graph.inputs, *graph.constants)
+    return floating and name not in (*graph.inputs, *graph.constants)
 
 
 def _deciders(graph: ModelGraph, name: str, decided: dict[str, tuple[str, ...]]) -> list[str]:
@@ -79,7 +93,11 @@ def _segmenter(graph: ModelGraph, names: tuple[str, ...]) -> Task:
 
 
 def _heads(graph: ModelGraph, names: tuple[str, ...]) -> tuple[Head, ...]:
-    return tuple(make_head(graph, name, share=len(names)) if name in graph.shapes else Head(name) for name in names)
+    n = len(names)
+    return tuple(
+        make_head(graph, name, share=n, whole=_is_whole(graph, name)) if name in graph.shapes else Head(name)
+        for name in names
+    )
 
 
 TASKS: dict[str, Callable[[ModelGraph, tuple[str, ...]], Task]] = {
@@ -121,7 +139,14 @@ def find_task(
             f"{graph.label} must have a floating output with a row per image to be scored, got none",
             hint="`search=uniform` needs no data.",
         )
-    task = TASKS[_inferred(graph, names, labels) if name == "auto" else name](graph, names)
+    if name == "auto":
+        name = _inferred(graph, names, labels)
+    if name != "generic" and any(_is_whole(graph, n) for n in names):
+        raise DataError(
+            f"{graph.label} must have outputs with an axis of images for `task={name}`, got {graph.shapes[names[0]]}",
+            hint="`task=generic` compares them as they are.",
+        )
+    task = TASKS[name](graph, names)
     return _weighed(graph, task, weights) if weights else task
 
 
@@ -141,6 +166,8 @@ def _weighed(graph: ModelGraph, task: Task, weights: Mapping[str, float]) -> Tas
 
 def _inferred(graph: ModelGraph, names: tuple[str, ...], labels: Array | None) -> str:
     first = names[0]
+    if any(_is_whole(graph, name) for name in names):
+        return "generic"
     if labels is not None:
         if labels.ndim > 2 or (labels.ndim == 2 and labels.dtype.kind in "iu"):
             return "segmentation"
@@ -169,9 +196,9 @@ def _says(graph: ModelGraph, name: str, words: re.Pattern[str]) -> bool:
 
 
 def _is_vector(graph: ModelGraph, name: str) -> bool:
-    """Returns whether a tensor holds one vector per image: `(N, K)` or `(N, K, 1, 1)`; `(N, anchors, 1)` does not."""
+    """Returns whether a tensor is a vector per image: `(N,)`, `(N, K)` or `(N, K, 1, 1)`; not `(N, anchors, 1)`."""
     shape = graph.shapes[name]
-    return len(shape) == 2 or (len(shape) == 4 and shape[2:] == (1, 1))
+    return len(shape) <= 2 or (len(shape) == 4 and shape[2:] == (1, 1))
 
 
 def _entries(graph: ModelGraph, name: str) -> int:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import numpy as np
+import onnx
 import pytest
 
-from bocr_onnx.graph import Array, ModelGraph, with_outputs
+from bocr_onnx.graph import Array, ModelGraph, from_proto, with_outputs
 from bocr_onnx.groups import build_index
 from bocr_onnx.recovery import calibrate
 from bocr_onnx.recovery.patches import find_affines
@@ -48,6 +49,23 @@ def test_no_output_is_stretched_or_shrunk_too_far(opset: int, wanted: float, giv
     assert second is not None
     np.testing.assert_allclose(weights[FIRST], first * given, rtol=1e-3)
     np.testing.assert_allclose(weights[SECOND], second, rtol=1e-3)
+
+
+def test_weights_may_be_held_by_constant_nodes() -> None:
+    graph = chain(17)
+    proto = onnx.ModelProto()
+    proto.CopyFrom(graph.proto)
+    held = [onnx.helper.make_node("Constant", [], [t.name], value=t) for t in proto.graph.initializer]
+    del proto.graph.initializer[:]
+    nodes = [*held, *proto.graph.node]
+    del proto.graph.node[:]
+    proto.graph.node.extend(nodes)
+    recovered = []
+    for given in (graph, from_proto(proto)):
+        found = calibrate(build_index(given), images())
+        recovered.append(list(found.recover(found.mask(np.array([2])), "oneshot").values()))
+    for one, other in zip(*recovered, strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-6)
 
 
 def test_a_map_of_one_position_is_left_alone() -> None:

@@ -154,3 +154,28 @@ def test_weights_are_of_outputs_and_leave_one() -> None:
         find_task(graph, weights={"boxs": 2.0})
     with pytest.raises(DataError, match=r"must leave an output of .* a weight above 0"):
         find_task(graph, weights={"box": 0.0, "score": 0.0})
+
+
+def test_a_batch_of_one_may_have_lost_its_axis() -> None:
+    graph = build(
+        "net (float[1, 2, 6, 6] x) => (float[3, 6, 6] y) { a = Conv(x, k) y = Squeeze(a, zero) }",
+        k=(3, 2, 1, 1), zero=np.array([0]),
+    )  # fmt: skip
+    assert measured(graph) == ("y",)
+    task = find_task(graph)
+    assert task.name == "generic"
+    x = np.random.default_rng(0).standard_normal((5, 2, 6, 6)).astype(np.float32)
+    (found,) = predict_heads(graph, graph.proto, x, task.heads)
+    assert found.shape == (5, 3, 6, 6)
+    with pytest.raises(DataError, match="must have outputs with an axis of images for `task=segmentation`"):
+        find_task(graph, "segmentation")
+
+
+def test_one_number_needs_no_axis_of_its_own() -> None:
+    graph = build("net (float[N, 4] x) => (float[N] y) { a = MatMul(x, w) y = Squeeze(a, one) }", w=(4, 1), one=[1])
+    task = find_task(graph)
+    assert task.name == "regression"
+    x = np.random.default_rng(0).standard_normal((5, 4)).astype(np.float32)
+    (found,) = predict_heads(graph, graph.proto, x, task.heads)
+    assert found.shape == (5, 1)
+    assert task.truth((found,), np.arange(5, dtype=np.float32))[0].shape == (5, 1)
