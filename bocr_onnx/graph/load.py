@@ -199,7 +199,10 @@ def read_checked(proto: ModelProto, source: Source, input_shapes: InputShapes, *
         inputs=inputs,
         outputs=outputs,
         shapes=shapes,
-        dtypes={name: t.tensor_type.elem_type for name, t in known.types.items()},
+        dtypes={  # what outputs declare counts where inference ends at an operator without a schema
+            name: type_.tensor_type.elem_type
+            for name, type_ in [*((o.name, o.type) for o in proto.graph.output), *known.types.items()]
+        },
         constants=known.constants,
         values=known.values,
         readers=readers,

@@ -408,3 +408,13 @@ def test_an_input_smaller_than_a_window_gives_no_shape(height: int) -> None:
     assert "y" not in graph.shapes
     cost = build_cost_model(build_index(graph))
     assert cost.cost(cost.full).macs == 0
+
+
+def test_outputs_have_the_type_that_they_declare_where_inference_ends() -> None:
+    proto = onnx.parser.parse_model(
+        '<ir_version: 8, opset_import: ["" : 17, "own" : 1]> '
+        "m (float[N, 4] x) => (float[N, 4] y, int64[N] z) { y = own.Warp(x) z = own.Pick(x) }"
+    )
+    graph = from_proto(proto)
+    assert graph.dtypes["y"] == onnx.TensorProto.FLOAT
+    assert graph.dtypes["z"] == onnx.TensorProto.INT64
