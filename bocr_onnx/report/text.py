@@ -82,10 +82,11 @@ def quality_text(report: Report) -> str:
 def output_rows(report: Report) -> tuple[Row, list[Row]]:
     """Returns how near each output is to the original's: the names of the columns, and a row per output."""
     own = list(dict.fromkeys(name for o in report.outputs for name in o.get("figures", ())))
-    rows = [
-        (o["name"], *(_number(o[key]) for key in _NEAR), *(_number(o.get("figures", {}).get(name)) for name in own))
-        for o in report.outputs
-    ]
+    rows = []
+    for o in report.outputs:
+        figures = o.get("figures", {})
+        told = (_number(figures[name]) if name in figures else "" for name in own)
+        rows.append((o["name"], *(_number(o[key]) for key in _NEAR), *told))
     return ("", *(key.replace("_", " ") for key in _NEAR), *own), rows
 
 

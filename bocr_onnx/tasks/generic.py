@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
+
+import numpy as np
 
 from bocr_onnx.errors import DataError
 from bocr_onnx.graph import Array
 from bocr_onnx.runtime import Head, Outputs
 from bocr_onnx.tasks.score import Score, total_distortion, varies
+
+MAX_PSNR = 100.0
+"""dB; what equal pictures get."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,10 +25,12 @@ class Generic:
 
     Attributes:
         heads: The outputs; the tensors behind a decision such as NonMaxSuppression or TopK.
+        pictures: Those of them that are pictures.
         name: ``generic``.
     """
 
     heads: tuple[Head, ...]
+    pictures: frozenset[str] = frozenset()
     name: str = "generic"
 
     def metric(self, *, labelled: bool) -> str:
@@ -51,10 +59,16 @@ class Generic:
         return outputs
 
     def figures(self, outputs: Outputs, reference: Outputs) -> tuple[dict[str, float], ...]:
-        """Returns nothing beside the distortion."""
-        del reference
-        return tuple({} for _ in outputs)
+        """Returns the peak signal-to-noise ratio of pictures, in dB; the peak is the range of the original's values."""
+        pairs = zip(self.heads, outputs, reference, strict=True)
+        return tuple({"PSNR": _psnr(o, r)} if head.name in self.pictures else {} for head, o, r in pairs)
 
     def score(self, outputs: Outputs, truth: Outputs) -> Score:
         """Returns the fidelity."""
         return Score(min(max(1 - total_distortion(outputs, truth, self.heads), 0.0), 1.0), len(truth[0]))
+
+
+def _psnr(outputs: Array, reference: Array) -> float:
+    wide = reference.astype(np.float64)
+    error = float(np.mean((outputs - wide) ** 2))
+    return min(10 * math.log10(max(float(np.ptp(wide)) ** 2, 1e-30) / max(error, 1e-30)), MAX_PSNR)

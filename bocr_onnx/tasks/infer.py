@@ -100,8 +100,20 @@ def _heads(graph: ModelGraph, names: tuple[str, ...]) -> tuple[Head, ...]:
     )
 
 
+def _pictures(graph: ModelGraph, names: tuple[str, ...]) -> frozenset[str]:
+    """Returns the outputs that are pictures: as many axes as the input, one or three channels, 8 pixels a side."""
+    found = set()
+    for name in names:
+        shape, given = graph.shapes.get(name, ()), graph.shapes.get(graph.inputs[0], ())
+        if len(shape) == len(given) == 4 and any(
+            channels in (1, 3) and min(sides) >= 8 for channels, *sides in (shape[1:], (shape[3], *shape[1:3]))
+        ):
+            found.add(name)
+    return frozenset(found)
+
+
 TASKS: dict[str, Callable[[ModelGraph, tuple[str, ...]], Task]] = {
-    "generic": lambda graph, names: Generic(_heads(graph, names)),
+    "generic": lambda graph, names: Generic(_heads(graph, names), _pictures(graph, names)),
     "classification": _classifier,
     "segmentation": _segmenter,
     "embedding": lambda graph, names: Embedding(_heads(graph, names)),

@@ -179,3 +179,17 @@ def test_one_number_needs_no_axis_of_its_own() -> None:
     (found,) = predict_heads(graph, graph.proto, x, task.heads)
     assert found.shape == (5, 1)
     assert task.truth((found,), np.arange(5, dtype=np.float32))[0].shape == (5, 1)
+
+
+@pytest.mark.parametrize(("channels", "side", "found"), [(3, 20, True), (1, 8, True), (2, 20, False), (3, 7, False)])
+def test_pictures_have_a_signal_to_noise_ratio(channels: int, side: int, found: bool) -> None:
+    graph = build(
+        f"net (float[N, 2, {side}, {side}] x) => (float[N, {channels}, {side}, {side}] y) {{ y = Conv(x, k) }}",
+        k=(channels, 2, 1, 1),
+    )
+    task = find_task(graph, "generic")
+    y = np.random.default_rng(0).uniform(0, 1, (4, channels, 50)).astype(np.float32)
+    y[0, 0, :2] = 0, 1
+    (figures,) = task.figures((y + np.float32(0.01),), (y,))
+    assert figures == (pytest.approx({"PSNR": 40.0}, rel=1e-3) if found else {})
+    assert not found or task.figures((y,), (y,)) == ({"PSNR": 100.0},)
