@@ -20,7 +20,7 @@ from bocr_onnx.pipeline.rundir import RunDir, default_run_dir
 from bocr_onnx.pipeline.sized import read_for_images
 from bocr_onnx.progress import Progress, Silent
 from bocr_onnx.runtime import predict_heads
-from bocr_onnx.tasks import find_task
+from bocr_onnx.tasks import find_task, total_distortion
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
@@ -35,7 +35,9 @@ class Finetuned:
         teacher: Score of the teacher on unseen images, in [0, 1].
         before: Score of the model before training.
         after: Score of the trained model.
-        metric: What they are: ``top-1`` or ``agreement with the original``, the teacher.
+        metric: What they are, e.g. ``top-1`` or ``agreement with the original``, the teacher.
+        distortions: How far the outputs are from the teacher's on unseen images, before and after; 0 is equal, 1 as
+            far as their mean.
         finetune: Record of the training, with its settings and every candidate.
         data: Which images served for what.
         seconds: Wall time of the training.
@@ -46,6 +48,7 @@ class Finetuned:
     before: float
     after: float
     metric: str
+    distortions: tuple[float, ...]
     finetune: dict[str, Any]
     data: dict[str, Any]
     seconds: float
@@ -132,15 +135,15 @@ def _train(options: FinetuneOptions, folder: RunDir, progress: Progress, engine:
         engine=engine,
     )
     seconds = time.perf_counter() - start
-    before, after = (
-        task.score(predict_heads(teacher, p, final, task.heads), truth).value for p in (student.proto, trained)
-    )
+    found = [predict_heads(teacher, p, final, task.heads) for p in (student.proto, trained)]
+    before, after = (task.score(slim, truth).value for slim in found)
     made = Finetuned(
         output=str(output),
         teacher=task.score(outputs, truth).value,
         before=before,
         after=after,
         metric=task.metric(labelled=parts.final.labels is not None),
+        distortions=tuple(total_distortion(slim, outputs, task.heads) for slim in found),
         finetune=record,
         data=parts.describe() | {"preprocessing": asdict(data.preprocessing)},
         seconds=round(seconds, 3),

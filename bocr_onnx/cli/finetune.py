@@ -25,9 +25,11 @@ def finetune(options: FinetuneOptions, as_json: bool) -> None:
     if as_json:
         print_json(made.as_json())
     else:
+        n_images = made.data["parts"]["final"]["n_images"]
+        first, last = made.distortions
         print(
-            f"{made.output}: {made.metric} {made.before:.2%} -> {made.after:.2%} on "
-            f"{made.data['parts']['final']['n_images']} unseen images (teacher {made.teacher:.2%}); "
+            f"{made.output}: {made.metric} {made.before:.2%} -> {made.after:.2%} (teacher {made.teacher:.2%}), "
+            f"distortion {first:.3g} -> {last:.3g} on {n_images} unseen images; "
             f"{made.finetune['epochs_done']:.2f} epochs in {made.seconds:.0f} s"
         )
     if made.finetune["stopped"]:

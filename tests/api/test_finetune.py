@@ -44,6 +44,7 @@ def test_accuracy_comes_back_and_the_graph_stays(student, trained):
     assert made.metric == "top-1"
     assert made.after > made.before + 0.1
     assert made.finetune["agreement_after"] < 1e-4
+    assert 0 < made.distortions[1] < made.distortions[0]
     before, after = onnx.load(student), onnx.load(made.output)
     assert [n.SerializeToString() for n in before.graph.node] == [n.SerializeToString() for n in after.graph.node]
     assert json.loads((folder / "t.run" / "report.json").read_text()) == json.loads(json.dumps(made.as_json()))
