@@ -40,7 +40,9 @@ Count = Annotated[int, Field(ge=1, le=MAX_IMAGES)]
 
 Model = Annotated[ModelSource, BeforeValidator(parse_model), Flag("The .onnx file.", argument=True)]
 Share = Annotated[Shares, PlainValidator(parse_shares)]
-DATA_FLAG = Flag("Images: a folder, an .npz, or torchvision:NAME@ROOT. Labels are optional.", DATA, metavar="PATH")
+DATA_FLAG = Flag(
+    "Images or arrays: a folder, an .npz, an .npy, or torchvision:NAME@ROOT. Labels are optional.", DATA, metavar="PATH"
+)
 Data = Annotated[DataSource, BeforeValidator(parse_data), DATA_FLAG]
 TaskName = Annotated[
     Literal["auto", "generic", "classification", "segmentation", "embedding", "regression"],
