@@ -19,7 +19,7 @@ from bocr_onnx.graph import table
 Array = npt.NDArray[Any]
 TORCHVISION = "torchvision:"
 MAX_BYTES = 8 << 30
-"""Of all arrays of a file together; they lie in memory."""
+"""Limit for all arrays of a file together; they are held in memory."""
 
 _NPZ_NAMES = ("images", "labels", "val_images", "val_labels")
 NPY_ERRORS = (OSError, ValueError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error, KeyError, MemoryError)

@@ -1,4 +1,4 @@
-"""Samples in files of their own that are no images alone: .npy arrays, and manifests with a column per input.
+"""Samples in separate files that are not just images: .npy arrays, and manifests with a column per input.
 
 A cell of a column is a number, or the path of an .npy array or of an image; what it holds lies in memory.
 """

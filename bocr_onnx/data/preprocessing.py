@@ -32,10 +32,10 @@ MAX_SIDE = 16_384
 """Pixels along a side of an image that is resized or cropped."""
 
 MAX_PIXELS = 1 << 26
-"""Of an image that is resized: a sliver whose shorter side becomes 224 would fill the memory."""
+"""Limit for a resized image: a sliver whose shorter side becomes 224 would fill the memory."""
 
 MIN_NUMBER, MAX_NUMBER = 1e-30, 1e30
-"""Of scale, mean and std: products and quotients of them stay finite in single precision."""
+"""Bounds of scale, mean and std: products and quotients of them stay finite in single precision."""
 
 DType = Literal["float32", "float16", "uint8"]
 _DTYPES = get_args(DType)

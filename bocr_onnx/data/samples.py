@@ -255,7 +255,7 @@ def decode(path: Path) -> Image.Image:
     """Returns an image, turned as its EXIF orientation says.
 
     Raises:
-        DataError: The file is no image of a known format.
+        DataError: The file is not an image in a known format.
     """
     try:
         with Image.open(path, formats=FORMATS) as picture:

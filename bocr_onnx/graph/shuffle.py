@@ -93,8 +93,8 @@ def _chains(
             if depth > 2 and all(_same(p, picks[0]) for p in picks) and picks[0] is not None:
                 yield name, picks[0]
             elif depth < MAX_DEPTH:
-                behind = [nodes[k] for k, at in readers.get(name, ()) if at == 0 and nodes[k].op in LAYOUT]
-                waiting += [(reader, outputs, depth + 1) for reader in behind if not reader.domain]
+                after = [nodes[k] for k, at in readers.get(name, ()) if at == 0 and nodes[k].op in LAYOUT]
+                waiting += [(reader, outputs, depth + 1) for reader in after if not reader.domain]
 
 
 def _run(

@@ -179,7 +179,7 @@ def _stand_in(info: onnx.ValueInfoProto, named: Mapping[str, int] = MappingProxy
 def first_side(info: onnx.ValueInfoProto) -> int:
     """Returns the first axis of an input that, where it is open, is a length or a side: it comes after the channels.
 
-    Of rank 4 with a last axis that is fixed at 1, 3 or 4 the channels come last, so an open axis 1 is a height.
+    In rank 4 with a last axis fixed at 1, 3 or 4, the channels come last, so an open axis 1 is a height.
     """
     dims = info.type.tensor_type.shape.dim
     return 1 if len(dims) == 4 and dims[3].dim_value in COLOURS else min(2, len(dims) - 1)

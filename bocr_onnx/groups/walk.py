@@ -16,7 +16,7 @@ CONTRIB = "com.microsoft"
 """What the names of ONNX Runtime's own domains begin with."""
 
 MAX_ENTRIES = 64
-"""Longer integer tensors are no shapes."""
+"""Longer integer tensors are not shapes."""
 
 SIZED = frozenset({"ConstantOfShape", "Expand"})
 """Operators whose constant sizes may follow a recurrent operator, even where shapes alone say all they make."""

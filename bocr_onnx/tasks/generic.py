@@ -24,7 +24,7 @@ class Generic:
     nearer than the means of the original's.
 
     Attributes:
-        heads: The outputs; the tensors behind a decision such as NonMaxSuppression or TopK.
+        heads: The outputs; or the tensors that enter a decision such as NonMaxSuppression or TopK.
         pictures: Those of them that are pictures.
         name: ``generic``.
     """

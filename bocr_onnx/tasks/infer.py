@@ -173,7 +173,7 @@ def _weighed(graph: ModelGraph, task: Task, weights: Mapping[str, float]) -> Tas
     heads = tuple(replace(head, weight=weights.get(head.name, 1.0)) for head in task.heads)
     if not any(head.weight for head in heads):
         raise DataError(f"`output_weights` must leave an output of {graph.label} a weight above 0, got none")
-    return replace(task, heads=heads)  # type: ignore[type-var]
+    return replace(task, heads=heads)
 
 
 def _inferred(graph: ModelGraph, names: tuple[str, ...], labels: Array | None) -> str:

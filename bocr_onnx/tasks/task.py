@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import Any, ClassVar, Protocol
 
 from bocr_onnx.graph import Array
 from bocr_onnx.runtime import Head, Outputs
@@ -10,7 +10,9 @@ from bocr_onnx.tasks.score import Score
 
 
 class Task(Protocol):
-    """A kind of model. A further one is a module of this package and a row of `TASKS`."""
+    """A kind of model, a frozen dataclass. A further one is a module of this package and a row of `TASKS`."""
+
+    __dataclass_fields__: ClassVar[dict[str, Any]]
 
     @property
     def name(self) -> str:

@@ -51,7 +51,7 @@ STATISTICS: Mapping[str, tuple[int, ...]] = {"BatchNormalization": (3, 4)}
 """Operands that follow the data."""
 
 HALF_TOLERANCE = 0.01
-"""Of half types, whose rounding adds up over the layers."""
+"""Tolerance for half types, whose rounding adds up over the layers."""
 
 SMALLEST_SCALE = 0.01
 """Smaller outputs are compared as if this large: a runtime's Sigmoid of -12 is right to 1e-7, not to 1e-4 of it."""

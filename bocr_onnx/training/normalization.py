@@ -87,10 +87,10 @@ def fold(normalized: Normalized, trained: ModelProto) -> ModelProto:
     plain, graph = normalized.plain, from_proto(trained, input_shapes=normalized.plain.input_shapes)
     operands = {}
     for node in plain.nodes:
-        behind = node.outputs[0] in normalized.convs
-        twin = graph.nodes[graph.producer[_inner(node.outputs[0]) if behind else node.outputs[0]]]
+        follows = node.outputs[0] in normalized.convs
+        twin = graph.nodes[graph.producer[_inner(node.outputs[0]) if follows else node.outputs[0]]]
         found = {p: graph.operand((twin.index, p)) for p in range(len(twin.inputs))}
-        if behind:
+        if follows:
             norm = graph.nodes[graph.producer[node.outputs[0]]]
             found |= _folded(graph, found[1], found[2], norm)
         for position, array in found.items():

@@ -105,9 +105,9 @@ def einsum(node: Node, at: Labeller) -> None:
 
 def _spelled(subscript: str, n_dots: int, most: int) -> tuple[int, ...]:
     """Returns letters as numbers; the axes after `...` are numbered from the right, below the letters."""
-    before, dots, behind = subscript.partition("...")
+    before, dots, after = subscript.partition("...")
     inside = range(most - n_dots, most) if dots else range(0)
-    return (*(most + ord(c) for c in before), *inside, *(most + ord(c) for c in behind))
+    return (*(most + ord(c) for c in before), *inside, *(most + ord(c) for c in after))
 
 
 def product(

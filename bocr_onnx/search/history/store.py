@@ -68,7 +68,8 @@ class History:
     ) -> tuple[Trial, ...]:
         """Returns the COMPLETE trials of one model on one set of images: values of the same function.
 
-        Of any budget, strategy and seed; oldest search first, numbered anew from 0, each policy once: the first one.
+        They may have any budget, strategy and seed; oldest search first, numbered anew from 0. Each policy appears once:
+        its first trial.
 
         Args:
             model_sha256: Digest of the model.

@@ -13,7 +13,7 @@ from bocr_onnx.search.strategies.amc.ddpg import BATCH, REPLAY_PER_STEP, Agent, 
 from bocr_onnx.search.strategies.amc.tasks import Task, prior_task
 
 MIN_EPISODES = 8
-"""Of this task and of earlier ones, before the assistant is believed."""
+"""Evaluations of this task and earlier ones that are needed before the assistant is trusted."""
 
 N_SYNTHETIC = 16
 """Predicted episodes in the minds of the agent."""
