@@ -68,8 +68,8 @@ class History:
     ) -> tuple[Trial, ...]:
         """Returns the COMPLETE trials of one model on one set of images: values of the same function.
 
-        They may have any budget, strategy and seed; oldest search first, numbered anew from 0. Each policy appears once:
-        its first trial.
+        They may have any budget, strategy and seed; oldest search first, numbered anew from 0. Each policy appears
+        once: its first trial.
 
         Args:
             model_sha256: Digest of the model.
