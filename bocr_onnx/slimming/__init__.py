@@ -2,6 +2,7 @@
 
 from bocr_onnx.slimming.cut import changed_operands, cut, cut_edit, cut_operand, output_axis, widen
 from bocr_onnx.slimming.decisions import Run
+from bocr_onnx.slimming.difference import Proof, compare
 from bocr_onnx.slimming.plan import (
     Mask,
     Plan,
@@ -11,7 +12,7 @@ from bocr_onnx.slimming.plan import (
     read_plan,
     write_plan,
 )
-from bocr_onnx.slimming.proof import Proof, check_runs, compare, masked_original, prove_cut, prove_structure
+from bocr_onnx.slimming.proof import check_runs, masked_original, prove_cut, prove_structure
 from bocr_onnx.slimming.structure import structure_digest
 from bocr_onnx.slimming.trying import filled
 

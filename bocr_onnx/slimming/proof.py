@@ -10,7 +10,7 @@ decision given the same decision (`decisions`); that the file itself runs is che
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from types import MappingProxyType
 
@@ -42,43 +42,15 @@ from bocr_onnx.graph import (
 from bocr_onnx.groups import GroupIndex
 from bocr_onnx.slimming.cut import changed_operands, widen
 from bocr_onnx.slimming.decisions import Run, hand_over, keep
+from bocr_onnx.slimming.difference import Proof, above_noise, compare, nudged, smallest_scale
 from bocr_onnx.slimming.plan import Mask, masked_reads
 from bocr_onnx.slimming.trying import filled, is_finite
-
-TOLERANCE = 1e-4
-SMALLEST_SCALE = 1e-6
-"""Outputs that are smaller throughout are held to this: a difference of equal numbers is nothing but rounding."""
-SATURATED_SCALE = 1e-2
-"""The same after an operator that saturates: a sigmoid rounds in units of one, not of itself."""
-SATURATING = frozenset({"Sigmoid", "HardSigmoid", "Softmax", "Tanh", "Erf", "Hardmax", "Exp"})
-MAX_STEPS_BACK = 64
-NUDGE = 1e-6
 
 MAX_FED_TWICE = 1 << 22
 """Elements of all inputs together: where they are more, the proof feeds one sample instead of two."""
 
 MAX_WITNESSES = 8
 """Inner tensors that are compared beside the outputs."""
-
-
-@dataclass(frozen=True, slots=True)
-class Proof:
-    """What the comparison measured.
-
-    Attributes:
-        max_abs_diff: Largest absolute difference over all outputs.
-        max_rel_diff: The same, divided by the largest absolute value of that output.
-        tolerance: Bound on `max_rel_diff`.
-    """
-
-    max_abs_diff: float
-    max_rel_diff: float
-    tolerance: float
-
-    @property
-    def passed(self) -> bool:
-        """Returns whether the relative difference is within the tolerance."""
-        return bool(self.max_rel_diff <= self.tolerance)
 
 
 def masked_original(index: GroupIndex, mask: Mask, weights: Mapping[Operand, Array]) -> ModelProto:
@@ -245,7 +217,7 @@ def _compare_on(
     graph = index.graph
     masked, slim = models
     names = [output.name for output in masked.graph.output]
-    scales = [_smallest_scale(graph, name) for name in names]
+    scales = [smallest_scale(graph, name) for name in names]
 
     def original(given: Mapping[str, Array]) -> list[Array]:
         return [keep(index, mask, name, value) for name, value in zip(names, run(masked, given), strict=True)]
@@ -255,45 +227,12 @@ def _compare_on(
     proof = compare(expected, found, scales)
     if proof.passed:
         return proof
-    return compare(expected, found, _above_noise(expected, original(_nudged(feeds[0])), scales))
+    return compare(expected, found, above_noise(expected, original(nudged(feeds[0])), scales))
 
 
 def _single(feeds: Mapping[str, Array]) -> dict[str, Array]:
     """Returns inputs with those of half precision in single precision."""
     return {n: x.astype(np.float32) if x.dtype.kind not in "iub" and x.itemsize < 4 else x for n, x in feeds.items()}
-
-
-def _nudged(feeds: Mapping[str, Array]) -> dict[str, Array]:
-    """Returns inputs that differ in their last bits."""
-    rng = np.random.default_rng(0)
-    return {
-        name: (x * (1 + NUDGE * rng.uniform(-1, 1, x.shape))).astype(x.dtype) if x.dtype.kind == "f" else x
-        for name, x in feeds.items()
-    }
-
-
-def _above_noise(expected: Sequence[Array], nudged: Sequence[Array], scales: Sequence[float]) -> list[float]:
-    """Returns scales by which differences as large as rounding's are tolerated, in outputs that cancel to nothing.
-
-    Where large numbers cancel, what is left is rounding: it changes as much when the inputs change in their last bits.
-    """
-    noise = [compare([a], [b]).max_abs_diff for a, b in zip(expected, nudged, strict=True)]
-    return [max(s, min(n / TOLERANCE, SATURATED_SCALE)) for s, n in zip(scales, noise, strict=True)]
-
-
-def _smallest_scale(graph: ModelGraph, name: str) -> float:
-    """Returns the scale that a tensor is held to at least: a larger one where an operator near its end saturates."""
-    waiting, seen = [name], set[str]()
-    while waiting and len(seen) < MAX_STEPS_BACK:
-        name = waiting.pop()
-        index = graph.producer.get(name)
-        if index is None or name in seen or is_weighted(graph.nodes[index]):
-            continue
-        seen.add(name)
-        if graph.nodes[index].op in SATURATING:
-            return SATURATED_SCALE
-        waiting.extend(n for n in graph.nodes[index].inputs if n)
-    return SMALLEST_SCALE
 
 
 def _run_slim(graph: ModelGraph, slim: ModelProto, feeds: Mapping[str, Array], run: Run) -> list[Array]:
@@ -392,32 +331,6 @@ def _witnesses(index: GroupIndex, mask: Mask) -> list[str]:
         and node.outputs[0] not in graph.outputs
     ]
     return found[-MAX_WITNESSES:]
-
-
-def compare(expected: Sequence[Array], got: Sequence[Array], scales: Sequence[float] = ()) -> Proof:
-    """Returns the largest differences between two lists of outputs.
-
-    Args:
-        expected: Outputs.
-        got: As many, of the same shapes.
-        scales: What the largest value of each counts as at least; `SMALLEST_SCALE` where empty.
-    """
-    absolute = relative = 0.0
-    for a, b, least in zip(expected, got, scales or [SMALLEST_SCALE] * len(expected), strict=True):
-        if a.shape != b.shape:
-            return Proof(float("inf"), float("inf"), TOLERANCE)
-        if not a.size or a.dtype.kind not in "fiub":
-            continue
-        wide_a, wide_b = a.astype(np.float64), b.astype(np.float64)
-        same = np.isclose(wide_a, wide_b, rtol=0, atol=0, equal_nan=True)
-        with np.errstate(invalid="ignore"):  # inf - inf, which `same` takes out
-            difference = float(np.max(np.where(same, 0.0, np.abs(wide_a - wide_b))))
-        finite = np.abs(wide_a[np.isfinite(wide_a)])
-        scale = max(float(finite.max()) if finite.size else 0.0, least)
-        difference = difference if np.isfinite(difference) else float("inf")
-        absolute = max(absolute, difference)
-        relative = max(relative, difference / scale)
-    return Proof(absolute, relative, TOLERANCE)
 
 
 def _check_valid(graph: ModelGraph, slim: ModelProto) -> ModelGraph:

@@ -12,7 +12,7 @@ from bocr_onnx.errors import ModelError, ProofError
 from bocr_onnx.graph import Array, Edit, ModelGraph, apply_edit, from_proto, random_feeds
 from bocr_onnx.groups import GroupIndex, build_index
 from bocr_onnx.slimming import check_runs, compare, cut, filled, masked_original, prove_cut, prove_structure
-from bocr_onnx.slimming.proof import TOLERANCE
+from bocr_onnx.slimming.difference import TOLERANCE
 from tests.oracle import build, drawn, proto, random_mask, run
 
 SHORTCUT = """m (float[N, 3, 8, 8] x) => (float[N, 4] y) {
