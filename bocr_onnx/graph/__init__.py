@@ -17,7 +17,7 @@ from bocr_onnx.graph.operators import (
     scale_positions,
     weight_positions,
 )
-from bocr_onnx.graph.rows import InputRows, feeds, table
+from bocr_onnx.graph.rows import InputRows, feeds, is_whole, row_shape, table
 from bocr_onnx.graph.save import (
     check_writable,
     read_text,
@@ -74,4 +74,6 @@ __all__ = [
     "write_text",
     "feeds",
     "table",
+    "is_whole",
+    "row_shape",
 ]

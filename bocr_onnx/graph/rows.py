@@ -46,8 +46,23 @@ def feeds(graph: ModelGraph, rows: Array) -> dict[str, Array]:
 
     Args:
         graph: The model.
-        rows: Some rows of its inputs.
+        rows: Some rows of its inputs; one row where an input has no axis of samples, see `is_whole`.
     """
-    if rows.dtype.names is None:
-        return {graph.inputs[0]: rows}
-    return {name: np.ascontiguousarray(rows[name]) for name in graph.inputs}
+    columns = {graph.inputs[0]: rows} if rows.dtype.names is None else {name: rows[name] for name in graph.inputs}
+    return {
+        name: column.reshape(graph.shapes[name]) if is_whole(graph, name) else np.ascontiguousarray(column)
+        for name, column in columns.items()
+    }
+
+
+def is_whole(graph: ModelGraph, name: str) -> bool:
+    """Returns whether an input of a model with a batch of one has no first axis of samples.
+
+    A recurrent state `(layers, 1, features)` is one; so are a sampling rate `()` and an image `(3, H, W)`.
+    """
+    return graph.shapes.get(name, (1,))[:1] != (1,) and graph.batch == 1 and not graph.batch_is_symbolic()
+
+
+def row_shape(graph: ModelGraph, name: str) -> tuple[int, ...]:
+    """Returns the shape of one sample of an input: without its first axis, or all of it where the input `is_whole`."""
+    return graph.shapes[name] if is_whole(graph, name) else graph.shapes[name][1:]

@@ -19,7 +19,7 @@ from bocr_onnx.data import (
     with_pixels,
 )
 from bocr_onnx.errors import DataError, ModelError, did_you_mean
-from bocr_onnx.graph import InputRows, ModelGraph, table
+from bocr_onnx.graph import InputRows, ModelGraph, is_whole, row_shape, table
 from bocr_onnx.runtime import predict, predict_heads
 from bocr_onnx.tasks import find_task
 
@@ -223,7 +223,7 @@ def _check_interface(graph: ModelGraph, sample: Samples) -> None:
         )
     for name in graph.inputs:
         shape = graph.shapes[name]
-        if not graph.batch_is_symbolic() and shape[:1] != (graph.batch,):
+        if not (is_whole(graph, name) or graph.batch_is_symbolic() or shape[:1] == (graph.batch,)):
             raise DataError(
                 f"{graph.label}: input {name!r} must have the images along its first axis, and the outputs too, "
                 f"got input shape {shape}",
@@ -249,7 +249,7 @@ def check_shape(graph: ModelGraph, images: InputRows, path: str, *, any_size: bo
 
 
 def _check_one(graph: ModelGraph, name: str, got: tuple[int, ...], path: str, *, any_size: bool) -> None:
-    wanted = graph.shapes[name]
+    wanted = (len(graph.shapes[name]), *row_shape(graph, name))
     free = graph.symbolic.get(name, ()) if any_size else ()
     fits = len(got) == len(wanted) and all(
         axis == 0 or axis in free or a == b for axis, (a, b) in enumerate(zip(got, wanted, strict=True))
@@ -263,5 +263,5 @@ def _check_one(graph: ModelGraph, name: str, got: tuple[int, ...], path: str, *,
 
 
 def _wanted(graph: ModelGraph, name: str, free: tuple[int, ...] = ()) -> str:
-    dims = ["?" if axis in free else str(n) for axis, n in enumerate(graph.shapes[name])][1:]
+    dims = ["?" if axis in free else str(n) for axis, n in enumerate(row_shape(graph, name), start=1)]
     return f"{name!r} ({', '.join(dims)})"

@@ -250,3 +250,24 @@ def test_an_output_that_counts_more_is_kept_better(two: Path, tmp_path: Path) ->
     assert one.outputs != other.outputs
     resumed = bocr_onnx.prune(two, resume=tmp_path / "y.run")
     assert resumed.outputs == one.outputs
+
+
+def test_inputs_without_an_axis_of_samples_are_fed_one_at_a_time(tmp_path: Path) -> None:
+    text = """m (float[1, 3, 8, 8] x, float[2, 1, 4] state, float gain) => (float[1, 6] y, float[2, 1, 4] next) {
+        a = Conv (x, w0)  ar = Relu(a)  f = GlobalAveragePool(ar)  g = Flatten(f)  h = Gemm(g, v)  y = Mul(h, gain)
+        next = MatMul(state, u) }"""
+    model = tmp_path / "m.onnx"
+    onnx.save(proto(text, w0=(16, 3, 3, 3), v=(16, 6), u=(4, 4)), model)
+    rng = np.random.default_rng(1)
+    data = {"x": pictures(), "state": rng.standard_normal((180, 2, 1, 4)), "gain": rng.uniform(0.5, 2, 180)}
+    np.savez(tmp_path / "data.npz", **{name: array.astype(np.float32) for name, array in data.items()})
+    slim = tmp_path / "slim.onnx"
+    report = bocr_onnx.prune(model, data=tmp_path / "data.npz", output=slim, **QUICK | {"flops": 0.8})
+    y, following = report.outputs
+    assert 0 < y["distortion"] < 0.5
+    assert following["distortion"] == 0.0
+    trained = bocr_onnx.finetune(slim, model, data=tmp_path / "data.npz", epochs=1, output=tmp_path / "tuned.onnx")
+    assert trained.after >= trained.before
+    np.savez(tmp_path / "other.npz", x=pictures(), state=data["state"][:, 0].astype(np.float32), gain=data["gain"])
+    with pytest.raises(DataError, match=r"input 'state' \(2, 1, 4\), got \(1, 4\) per image"):
+        bocr_onnx.prune(model, data=tmp_path / "other.npz", output=tmp_path / "no.onnx", **QUICK)
