@@ -5,14 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from bocr_onnx.data import open_data
+from bocr_onnx.data import fit_boxes, open_data
 from bocr_onnx.errors import DataError
 from bocr_onnx.options import EvaluateOptions, keywords
 from bocr_onnx.pipeline.images import fit_images, load_images
 from bocr_onnx.pipeline.sized import read_for_images
 from bocr_onnx.progress import Silent
 from bocr_onnx.runtime import predict_heads
-from bocr_onnx.tasks import Score, find_task
+from bocr_onnx.tasks import Score, class_names, find_task
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,10 +66,9 @@ def evaluate(options: EvaluateOptions) -> Evaluated:
         raise DataError(
             f"`data={pools.path}` must have labels to evaluate on, got none", hint="See calibration/README.md"
         )
-    images, task = (
-        load_images(graph, found, samples),
-        find_task(graph, options.task, samples.labels, options.output_weights),
-    )
+    samples = fit_boxes(samples, found.preprocessing, class_names(graph))
+    images = load_images(graph, found, samples)
+    task = find_task(graph, options.task, samples.labels, options.output_weights, options.layout)
     with shown.task("Scoring") as update:
         outputs = predict_heads(graph, graph.proto, images, task.heads, progress=update)
     task.check(outputs, samples.labels, pools.path)

@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bocr_onnx.data import Pools, Samples, open_data, split
+from bocr_onnx.data import Pools, Samples, fit_split, open_data, split
 from bocr_onnx.errors import UsageError
 from bocr_onnx.graph import ModelGraph, check_writable, load, resized, save, write_text
 from bocr_onnx.options import FinetuneOptions, FinetuneSettings, keywords, part
@@ -20,7 +20,7 @@ from bocr_onnx.pipeline.rundir import RunDir, default_run_dir
 from bocr_onnx.pipeline.sized import read_for_images
 from bocr_onnx.progress import Progress, Silent
 from bocr_onnx.runtime import predict_heads
-from bocr_onnx.tasks import find_task, total_distortion
+from bocr_onnx.tasks import class_names, find_task, total_distortion
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
@@ -116,8 +116,9 @@ def _train(options: FinetuneOptions, folder: RunDir, progress: Progress, engine:
     data = fit_images(teacher, pools, parts.score, options.preprocessing)
     if data.guessed:
         progress.note(f"preprocessing: {data.preprocessing.name} (the best fit; name it with `preset`)")
+    parts = fit_split(parts, data.preprocessing, class_names(teacher))
     final = load_images(teacher, data, parts.final)
-    task = find_task(teacher, options.task, parts.final.labels, options.output_weights)
+    task = find_task(teacher, options.task, parts.final.labels, options.output_weights, options.layout)
     outputs = predict_heads(teacher, teacher.proto, final, task.heads)
     task.check(outputs, parts.final.labels, pools.path)
     truth = task.truth(outputs, parts.final.labels)

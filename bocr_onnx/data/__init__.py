@@ -1,5 +1,6 @@
 """Samples, their preprocessing and their division."""
 
+from bocr_onnx.data.boxes import BOX, NOTHING, are_boxes, fit_boxes, fit_split
 from bocr_onnx.data.columns import with_pixels
 from bocr_onnx.data.lazy import LazyInputs, in_pieces, joined
 from bocr_onnx.data.preprocessing import Preprocessing, load_preprocessing, preset_names
@@ -8,6 +9,11 @@ from bocr_onnx.data.sources import open_data
 from bocr_onnx.data.split import Part, Split, split
 
 __all__ = [
+    "BOX",
+    "NOTHING",
+    "are_boxes",
+    "fit_boxes",
+    "fit_split",
     "Inputs",
     "LazyInputs",
     "in_pieces",

@@ -128,6 +128,39 @@ class Preprocessing:
                 made[start : start + step, channel] = plane
         return values
 
+    def place(
+        self, boxes: npt.NDArray[np.float32], width: int, height: int
+    ) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.bool_]]:
+        """Returns where boxes of an image lie in the model's input, and whether their centres do.
+
+        Args:
+            boxes: Left, top, right and bottom in pixels of the image, `(..., 4)`; parts that are cut off are left out.
+            width: Width of the image in pixels.
+            height: Its height.
+        """
+        size, corner = (width, height), (0, 0)
+        if self.resize is not None:
+            size = _wanted_size(size, self.resize)
+        end = size
+        if self.crop is not None:
+            end = self.crop[1], self.crop[0]
+            corner = -round((size[0] - end[0]) / 2), -round((size[1] - end[1]) / 2)
+        if self.pad is not None:
+            end = self.pad[1], self.pad[0]
+            size = self._inside(size)
+            corner = (end[0] - size[0]) // 2, (end[1] - size[1]) // 2
+        scale = np.asarray((size[0] / width, size[1] / height) * 2, np.float32)
+        placed = boxes * scale + np.asarray(corner * 2, np.float32)
+        centres = (placed[..., :2] + placed[..., 2:]) / 2
+        inside = ((centres >= 0) & (centres < np.asarray(end))).all(axis=-1)
+        return np.clip(placed, 0, np.asarray(end * 2, np.float32)), np.asarray(inside, np.bool_)
+
+    def _inside(self, size: tuple[int, int]) -> tuple[int, int]:
+        """Returns width and height of an image that is fitted into `pad`."""
+        assert self.pad is not None
+        scale = min(self.pad[0] / size[1], self.pad[1] / size[0])
+        return max(1, round(size[0] * scale)), max(1, round(size[1] * scale))
+
     def _convert(self, picture: Image.Image) -> Image.Image:
         if picture.mode.partition(";")[0] in _DEEP_MODES:
             raise DataError(
@@ -155,8 +188,7 @@ class Preprocessing:
         if self.pad is None:
             return picture
         height, width = self.pad
-        scale = min(height / picture.height, width / picture.width)
-        size = max(1, round(picture.width * scale)), max(1, round(picture.height * scale))
+        size = self._inside(picture.size)
         inside = picture if size == picture.size else picture.resize(size, Image.Resampling.BILINEAR)
         canvas = Image.new(picture.mode, (width, height), self.fill if picture.mode == "L" else (self.fill,) * 3)
         canvas.paste(inside, ((width - size[0]) // 2, (height - size[1]) // 2))

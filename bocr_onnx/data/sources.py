@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from bocr_onnx.data.arrays import TORCHVISION, Array, open_arrays, open_npy, open_npz, open_torchvision
+from bocr_onnx.data.coco import BESIDE, COCO, open_coco
 from bocr_onnx.data.folders import open_folder
 from bocr_onnx.data.samples import Pools
 from bocr_onnx.errors import DataError
@@ -14,7 +15,10 @@ Inputs = Array | Mapping[str, Array]
 Source = str | Path | Inputs | tuple[Inputs, Array]
 """The name of a source, or images (inputs by name) in memory, alone or with labels."""
 
-_FORMS = "Data is a folder of images, an .npz or .npy file, or torchvision:NAME@ROOT; see calibration/README.md."
+_FORMS = (
+    "Data is a folder of images, an .npz or .npy file, coco:FILE@FOLDER or torchvision:NAME@ROOT; "
+    "see calibration/README.md."
+)
 
 
 def open_data(source: Source) -> Pools:
@@ -32,7 +36,13 @@ def open_data(source: Source) -> Pools:
     text = str(source)
     if text.startswith(TORCHVISION):
         return open_torchvision(text)
+    if text.startswith(COCO):
+        file, at, folder = text.removeprefix(COCO).partition("@")
+        return open_coco(Path(file), Path(folder) if at else Path(file).parent, text)
     path = Path(source)
+    beside = next((path / name for name in BESIDE if (path / name).is_file()), None)
+    if beside is not None:
+        return open_coco(beside, path, text)
     if path.is_dir():
         return open_folder(path)
     if not path.exists():

@@ -27,6 +27,7 @@ from bocr_onnx.options.types import (
     DataSource,
     FinalImages,
     InputShapes,
+    LayoutName,
     Model,
     ModelSource,
     OutputWeights,
@@ -63,6 +64,7 @@ class ImageOptions(ModelOptions):
     """Options of every command that reads images."""
 
     task: TaskName = "auto"
+    layout: LayoutName = "auto"
     output_weights: OutputWeights = field(default_factory=dict)
     preset: Preset = None
     preprocess: Preprocess = None

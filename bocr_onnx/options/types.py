@@ -41,12 +41,18 @@ Count = Annotated[int, Field(ge=1, le=MAX_IMAGES)]
 Model = Annotated[ModelSource, BeforeValidator(parse_model), Flag("The .onnx file.", argument=True)]
 Share = Annotated[Shares, PlainValidator(parse_shares)]
 DATA_FLAG = Flag(
-    "Images or arrays: a folder, an .npz, an .npy, or torchvision:NAME@ROOT. Labels are optional.", DATA, metavar="PATH"
+    "Images or arrays: a folder, an .npz, an .npy, coco:FILE@FOLDER or torchvision:NAME@ROOT. Labels are optional.",
+    DATA,
+    metavar="PATH",
 )
 Data = Annotated[DataSource, BeforeValidator(parse_data), DATA_FLAG]
 TaskName = Annotated[
-    Literal["auto", "generic", "classification", "segmentation", "embedding", "regression"],
+    Literal["auto", "generic", "classification", "segmentation", "detection", "embedding", "regression"],
     Flag("Task of the model: what a score means. auto infers it from outputs, names and labels.", DATA),
+]
+LayoutName = Annotated[
+    Literal["auto", "end2end", "yolo-fastest", "fastestdet", "yolo", "levels", "pair", "queries", "nms", "map"],
+    Flag("Layout of a detector's outputs: how boxes are read. auto recognizes it.", DATA),
 ]
 Preset = Annotated[str | None, Flag("Preprocessing preset; guessed if not given.", DATA, metavar="NAME")]
 Preprocess = Annotated[Place, Flag("Preprocessing file (TOML).", DATA)]

@@ -13,6 +13,7 @@ from bocr_onnx.data import (
     Pools,
     Preprocessing,
     Samples,
+    fit_boxes,
     in_pieces,
     load_preprocessing,
     preset_names,
@@ -21,7 +22,7 @@ from bocr_onnx.data import (
 from bocr_onnx.errors import DataError, ModelError, did_you_mean
 from bocr_onnx.graph import InputRows, ModelGraph, is_whole, row_shape, table
 from bocr_onnx.runtime import predict, predict_heads
-from bocr_onnx.tasks import find_task
+from bocr_onnx.tasks import class_names, find_task
 
 GUESS_IMAGES = 200
 
@@ -113,6 +114,7 @@ def _try_presets(graph: ModelGraph, sample: Samples, path: str, *, any_size: boo
 
 
 def _accuracy(graph: ModelGraph, sample: Samples, preprocessing: Preprocessing) -> float:
+    sample = fit_boxes(sample, preprocessing, class_names(graph))
     task = find_task(graph, labels=sample.labels)
     outputs = predict_heads(graph, graph.proto, as_input(graph, sample.load(preprocessing)), task.heads)
     task.check(outputs, sample.labels, sample.name)

@@ -7,12 +7,12 @@ from dataclasses import replace
 
 import numpy as np
 
-from bocr_onnx.data import in_pieces, split
+from bocr_onnx.data import fit_split, in_pieces, split
 from bocr_onnx.pipeline.images import check_chance, fit_images, load_images
 from bocr_onnx.pipeline.run import Images, Run
 from bocr_onnx.recovery import Calibration, PolicyScorer, calibrate, weigh_curves
 from bocr_onnx.runtime import predict_heads
-from bocr_onnx.tasks import Classification, chance, find_task
+from bocr_onnx.tasks import Classification, chance, class_names, compared, described, find_task
 
 SCORING = 2
 """Changes whenever the same policy on the same images would get another objective."""
@@ -34,7 +34,7 @@ def measure(run: Run) -> Run:
     with run.progress.task("Measuring the original on recovery images") as update:
         calibration = calibrate(run.index, images.recovery, seed=run.options.seed, progress=update)
         memory = int(RECOVERY_SHARE * run.options.memory_bytes)
-        calibration = replace(calibration, memory_bytes=memory, heads=images.task.heads)
+        calibration = replace(calibration, memory_bytes=memory, heads=compared(images.task.heads))
     with run.progress.task("Scanning sensitivity of groups") as update:
         calibration = weigh_curves(calibration, progress=update)
     return replace(run, calibration=calibration, scorer=_scorer(run, calibration, images))
@@ -58,15 +58,15 @@ def load(run: Run) -> Run:
     data = fit_images(run.graph, run.pools, parts.score, options.preprocessing)
     if data.guessed:
         run.progress.note(f"preprocessing: {data.preprocessing.name} (the best fit; name it with `preset`)")
+    parts = fit_split(parts, data.preprocessing, class_names(run.graph))
     with run.progress.task("Loading images") as update:
         loaded = []
         for i, samples in enumerate((parts.score, parts.recovery, parts.final)):
             loaded.append(load_images(run.graph, data, samples, int(IMAGES_SHARE * options.memory_bytes)))
             update(i + 1, 3)
     score, recovery, final = loaded
-    task = find_task(run.graph, options.task, parts.final.labels, options.output_weights)
-    names = ", ".join(head.name for head in task.heads)
-    run.progress.note(f"task: {task.name}, measured at {names}{INFERRED if options.task == 'auto' else ''}")
+    task = find_task(run.graph, options.task, parts.final.labels, options.output_weights, options.layout)
+    run.progress.note(f"task: {described(task)}{INFERRED if options.task == 'auto' else ''}")
     with run.progress.task("Scoring the original on unseen images") as update:
         outputs = predict_heads(run.graph, run.graph.proto, final, task.heads, progress=update)
     task.check(outputs, parts.final.labels, run.pools.path)

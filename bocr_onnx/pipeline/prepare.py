@@ -44,9 +44,8 @@ def prepare(options: PruneOptions) -> tuple[Run, ...]:
     opened = functools.cache(lambda: open_images(options))
     graph = _read(options, opened, progress)
     if options.data is not None:
-        find_task(
-            graph, options.task, weights=options.output_weights
-        )  # so that a model that cannot be scored is refused before images are loaded
+        # so that a model that cannot be scored is refused before images are loaded
+        find_task(graph, options.task, weights=options.output_weights, layout=options.layout)
     if options.finetune:
         from bocr_onnx.pipeline.training import check_trainable
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from onnx import ModelProto
 
-from bocr_onnx.data import Samples, Split
+from bocr_onnx.data import Samples, Split, are_boxes
 from bocr_onnx.graph import Array, InputRows, ModelGraph, from_proto
 from bocr_onnx.options import FinetuneSettings
 from bocr_onnx.pipeline.curves import Curves, open_curves
@@ -101,6 +101,7 @@ def finetune_slim(
             ),
             checkpoint=checkpoint,
             engine=engine,
+            heads=material.task.heads,
         )
     if result.stopped:
         progress.note(f"finetuning stopped: {result.stopped}; the best model so far is kept")
@@ -170,8 +171,9 @@ class _Loader:
 
 def _labels(material: Material) -> Array | None:
     """Returns the labels that training learns from; None where the task has no use for them."""
-    task = material.task
-    return None if task.metric(labelled=True) == task.metric(labelled=False) else material.split.training.labels
+    task, labels = material.task, material.split.training.labels
+    learnt = task.metric(labelled=True) != task.metric(labelled=False) and not are_boxes(labels)
+    return labels if learnt else None
 
 
 def _validation(graph: ModelGraph, material: Material, reference: Outputs) -> Callable[[ModelProto], float]:

@@ -1,10 +1,21 @@
 """ONNX Runtime: sessions, threads, batches, and outputs for many images."""
 
 from bocr_onnx.runtime.batching import close_batch
-from bocr_onnx.runtime.predict import Head, Outputs, Progress, batch_size, make_head, open_heads, predict, predict_heads
+from bocr_onnx.runtime.predict import (
+    Columns,
+    Head,
+    Outputs,
+    Progress,
+    batch_size,
+    make_head,
+    open_heads,
+    predict,
+    predict_heads,
+)
 from bocr_onnx.runtime.session import first_that_runs, open_session, run_once, run_session, session_threads
 
 __all__ = [
+    "Columns",
     "Head",
     "Outputs",
     "Progress",

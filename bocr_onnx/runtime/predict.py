@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -26,6 +27,14 @@ Outputs = tuple[Array, ...]
 """One array per head, first axis the images."""
 
 
+class Columns(NamedTuple):
+    """Places ``start`` to ``stop`` of one axis of a tensor; axis 0 is the images."""
+
+    axis: int
+    start: int
+    stop: int
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Head:
     """A tensor that is looked at.
@@ -34,8 +43,11 @@ class Head:
         name: Its name; of an output, or of a tensor inside.
         axis: Axis of its classes, which is moved to axis 1 and kept whole; None where all entries are alike.
         positions: Entries that are looked at, of the others flattened, `(n,)` int64; None for all.
-        whole: Whether the tensor of one sample has no axis of samples: a model with a batch of one that dropped it.
         weight: How much its distortion counts beside that of other tensors; 0 and up.
+        whole: Whether the tensor of one sample has no axis of samples: a model with a batch of one that dropped it.
+        columns: Entries of one kind among several, such as boxes beside scores; of these are the positions.
+        part: Name of that kind.
+        sure: Tensor and columns that say how much each place counts in training, such as the scores of boxes.
     """
 
     name: str
@@ -43,17 +55,34 @@ class Head:
     positions: Array | None = None
     weight: float = 1.0
     whole: bool = False
+    columns: Columns | None = None
+    part: str = ""
+    sure: tuple[str, Columns] | None = None
 
-    def view(self, array: Array) -> Array:
+    @property
+    def title(self) -> str:
+        """Returns what it is called in tables."""
+        return f"{self.name} ({self.part})" if self.part else self.name
+
+    @property
+    def reads(self) -> tuple[str, ...]:
+        """Returns the tensors that `view` takes."""
+        return (self.name,)
+
+    def view(self, *arrays: Array) -> Array:
         """Returns what is kept of a batch: as it is, its classes second, or only some of its positions.
 
         Returns:
             `(n, positions)`, or `(n, n_classes, positions)` with an axis of classes; as it is if all are kept.
         """
+        (array,) = arrays
         if self.whole:
             array = array[None]
         if array.ndim == 1:
             array = array[:, None]
+        if self.columns is not None:
+            axis, start, stop = self.columns
+            array = array.take(range(start, stop), axis=axis)
         if self.axis is not None:
             array = np.moveaxis(array, self.axis, 1)
         if self.positions is None:
@@ -122,17 +151,23 @@ def predict_heads(
         progress: Told after each batch.
     """
     session = open_heads(model, heads) if isinstance(model, ModelProto) else model
+    names = _read(heads)
 
     def viewed(found: list[Array]) -> list[Array]:
-        return [head.view(array) for head, array in zip(heads, found, strict=True)]
+        by_name = dict(zip(names, found, strict=True))
+        return [head.view(*(by_name[name] for name in head.reads)) for head in heads]
 
-    return _concatenated(graph, session, images, [head.name for head in heads], rows, progress, viewed)
+    return _concatenated(graph, session, images, names, rows, progress, viewed)
+
+
+def _read(heads: Sequence[Head]) -> list[str]:
+    return list(dict.fromkeys(name for head in heads for name in head.reads))
 
 
 def open_heads(model: ModelProto, heads: Sequence[Head]) -> ort.InferenceSession:
     """Returns a session of a model that has the heads among its outputs."""
     own = {output.name for output in model.graph.output}
-    inner = [head.name for head in heads if head.name not in own]
+    inner = [name for name in _read(heads) if name not in own]
     return open_session(with_outputs(model, inner) if inner else model)
 
 

@@ -1,10 +1,12 @@
 """What a model is for: which tensors are measured, what their truth is, and what a score means."""
 
 from bocr_onnx.tasks.classification import Classification, chance
-from bocr_onnx.tasks.infer import TASKS, find_task, measured
+from bocr_onnx.tasks.detection import Detection, class_names
+from bocr_onnx.tasks.infer import TASKS, described, find_task, measured
 from bocr_onnx.tasks.score import (
     Score,
     classes_of,
+    compared,
     distortion,
     fidelity,
     score_outputs,
@@ -17,8 +19,12 @@ __all__ = [
     "Classification",
     "Score",
     "Task",
+    "Detection",
     "chance",
+    "class_names",
     "classes_of",
+    "compared",
+    "described",
     "distortion",
     "fidelity",
     "find_task",

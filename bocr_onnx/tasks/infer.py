@@ -9,14 +9,17 @@ from types import MappingProxyType
 
 from onnx import TensorProto
 
+from bocr_onnx.data import are_boxes
 from bocr_onnx.errors import DataError, did_you_mean
 from bocr_onnx.graph import FLOATING, Array, ModelGraph
 from bocr_onnx.runtime import Head, make_head
 from bocr_onnx.slimming.decisions import decisions
 from bocr_onnx.tasks.classification import Classification
+from bocr_onnx.tasks.detection import Detection, find_layout, make_detection
 from bocr_onnx.tasks.embedding import Embedding
 from bocr_onnx.tasks.generic import Generic
 from bocr_onnx.tasks.regression import Regression
+from bocr_onnx.tasks.score import compared
 from bocr_onnx.tasks.segmentation import Segmentation
 from bocr_onnx.tasks.task import Task
 
@@ -118,12 +121,17 @@ TASKS: dict[str, Callable[[ModelGraph, tuple[str, ...]], Task]] = {
     "segmentation": _segmenter,
     "embedding": lambda graph, names: Embedding(_heads(graph, names)),
     "regression": lambda graph, names: Regression(_heads(graph, names[:1])),
+    "detection": make_detection,
 }
 """What makes a task of a model and the tensors it is measured at, by its name."""
 
 
 def find_task(
-    graph: ModelGraph, name: str = "auto", labels: Array | None = None, weights: Mapping[str, float] = NO_WEIGHTS
+    graph: ModelGraph,
+    name: str = "auto",
+    labels: Array | None = None,
+    weights: Mapping[str, float] = NO_WEIGHTS,
+    layout: str = "auto",
 ) -> Task:
     """Returns the task of a model.
 
@@ -132,6 +140,7 @@ def find_task(
         name: Name of the task; ``auto`` infers it.
         labels: Labels, if there are any.
         weights: How much the distortion of an output counts, by name; 1 where nothing is said.
+        layout: Layout of a detector's outputs; ``auto`` recognizes it.
 
     Raises:
         DataError: No tensor of the model can be measured, or a weight is that of none, or none has a weight.
@@ -152,14 +161,21 @@ def find_task(
             hint="`search=uniform` needs no data.",
         )
     if name == "auto":
-        name = _inferred(graph, names, labels)
-    if name != "generic" and any(_is_whole(graph, n) for n in names):
+        name = "detection" if layout != "auto" else _inferred(graph, names, labels)
+    if name not in ("generic", "detection") and any(_is_whole(graph, n) for n in names):
         raise DataError(
             f"{graph.label} must have outputs with an axis of images for `task={name}`, got {graph.shapes[names[0]]}",
             hint="`task=generic` compares them as they are.",
         )
-    task = TASKS[name](graph, names)
+    task = make_detection(graph, names, layout) if name == "detection" else TASKS[name](graph, names)
     return _weighed(graph, task, weights) if weights else task
+
+
+def described(task: Task) -> str:
+    """Returns a task in words: its name, how detections are read, and the tensors that are measured."""
+    names = ", ".join(dict.fromkeys(head.name for head in compared(task.heads)))
+    layout = f" (layout {task.layout.name})" if isinstance(task, Detection) else ""
+    return f"{task.name}{layout}, measured at {names}"
 
 
 def _weighed(graph: ModelGraph, task: Task, weights: Mapping[str, float]) -> Task:
@@ -170,7 +186,7 @@ def _weighed(graph: ModelGraph, task: Task, weights: Mapping[str, float]) -> Tas
                 f"`output_weights` must name outputs that {graph.label} is scored at, got {name!r}",
                 hint=did_you_mean(name, names),
             )
-    heads = tuple(replace(head, weight=weights.get(head.name, 1.0)) for head in task.heads)
+    heads = tuple(replace(head, weight=weights.get(head.name, head.weight)) for head in task.heads)
     if not any(head.weight for head in heads):
         raise DataError(f"`output_weights` must leave an output of {graph.label} a weight above 0, got none")
     return replace(task, heads=heads)
@@ -178,6 +194,8 @@ def _weighed(graph: ModelGraph, task: Task, weights: Mapping[str, float]) -> Tas
 
 def _inferred(graph: ModelGraph, names: tuple[str, ...], labels: Array | None) -> str:
     first = names[0]
+    if are_boxes(labels) or (labels is None and _is_detector(graph, names)):
+        return "detection"
     if any(_is_whole(graph, name) for name in names):
         return "generic"
     if labels is not None:
@@ -201,6 +219,13 @@ def _inferred(graph: ModelGraph, names: tuple[str, ...], labels: Array | None) -
     if rank == 4 and (_ends_in(graph, first, "Softmax") or _says(graph, first, MASKS)):
         return "segmentation"
     return "generic"
+
+
+def _is_detector(graph: ModelGraph, names: tuple[str, ...]) -> bool:
+    """Returns whether outputs have a layout of detectors; a run of the model decides between those of equal shapes."""
+    if all(_is_vector(graph, name) for name in names if name in graph.shapes):
+        return False
+    return find_layout(graph, names) is not None
 
 
 def _says(graph: ModelGraph, name: str, words: re.Pattern[str]) -> bool:

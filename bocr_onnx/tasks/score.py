@@ -81,6 +81,11 @@ def total_distortion(outputs: Outputs, reference: Outputs, heads: Sequence[Head]
     return found[0] if len(found) == 1 else float(np.average(found, weights=[w for *_, w in rows]))
 
 
+def compared(heads: Sequence[Head]) -> tuple[Head, ...]:
+    """Returns the tensors whose distortion counts."""
+    return tuple(head for head in heads if head.weight > 0)
+
+
 def fidelity(heads: Sequence[Head], outputs: Outputs, reference: Outputs) -> tuple[dict[str, Any], ...]:
     """Returns how near each tensor is to its reference: distortion, correlation and largest error.
 
@@ -89,15 +94,17 @@ def fidelity(heads: Sequence[Head], outputs: Outputs, reference: Outputs) -> tup
         outputs: The slim model's.
         reference: The original's.
     """
-    return tuple(_nearness(h.name, o, r) for h, o, r in zip(heads, outputs, reference, strict=True))
+    return tuple(_nearness(h, o, r) for h, o, r in zip(heads, outputs, reference, strict=True))
 
 
-def _nearness(name: str, outputs: Array, reference: Array) -> dict[str, Any]:
+def _nearness(head: Head, outputs: Array, reference: Array) -> dict[str, Any]:
+    if outputs.dtype.names:  # detections, no numbers
+        return {"name": head.title, "distortion": None, "correlation": None, "largest_error": None}
     a, b = outputs.astype(np.float64), reference.astype(np.float64)
     left, right = (a - a.mean(axis=0)).ravel(), (b - b.mean(axis=0)).ravel()
     scale = math.sqrt(float(left @ left) * float(right @ right))
     return {
-        "name": name,
+        "name": head.title,
         "distortion": distortion(outputs, reference) if varies(reference) else None,
         "correlation": float(left @ right) / scale if scale > 0 else None,
         "largest_error": float(np.abs(a - b).max(initial=0.0)),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import math
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
@@ -16,6 +17,7 @@ from bocr_onnx.data.augmentation import Augmentation
 from bocr_onnx.errors import DataError, OutputError, ResumeError, TrainingError
 from bocr_onnx.graph import Array, ModelGraph, feeds
 from bocr_onnx.options import FinetuneSettings
+from bocr_onnx.runtime import Head
 from bocr_onnx.training.batches import Batches
 from bocr_onnx.training.candidates import Candidates
 from bocr_onnx.training.checkpoint import read_checkpoint, write_checkpoint
@@ -64,6 +66,7 @@ def finetune(
     hooks: Hooks = NO_HOOKS,
     checkpoint: Path | None = None,
     engine: Fabric | None = None,
+    heads: Sequence[Head] = (),
 ) -> FinetuneResult:
     """Returns the student, trained to answer as the teacher does.
 
@@ -83,6 +86,7 @@ def finetune(
         hooks: Called on the way.
         checkpoint: File that training goes on from where it exists, and that it is kept in.
         engine: Training engine of this process if several train together; a new one where None.
+        heads: Tensors that the model is measured at, which are learnt; all outputs where there are none.
 
     Raises:
         DataError: There are no images, or the labels do not fit.
@@ -98,7 +102,7 @@ def finetune(
     batches = Batches(len(images), batch_size, settings.seed)
     whole = _measured(student, images, batches) if settings.normalize else Normalized(student, student, ())
     engine = engine or start_engine(settings)
-    learner = Learner(whole.graph, teacher, settings, augmentation or Augmentation(), engine)
+    learner = Learner(whole.graph, teacher, settings, augmentation or Augmentation(), engine, heads)
     learner.module.train(batch_size >= MIN_STATISTICS_BATCH)
     score = None
     if (validate := hooks.validate) is not None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -14,12 +15,14 @@ from bocr_onnx.data.augmentation import Augmentation
 from bocr_onnx.errors import TrainingError
 from bocr_onnx.graph import Array, ModelGraph, feeds
 from bocr_onnx.options import FinetuneSettings
+from bocr_onnx.runtime import Head
 from bocr_onnx.training.augment import augment
 from bocr_onnx.training.average import Average
 from bocr_onnx.training.interpreter import OnnxModule, export
 from bocr_onnx.training.loss import feature_loss, finetune_loss
 from bocr_onnx.training.operators.registry import to_tensor
-from bocr_onnx.training.watch import feature_maps, watched
+from bocr_onnx.training.targets import certainty, make_targets, target_tensors, view
+from bocr_onnx.training.watch import feature_maps, learnt
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
@@ -41,6 +44,7 @@ class Learner:
         settings: How.
         augmentation: Random changes to the images.
         engine: Training engine of this process; see `start_engine`.
+        heads: Tensors that the model is measured at; none for all outputs.
     """
 
     def __init__(
@@ -50,21 +54,23 @@ class Learner:
         settings: FinetuneSettings,
         augmentation: Augmentation,
         engine: Fabric,
+        heads: Sequence[Head] = (),
     ) -> None:
         self.settings = settings
         self.augmentation = augmentation
         self.student = student
         self.engine = engine
-        self.n_outputs = len(student.outputs)
+        self.targets = make_targets(student, heads)
+        self.names = target_tensors(self.targets)
         maps = feature_maps(student, teacher) if settings.feature_weight else ()
-        self.plain = OnnxModule(watched(student, maps)).to(memory_format=torch.channels_last)
+        self.plain = OnnxModule(learnt(student, self.names, maps)).to(memory_format=torch.channels_last)
         check_trains(self.plain)
-        self.teacher = OnnxModule(watched(teacher, maps)).to(memory_format=torch.channels_last).to(self.engine.device)
-        self.teacher.eval()
+        followed = OnnxModule(learnt(teacher, self.names, maps)).to(memory_format=torch.channels_last)
+        self.teacher = followed.to(self.engine.device).eval()
         self.optimizer = _optimizer(self.plain, settings)
         self.module, self.optimizer = self.engine.setup(self.plain, self.optimizer)
         self.average = Average(self.plain, settings.average)
-        maker = student.maker(student.outputs[0])
+        maker = student.maker(self.names[0])
         self.activation = "" if maker is None else maker.op
         self.colours_last = colours_last(student)
 
@@ -103,11 +109,20 @@ class Learner:
         return value
 
     def _loss(self, x: tuple[Tensor, ...], y: Tensor | None) -> Tensor:
-        n = self.n_outputs
+        n = len(self.names)
         with torch.no_grad(), self.engine.autocast():
             wanted = [t.float() if t.is_floating_point() else t for t in self.teacher(*x)]
         found = self.module(*x)
-        loss = finetune_loss(found[:n], wanted[:n], y, self.settings, activation=self.activation)
+        ours, theirs = (dict(zip(self.names, tensors[:n], strict=True)) for tensors in (found, wanted))
+        loss = finetune_loss(
+            view(self.targets, ours),
+            view(self.targets, theirs),
+            y,
+            self.settings,
+            activation=self.activation,
+            weights=[target.weight for target in self.targets],
+            sure=certainty(self.targets, theirs),
+        )
         if not found[n:]:
             return loss
         return loss + self.settings.feature_weight * feature_loss(found[n:], wanted[n:])

@@ -4,13 +4,13 @@ Notation: z logits of the student, t of the teacher, y labels, T temperature, la
 
     classifier (first output `(N, K)`, K > 1):
         L = (1 - lambda) T^2 KL(softmax(t / T) || softmax(z / T)) + lambda CE(z, y)
-    any other floating output:
-        L = mean (z - t)^2 / var(t)
+    any other floating output, or part of one; w how much a place counts, 1 or the teacher's score there:
+        L = sum w (z - t)^2 / sum w (t - mean_w t)^2
     feature maps f, g of student and teacher that the cut left whole:
         L + weight * mean over maps of mean (f - g)^2 / var(g)
 
 Outputs after a Softmax are probabilities; their logarithm serves as logits. A model of several outputs learns
-the mean over all of them, so that none drifts.
+the weighted mean over all of them, so that none drifts.
 
 References:
     Hinton, Vinyals, Dean: Distilling the knowledge in a neural network, 2015, section 2.
@@ -50,6 +50,8 @@ def finetune_loss(
     settings: FinetuneSettings,
     *,
     activation: str,
+    weights: Sequence[float] = (),
+    sure: Sequence[Tensor | None] = (),
 ) -> Tensor:
     """Returns the loss of a batch, a scalar.
 
@@ -59,21 +61,26 @@ def finetune_loss(
         labels: Classes `(N,)` or masks of them `(N, H, W)`, int64; numbers `(N,)` or `(N, K)`, float32; or None.
         settings: Temperature and weights are read.
         activation: Operator that computes the first output; Softmax and Sigmoid give probabilities.
+        weights: How much each output counts; all alike where empty.
+        sure: For each output how much its places count, broadcast to its shape; None where all count alike.
 
     Raises:
         DataError: Labels are given that do not fit the first output.
     """
-    terms = [_distance(z, t) for z, t in zip(student[1:], teacher[1:], strict=True) if z.is_floating_point()]
+    weights, sure = weights or (1.0,) * len(student), sure or (None,) * len(student)
+    rows = list(zip(student, teacher, sure, weights, strict=True))
+    terms = [(_distance(z, t, s), w) for z, t, s, w in rows[1:] if z.is_floating_point() and w > 0]
     z = as_logits(student[0], probabilities=activation == "Softmax")
     t = as_logits(teacher[0], probabilities=activation == "Softmax")
     if z is None or t is None or (labels is not None and labels.is_floating_point()):
-        first = _distance(student[0], teacher[0])
+        first = _distance(student[0], teacher[0], sure[0])
     else:
         first = _divergence(z, t, settings.temperature)
     if labels is not None:
         own = _label_loss(student[0], labels, settings, activation)
         first = (1 - settings.label_weight) * first + settings.label_weight * own
-    return torch.stack([first, *terms]).mean()
+    terms = [(first, weights[0]), *terms]
+    return torch.stack([term * w for term, w in terms]).sum() / sum(w for _, w in terms)
 
 
 def _label_loss(output: Tensor, labels: Tensor, settings: FinetuneSettings, activation: str) -> Tensor:
@@ -113,6 +120,10 @@ def _divergence(z: Tensor, t: Tensor, temperature: float) -> Tensor:
     return temperature**2 * functional.kl_div(log_q, log_p, reduction="batchmean", log_target=True)
 
 
-def _distance(z: Tensor, t: Tensor) -> Tensor:
-    scale = t.var(correction=0).clamp_min(torch.finfo(t.dtype).tiny)
-    return functional.mse_loss(z, t) / scale
+def _distance(z: Tensor, t: Tensor, sure: Tensor | None = None) -> Tensor:
+    tiny = torch.finfo(t.dtype).tiny
+    if sure is None:
+        return functional.mse_loss(z, t) / t.var(correction=0).clamp_min(tiny)
+    share = (sure / sure.sum().clamp_min(tiny)).expand_as(t)
+    centred = t - (share * t).sum() / share.sum().clamp_min(tiny)
+    return (share * (z - t) ** 2).sum() / (share * centred**2).sum().clamp_min(tiny)

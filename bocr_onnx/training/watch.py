@@ -12,6 +12,11 @@ def watched(graph: ModelGraph, names: tuple[str, ...]) -> ModelGraph:
     return replace(graph, outputs=(*graph.outputs, *(name for name in names if name not in graph.outputs)))
 
 
+def learnt(graph: ModelGraph, names: tuple[str, ...], further: tuple[str, ...] = ()) -> ModelGraph:
+    """Returns the graph with the named tensors as its only outputs, then further ones, for `OnnxModule` only."""
+    return watched(replace(graph, outputs=names), further)
+
+
 def feature_maps(student: ModelGraph, teacher: ModelGraph) -> tuple[str, ...]:
     """Returns the feature maps that the cut left whole, the last one of every resolution, in node order.
 

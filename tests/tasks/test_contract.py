@@ -7,19 +7,39 @@ import pytest
 
 from bocr_onnx.errors import DataError
 from bocr_onnx.graph import Array, ModelGraph
-from bocr_onnx.runtime import predict_heads
-from bocr_onnx.tasks import TASKS, fidelity, find_task
+from bocr_onnx.runtime import Head, Outputs, predict_heads
+from bocr_onnx.tasks import TASKS, Task, fidelity, find_task
 from tests.oracle import build
 
 MAPS = "net (float[N, 2, 6, 6] x) => (float[N, 3, 6, 6] seg) { seg = Conv(x, k) }"
 VECTORS = "net (float[N, 4] x) => (float[N, 3] y) { y = MatMul(x, w) }"
 
 
+DETECTIONS = """net (float[N, 3, 32, 32] x) => (float[N, 6, 20] output0) {
+    a = Conv <strides = [8, 8]> (x, k8)  b = Conv <strides = [16, 16]> (x, k16)
+    a2 = Reshape(a, rows)  b2 = Reshape(b, rows)
+    all = Concat <axis = 2> (a2, b2)  s = Sigmoid(all)  output0 = Mul(s, scale) }"""
+SCALE = np.array([32, 32, 16, 16, 1, 1], np.float32)[:, None]
+
+
 def model(name: str) -> tuple[ModelGraph, Array]:
     rng = np.random.default_rng(0)
+    if name == "detection":
+        graph = build(DETECTIONS, k8=(6, 3, 8, 8), k16=(6, 3, 16, 16), rows=[0, 6, -1], scale=SCALE)
+        return graph, rng.standard_normal((40, 3, 32, 32)).astype(np.float32)
     if name == "segmentation":
         return build(MAPS, k=(3, 2, 1, 1)), rng.standard_normal((40, 2, 6, 6)).astype(np.float32)
     return build(VECTORS, w=(4, 3)), rng.standard_normal((40, 4)).astype(np.float32)
+
+
+def tensors(graph: ModelGraph, images: Array) -> Array:
+    """Returns the only output of the model, whole."""
+    return predict_heads(graph, graph.proto, images, [Head(graph.outputs[0])])[0]
+
+
+def viewed(task: Task, output: Array) -> Outputs:
+    """Returns what a task keeps of the only output of a model."""
+    return tuple(head.view(output) for head in task.heads)
 
 
 @pytest.mark.parametrize("name", TASKS)
@@ -31,10 +51,10 @@ def test_the_original_agrees_with_itself_and_noise_does_worse_the_more_there_is(
     task.check(reference, None, "here")
     truth = task.truth(reference, None)
     assert task.score(reference, truth).value == pytest.approx(1.0)
-    rng = np.random.default_rng(1)
-    noise = tuple(rng.standard_normal(r.shape).astype(np.float32) * r.std() for r in reference)
-    values = [task.score(tuple(r + np.float32(a) * n for r, n in zip(reference, noise, strict=True)), truth).value
-              for a in (0.1, 0.5, 3.0)]  # fmt: skip
+    output = tensors(graph, images)
+    spread = output.std(axis=(0, *range(2, output.ndim)), keepdims=True)
+    noise = np.random.default_rng(1).standard_normal(output.shape).astype(np.float32) * spread
+    values = [task.score(viewed(task, output + np.float32(a) * noise), truth).value for a in (0.1, 0.5, 3.0)]
     assert 1 > values[0] > values[1] > values[2] >= 0
     assert task.metric(labelled=False)
     score = task.score(reference, truth)
@@ -48,6 +68,7 @@ FIGURES = {
     "segmentation": {"pixel agreement": 1.0},
     "regression": {"mean error": 0.0},
     "embedding": {"cosine": 1.0, "retrieval agreement": 1.0},
+    "detection": {"mAP50": 1.0, "mAP50-95": 1.0, "found": 1.0},
 }
 
 
@@ -55,11 +76,12 @@ FIGURES = {
 def test_figures_of_a_task_are_best_for_the_original_and_worse_for_noise(name: str) -> None:
     graph, images = model(name)
     task = find_task(graph, name)
-    (reference,) = predict_heads(graph, graph.proto, images, task.heads)
-    (same,) = task.figures((reference,), (reference,))
+    output = tensors(graph, images)
+    reference = viewed(task, output)
+    *_, same = task.figures(reference, reference)
     assert same == pytest.approx(FIGURES[name])
-    noise = np.random.default_rng(1).standard_normal(reference.shape).astype(np.float32)
-    (other,) = task.figures((noise,), (reference,))
+    noise = np.random.default_rng(1).standard_normal(output.shape).astype(np.float32)
+    *_, other = task.figures(viewed(task, noise), reference)
     assert all(abs(other[key] - best) > 0.2 for key, best in FIGURES[name].items())
 
 
@@ -68,7 +90,7 @@ def test_a_slice_is_scored_as_the_whole_is(name: str) -> None:
     graph, images = model(name)
     task = find_task(graph, name)
     reference = predict_heads(graph, graph.proto, images, task.heads)
-    outputs = tuple(r + np.float32(0.3) for r in reference)
+    outputs = viewed(task, tensors(graph, images) + np.float32(0.3))
     truth = task.truth(reference, None)
     part = task.score(tuple(o[:10] for o in outputs), tuple(t[:10] for t in truth))
     alone = task.score(*(tuple(a[:10] for a in pair) for pair in (outputs, truth)))
