@@ -12,6 +12,7 @@ The tree::
     ├── ProofError           the slim model differs from the masked original: nothing is written
     ├── ResumeError          a run directory cannot be continued
     ├── HistoryError         the history file cannot be used
+    ├── TaskError            a task of the user's own raises, or returns what it must not
     └── TrainingError        the model cannot be finetuned
 
 Anything else that escapes is a bug of bocr-onnx and keeps its traceback.
@@ -74,6 +75,10 @@ class ResumeError(BocrError):
 
 class HistoryError(BocrError):
     """The history file cannot be used."""
+
+
+class TaskError(BocrError):
+    """A task of the user's own raises, or returns what it must not."""
 
 
 class TrainingError(BocrError):

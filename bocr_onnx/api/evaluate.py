@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from bocr_onnx.data import fit_boxes, open_data
+from bocr_onnx.data import fit_boxes
 from bocr_onnx.errors import DataError
 from bocr_onnx.options import EvaluateOptions, keywords
-from bocr_onnx.pipeline.images import fit_images, load_images
+from bocr_onnx.pipeline.images import fit_images, load_images, open_pools
 from bocr_onnx.pipeline.sized import read_for_images
 from bocr_onnx.progress import Silent
 from bocr_onnx.runtime import predict_heads
@@ -56,7 +56,7 @@ def evaluate(options: EvaluateOptions) -> Evaluated:
         BocrError: Model or data cannot be used.
     """
     shown, chosen = options.progress or Silent(), options.preprocessing
-    pools = open_data(options.data)
+    pools = open_pools(options, options.data)
     samples = pools.held_out or pools.single
     assert samples is not None
     sample = pools.train or samples

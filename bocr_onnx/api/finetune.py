@@ -9,11 +9,11 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from bocr_onnx.data import Pools, Samples, fit_split, open_data, split
+from bocr_onnx.data import Pools, Samples, fit_split, split
 from bocr_onnx.errors import UsageError
 from bocr_onnx.graph import ModelGraph, check_writable, load, resized, save, write_text
 from bocr_onnx.options import FinetuneOptions, FinetuneSettings, keywords, part
-from bocr_onnx.pipeline.images import fit_images, load_images
+from bocr_onnx.pipeline.images import fit_images, load_images, open_pools
 from bocr_onnx.pipeline.model import open_inputs, runnable
 from bocr_onnx.pipeline.outputs import check_outputs
 from bocr_onnx.pipeline.rundir import RunDir, default_run_dir
@@ -111,7 +111,7 @@ def _train(options: FinetuneOptions, folder: RunDir, progress: Progress, engine:
     check_outputs(teacher, output, folder.files, inputs=inputs)
     check_trainable(student)
     check_interfaces(student, teacher)
-    pools = open_data(options.data)
+    pools = open_pools(options, options.data)
     parts = split(pools, seed=options.seed, n_score=options.score_images, n_final=options.final_images)
     data = fit_images(teacher, pools, parts.score, options.preprocessing)
     if data.guessed:
@@ -159,7 +159,7 @@ def _read_both(options: FinetuneOptions, progress: Progress) -> tuple[ModelGraph
     """Returns student and teacher, their open axes at the size of the images."""
 
     def source() -> tuple[Pools, Samples]:
-        pools = open_data(options.data)
+        pools = open_pools(options, options.data)
         return pools, split(pools, seed=options.seed, n_score=options.score_images, n_final=options.final_images).score
 
     student = load(options.model, options.input_shapes)

@@ -5,7 +5,7 @@ from bocr_onnx.data.columns import with_pixels
 from bocr_onnx.data.lazy import LazyInputs, in_pieces, joined
 from bocr_onnx.data.preprocessing import Preprocessing, load_preprocessing, preset_names
 from bocr_onnx.data.samples import Inputs, Labels, Pools, Samples, digest
-from bocr_onnx.data.sources import open_data
+from bocr_onnx.data.sources import Source, open_data
 from bocr_onnx.data.split import Part, Split, split
 
 __all__ = [
@@ -23,6 +23,7 @@ __all__ = [
     "Pools",
     "Preprocessing",
     "Samples",
+    "Source",
     "Split",
     "digest",
     "load_preprocessing",

@@ -4,11 +4,12 @@ from bocr_onnx.options.commands import (
     ApplyOptions,
     EvaluateOptions,
     FinetuneOptions,
+    ImageOptions,
     InspectOptions,
     PruneOptions,
     Recovery,
 )
-from bocr_onnx.options.parse import parse_shapes
+from bocr_onnx.options.parse import OWN_TASK, TASK_NAMES, parse_shapes
 from bocr_onnx.options.record import RENAMED, Flag, Option, keywords, options_of, part, record, stored
 from bocr_onnx.options.strategies import StrategyOptions
 from bocr_onnx.options.training import FinetuneSettings
@@ -19,12 +20,15 @@ COMMANDS = (InspectOptions, PruneOptions, FinetuneOptions, ApplyOptions, Evaluat
 
 __all__ = [
     "COMMANDS",
+    "OWN_TASK",
+    "TASK_NAMES",
     "PANELS",
     "RENAMED",
     "ApplyOptions",
     "EvaluateOptions",
     "FinetuneOptions",
     "FinetuneSettings",
+    "ImageOptions",
     "Flag",
     "InspectOptions",
     "Option",

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from bocr_onnx.errors import UsageError
+from bocr_onnx.errors import UsageError, did_you_mean
 
 MAX_GRID = 65_536
+TASK_NAMES = ("auto", "generic", "classification", "segmentation", "detection", "embedding", "regression")
+OWN_TASK = re.compile(r"[A-Za-z_][\w.]*:[A-Za-z_]\w*")
+"""A class of the user's, ``module:Name``."""
 
 Shapes = dict[str, tuple[int, ...]]
 
@@ -113,6 +117,20 @@ def parse_weights(value: Any) -> dict[str, float]:
             )
         found[str(name)] = weight
     return found
+
+
+def parse_task(value: str) -> str:
+    """Returns the name of a task.
+
+    Raises:
+        UsageError: It is none, nor a class as ``module:Name``.
+    """
+    if value not in TASK_NAMES and not OWN_TASK.fullmatch(value):
+        raise UsageError(
+            f"`task` must be {', '.join(TASK_NAMES)} or module:Name, got {value!r}",
+            hint=did_you_mean(value, TASK_NAMES),
+        )
+    return value
 
 
 def parse_patterns(value: Any) -> tuple[str, ...]:

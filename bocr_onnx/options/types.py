@@ -6,9 +6,18 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field, PlainValidator
+from pydantic import AfterValidator, BeforeValidator, Field, PlainValidator
 
-from bocr_onnx.options.parse import parse_data, parse_model, parse_place, parse_shapes, parse_shares, parse_weights
+from bocr_onnx.options.parse import (
+    TASK_NAMES,
+    parse_data,
+    parse_model,
+    parse_place,
+    parse_shapes,
+    parse_shares,
+    parse_task,
+    parse_weights,
+)
 from bocr_onnx.options.record import Flag
 
 if TYPE_CHECKING:
@@ -47,8 +56,14 @@ DATA_FLAG = Flag(
 )
 Data = Annotated[DataSource, BeforeValidator(parse_data), DATA_FLAG]
 TaskName = Annotated[
-    Literal["auto", "generic", "classification", "segmentation", "detection", "embedding", "regression"],
-    Flag("Task of the model: what a score means. auto infers it from outputs, names and labels.", DATA),
+    str,
+    AfterValidator(parse_task),
+    Flag(
+        f"Task of the model, which says what a score means: {', '.join(TASK_NAMES)}, or module:Name for a class of "
+        "your own. auto infers it from outputs, names and labels.",
+        DATA,
+        metavar="NAME",
+    ),
 ]
 LayoutName = Annotated[
     Literal["auto", "end2end", "yolo-fastest", "fastestdet", "yolo", "levels", "pair", "queries", "nms", "map"],

@@ -13,16 +13,19 @@ from bocr_onnx.data import (
     Pools,
     Preprocessing,
     Samples,
+    Source,
     fit_boxes,
     in_pieces,
     load_preprocessing,
+    open_data,
     preset_names,
     with_pixels,
 )
 from bocr_onnx.errors import DataError, ModelError, did_you_mean
 from bocr_onnx.graph import InputRows, ModelGraph, is_whole, row_shape, table
+from bocr_onnx.options import ImageOptions
 from bocr_onnx.runtime import predict, predict_heads
-from bocr_onnx.tasks import class_names, find_task
+from bocr_onnx.tasks import class_names, find_task, is_own, own_pools
 
 GUESS_IMAGES = 200
 
@@ -48,6 +51,17 @@ class ModelData:
     preprocessing: Preprocessing
     guessed: bool
     pixels: bool = False
+
+
+def open_pools(options: ImageOptions, source: Source) -> Pools:
+    """Returns the data of a command: what a task of the user's own reads, or else what `open_data` does.
+
+    Raises:
+        DataError: They cannot be used.
+        TaskError: The task of the user's own raises.
+    """
+    own = own_pools(options.task, source) if is_own(options.task) else None
+    return open_data(source) if own is None else own
 
 
 def fit_images(

@@ -13,10 +13,11 @@ import numpy as np
 from filelock import FileLock, Timeout
 from onnx import ModelProto
 
-from bocr_onnx.data import Pools, open_data
+from bocr_onnx.data import Pools
 from bocr_onnx.errors import OutputError, ResumeError, UsageError
 from bocr_onnx.graph import save, sweep_leftovers, write_text
 from bocr_onnx.options import PruneOptions, stored
+from bocr_onnx.pipeline.images import open_pools
 
 OptionsType = TypeVar("OptionsType")
 
@@ -190,7 +191,7 @@ def open_images(options: PruneOptions) -> Pools:
         DataError: They cannot be used.
     """
     assert options.data is not None
-    pools = open_data(options.data)
+    pools = open_pools(options, options.data)
     in_memory = not isinstance(options.data, (str, Path))
     return replace(pools, path=str(RunDir(folder_of(options)).arrays.absolute())) if in_memory else pools
 

@@ -11,16 +11,17 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from onnx import ModelProto
 
-from bocr_onnx.data import Samples, Split, are_boxes
+from bocr_onnx.data import Samples, Split
 from bocr_onnx.graph import Array, InputRows, ModelGraph, from_proto
 from bocr_onnx.options import FinetuneSettings
 from bocr_onnx.pipeline.curves import Curves, open_curves
 from bocr_onnx.pipeline.images import ModelData, load_images
 from bocr_onnx.progress import Progress, Update
 from bocr_onnx.runtime import Outputs, predict_heads, run_once
-from bocr_onnx.tasks import Task, total_distortion
+from bocr_onnx.tasks import Own, Task, total_distortion
 from bocr_onnx.training import (
     EpochReport,
+    Goal,
     Hooks,
     OnnxModule,
     StepReport,
@@ -80,18 +81,18 @@ def finetune_slim(
         ResumeError: The checkpoint belongs to another training.
         UsageError: Curves are asked for and TensorBoard is not installed.
     """
-    data, split, score_images = material.data, material.split, material.score
+    data, split, score_images, task = material.data, material.split, material.score, material.task
     student = replace(from_proto(slim, input_shapes=graph.input_shapes), symbolic=graph.symbolic)
     agreed = _agreement(student)
     images = _Loader(graph, data, split.training)
-    reference = predict_heads(graph, graph.proto, score_images, material.task.heads)
+    reference = predict_heads(graph, graph.proto, score_images, task.heads)
     with progress.task("Finetuning") as update, open_curves(tensorboard) as curves:
         seen = _Seen(update, curves)
         result = finetune(
             student,
             graph,
             images,
-            _labels(material),
+            task.learns(split.training.labels),
             settings=settings,
             augmentation=data.preprocessing.augment,
             hooks=Hooks(
@@ -101,7 +102,7 @@ def finetune_slim(
             ),
             checkpoint=checkpoint,
             engine=engine,
-            heads=material.task.heads,
+            goal=Goal(task.heads, task.loss if isinstance(task, Own) else None),
         )
     if result.stopped:
         progress.note(f"finetuning stopped: {result.stopped}; the best model so far is kept")
@@ -167,13 +168,6 @@ class _Loader:
 
     def __getitem__(self, indices: Array, /) -> Array:
         return np.asarray(load_images(self.graph, self.data, self.samples.take(indices))[:])
-
-
-def _labels(material: Material) -> Array | None:
-    """Returns the labels that training learns from; None where the task has no use for them."""
-    task, labels = material.task, material.split.training.labels
-    learnt = task.metric(labelled=True) != task.metric(labelled=False) and not are_boxes(labels)
-    return labels if learnt else None
 
 
 def _validation(graph: ModelGraph, material: Material, reference: Outputs) -> Callable[[ModelProto], float]:

@@ -3,6 +3,7 @@
 from bocr_onnx.tasks.classification import Classification, chance
 from bocr_onnx.tasks.detection import Detection, class_names
 from bocr_onnx.tasks.infer import TASKS, described, find_task, measured
+from bocr_onnx.tasks.own import Own, is_own, own_pools
 from bocr_onnx.tasks.score import (
     Score,
     classes_of,
@@ -17,6 +18,7 @@ from bocr_onnx.tasks.task import Task
 __all__ = [
     "TASKS",
     "Classification",
+    "Own",
     "Score",
     "Task",
     "Detection",
@@ -28,7 +30,9 @@ __all__ = [
     "distortion",
     "fidelity",
     "find_task",
+    "is_own",
     "measured",
+    "own_pools",
     "score_outputs",
     "total_distortion",
 ]

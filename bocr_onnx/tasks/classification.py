@@ -61,6 +61,10 @@ class Classification:
         """Returns the classes: labels, or those that the original's outputs say, one array per head."""
         return (labels,) if labels is not None else tuple(self._classes(output) for output in outputs)
 
+    def learns(self, labels: Array | None) -> Array | None:
+        """Returns the labels: classes."""
+        return labels
+
     def figures(self, outputs: Outputs, reference: Outputs) -> tuple[dict[str, float], ...]:
         """Returns the share of images whose class is the original's."""
         pairs = zip(outputs, reference, strict=True)

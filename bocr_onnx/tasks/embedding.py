@@ -41,6 +41,10 @@ class Embedding:
         del labels
         return outputs
 
+    def learns(self, labels: Array | None) -> None:
+        """Returns None: the original is all there is to learn from."""
+        del labels
+
     def figures(self, outputs: Outputs, reference: Outputs) -> tuple[dict[str, float], ...]:
         """Returns the mean cosine, and the share of images whose nearest neighbour among the others is the same."""
         return tuple(

@@ -58,6 +58,10 @@ class Generic:
         del labels
         return outputs
 
+    def learns(self, labels: Array | None) -> None:
+        """Returns None: the original is all there is to learn from."""
+        del labels
+
     def figures(self, outputs: Outputs, reference: Outputs) -> tuple[dict[str, float], ...]:
         """Returns the peak signal-to-noise ratio of pictures, in dB; the peak is the range of the original's values."""
         pairs = zip(self.heads, outputs, reference, strict=True)

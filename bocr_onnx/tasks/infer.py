@@ -18,6 +18,7 @@ from bocr_onnx.tasks.classification import Classification
 from bocr_onnx.tasks.detection import Detection, find_layout, make_detection
 from bocr_onnx.tasks.embedding import Embedding
 from bocr_onnx.tasks.generic import Generic
+from bocr_onnx.tasks.own import Own, is_own, own_heads
 from bocr_onnx.tasks.regression import Regression
 from bocr_onnx.tasks.score import compared
 from bocr_onnx.tasks.segmentation import Segmentation
@@ -137,7 +138,7 @@ def find_task(
 
     Args:
         graph: The model.
-        name: Name of the task; ``auto`` infers it.
+        name: Name of the task, or ``module:Name`` for a class of the user's; ``auto`` infers it.
         labels: Labels, if there are any.
         weights: How much the distortion of an output counts, by name; 1 where nothing is said.
         layout: Layout of a detector's outputs; ``auto`` recognizes it.
@@ -162,12 +163,12 @@ def find_task(
         )
     if name == "auto":
         name = "detection" if layout != "auto" else _inferred(graph, names, labels)
-    if name not in ("generic", "detection") and any(_is_whole(graph, n) for n in names):
+    if name not in ("generic", "detection") and not is_own(name) and any(_is_whole(graph, n) for n in names):
         raise DataError(
             f"{graph.label} must have outputs with an axis of images for `task={name}`, got {graph.shapes[names[0]]}",
             hint="`task=generic` compares them as they are.",
         )
-    task = make_detection(graph, names, layout) if name == "detection" else TASKS[name](graph, names)
+    task = _made(graph, name, names, layout)
     return _weighed(graph, task, weights) if weights else task
 
 
@@ -176,6 +177,12 @@ def described(task: Task) -> str:
     names = ", ".join(dict.fromkeys(head.name for head in compared(task.heads)))
     layout = f" (layout {task.layout.name})" if isinstance(task, Detection) else ""
     return f"{task.name}{layout}, measured at {names}"
+
+
+def _made(graph: ModelGraph, name: str, names: tuple[str, ...], layout: str) -> Task:
+    if is_own(name):
+        return Own(own_heads(graph, names, name), name)
+    return make_detection(graph, names, layout) if name == "detection" else TASKS[name](graph, names)
 
 
 def _weighed(graph: ModelGraph, task: Task, weights: Mapping[str, float]) -> Task:

@@ -44,6 +44,10 @@ class Regression:
         """Returns the labels, or the original's numbers."""
         return (outputs[0] if labels is None else labels.reshape(outputs[0].shape).astype(np.float32),)
 
+    def learns(self, labels: Array | None) -> Array | None:
+        """Returns the labels: numbers."""
+        return labels
+
     def figures(self, outputs: Outputs, reference: Outputs) -> tuple[dict[str, float], ...]:
         """Returns the mean difference from the original's numbers, in their unit."""
         return ({"mean error": float(np.abs(outputs[0].astype(np.float64) - reference[0]).mean())},)

@@ -66,6 +66,10 @@ class Segmentation:
             return (self._classes(outputs[0]),)
         return (self.heads[0].sample(labels).reshape(len(labels), -1),)
 
+    def learns(self, labels: Array | None) -> Array | None:
+        """Returns the labels: masks."""
+        return labels
+
     def figures(self, outputs: Outputs, reference: Outputs) -> tuple[dict[str, float], ...]:
         """Returns the share of positions whose class is the original's."""
         return ({"pixel agreement": float(np.mean(self._classes(outputs[0]) == self._classes(reference[0])))},)

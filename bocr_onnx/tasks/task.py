@@ -40,6 +40,10 @@ class Task(Protocol):
         """Returns what outputs are scored against: labels, or what the original's own outputs say."""
         ...
 
+    def learns(self, labels: Array | None) -> Array | None:
+        """Returns the labels that finetuning learns from; None where it learns from the original alone."""
+        ...
+
     def figures(self, outputs: Outputs, reference: Outputs) -> tuple[dict[str, float], ...]:
         """Returns what a user of each tensor wants to know beside its distortion from the original's, by name."""
         ...

@@ -6,10 +6,12 @@ from bocr_onnx.training.interpreter import OnnxModule, check_agreement, export
 from bocr_onnx.training.learner import check_trains, start_engine
 from bocr_onnx.training.operators import known_operators
 from bocr_onnx.training.records import EpochReport, FinetuneResult, Hooks, StepReport
+from bocr_onnx.training.targets import Goal
 
 __all__ = [
     "EpochReport",
     "FinetuneResult",
+    "Goal",
     "Hooks",
     "OnnxModule",
     "StepReport",

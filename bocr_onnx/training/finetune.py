@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import math
 import time
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
@@ -17,7 +16,6 @@ from bocr_onnx.data.augmentation import Augmentation
 from bocr_onnx.errors import DataError, OutputError, ResumeError, TrainingError
 from bocr_onnx.graph import Array, ModelGraph, feeds
 from bocr_onnx.options import FinetuneSettings
-from bocr_onnx.runtime import Head
 from bocr_onnx.training.batches import Batches
 from bocr_onnx.training.candidates import Candidates
 from bocr_onnx.training.checkpoint import read_checkpoint, write_checkpoint
@@ -26,6 +24,7 @@ from bocr_onnx.training.normalization import Normalized, fold, normalize
 from bocr_onnx.training.operators.registry import to_tensor
 from bocr_onnx.training.records import FinetuneResult, Hooks, StepReport
 from bocr_onnx.training.stopping import deferred
+from bocr_onnx.training.targets import Goal
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
@@ -53,6 +52,7 @@ class Images(Protocol):
 
 
 NO_HOOKS = Hooks()
+OUTPUTS = Goal()
 
 
 def finetune(
@@ -66,7 +66,7 @@ def finetune(
     hooks: Hooks = NO_HOOKS,
     checkpoint: Path | None = None,
     engine: Fabric | None = None,
-    heads: Sequence[Head] = (),
+    goal: Goal = OUTPUTS,
 ) -> FinetuneResult:
     """Returns the student, trained to answer as the teacher does.
 
@@ -86,7 +86,7 @@ def finetune(
         hooks: Called on the way.
         checkpoint: File that training goes on from where it exists, and that it is kept in.
         engine: Training engine of this process if several train together; a new one where None.
-        heads: Tensors that the model is measured at, which are learnt; all outputs where there are none.
+        goal: What is learnt; all outputs if not given.
 
     Raises:
         DataError: There are no images, or the labels do not fit.
@@ -95,14 +95,14 @@ def finetune(
         ResumeError: The checkpoint is damaged or belongs to another training.
     """
     settings = settings or FinetuneSettings()
-    labels = _check(student, teacher, images, labels)
+    labels = _check(student, teacher, images, labels, goal)
     if labels is not None and (labels.ndim > 1 or labels.dtype.kind == "f"):
         augmentation = None
     batch_size = _batch_size(student, teacher, len(images), settings)
     batches = Batches(len(images), batch_size, settings.seed)
     whole = _measured(student, images, batches) if settings.normalize else Normalized(student, student, ())
     engine = engine or start_engine(settings)
-    learner = Learner(whole.graph, teacher, settings, augmentation or Augmentation(), engine, heads)
+    learner = Learner(whole.graph, teacher, settings, augmentation or Augmentation(), engine, goal)
     learner.module.train(batch_size >= MIN_STATISTICS_BATCH)
     score = None
     if (validate := hooks.validate) is not None:
@@ -268,7 +268,7 @@ def learning_rate(step: int, n_steps: int, settings: FinetuneSettings) -> float:
     return settings.learning_rate * 0.5 * (1 + math.cos(math.pi * (step - n_warm) / (n_steps - n_warm)))
 
 
-def _check(student: ModelGraph, teacher: ModelGraph, images: Images, labels: Array | None) -> Array | None:
+def _check(student: ModelGraph, teacher: ModelGraph, images: Images, labels: Array | None, goal: Goal) -> Array | None:
     """Returns the labels: classes and masks as int64, numbers as float32."""
     check_interfaces(student, teacher)
     if not len(images):
@@ -279,7 +279,7 @@ def _check(student: ModelGraph, teacher: ModelGraph, images: Images, labels: Arr
         raise DataError(f"labels must be as many as the images, {len(images)}, got {len(labels)}")
     if labels.dtype.kind == "f":
         return labels.astype(np.float32)
-    if labels.ndim > 1:
+    if labels.ndim > 1 or goal.label_loss is not None:
         return labels.astype(np.int64)
     n_classes = next((max(n, 2) for n in student.shapes.get(student.outputs[0], ())[1:2]), None)
     for found in (int(labels.min()), int(labels.max())):

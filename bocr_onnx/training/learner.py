@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -15,13 +15,12 @@ from bocr_onnx.data.augmentation import Augmentation
 from bocr_onnx.errors import TrainingError
 from bocr_onnx.graph import Array, ModelGraph, feeds
 from bocr_onnx.options import FinetuneSettings
-from bocr_onnx.runtime import Head
 from bocr_onnx.training.augment import augment
 from bocr_onnx.training.average import Average
 from bocr_onnx.training.interpreter import OnnxModule, export
 from bocr_onnx.training.loss import feature_loss, finetune_loss
 from bocr_onnx.training.operators.registry import to_tensor
-from bocr_onnx.training.targets import certainty, make_targets, target_tensors, view
+from bocr_onnx.training.targets import Goal, certainty, make_targets, target_tensors, view
 from bocr_onnx.training.watch import feature_maps, learnt
 
 if TYPE_CHECKING:
@@ -44,7 +43,7 @@ class Learner:
         settings: How.
         augmentation: Random changes to the images.
         engine: Training engine of this process; see `start_engine`.
-        heads: Tensors that the model is measured at; none for all outputs.
+        goal: What is learnt.
     """
 
     def __init__(
@@ -54,13 +53,14 @@ class Learner:
         settings: FinetuneSettings,
         augmentation: Augmentation,
         engine: Fabric,
-        heads: Sequence[Head] = (),
+        goal: Goal,
     ) -> None:
         self.settings = settings
         self.augmentation = augmentation
         self.student = student
         self.engine = engine
-        self.targets = make_targets(student, heads)
+        self.targets = make_targets(student, goal.heads)
+        self.label_loss = goal.label_loss
         self.names = target_tensors(self.targets)
         maps = feature_maps(student, teacher) if settings.feature_weight else ()
         self.plain = OnnxModule(learnt(student, self.names, maps)).to(memory_format=torch.channels_last)
@@ -122,6 +122,7 @@ class Learner:
             activation=self.activation,
             weights=[target.weight for target in self.targets],
             sure=certainty(self.targets, theirs),
+            label_loss=None if self.label_loss is None else partial(self.label_loss, ours),
         )
         if not found[n:]:
             return loss

@@ -18,7 +18,7 @@ References:
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from math import prod
 
 import torch
@@ -52,6 +52,7 @@ def finetune_loss(
     activation: str,
     weights: Sequence[float] = (),
     sure: Sequence[Tensor | None] = (),
+    label_loss: Callable[[Tensor], Tensor] | None = None,
 ) -> Tensor:
     """Returns the loss of a batch, a scalar.
 
@@ -62,6 +63,7 @@ def finetune_loss(
         settings: Temperature and weights are read.
         activation: Operator that computes the first output; Softmax and Sigmoid give probabilities.
         weights: How much each output counts; all alike where empty.
+        label_loss: What labels say; the loss of their kind where None.
         sure: For each output how much its places count, broadcast to its shape; None where all count alike.
 
     Raises:
@@ -77,7 +79,7 @@ def finetune_loss(
     else:
         first = _divergence(z, t, settings.temperature)
     if labels is not None:
-        own = _label_loss(student[0], labels, settings, activation)
+        own = label_loss(labels) if label_loss else _label_loss(student[0], labels, settings, activation)
         first = (1 - settings.label_weight) * first + settings.label_weight * own
     terms = [(first, weights[0]), *terms]
     return torch.stack([term * w for term, w in terms]).sum() / sum(w for _, w in terms)

@@ -2,13 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from bocr_onnx.graph import ModelGraph
 from bocr_onnx.runtime import Columns, Head
+
+LabelLoss = Callable[[Mapping[str, Tensor], Tensor], Tensor]
+"""Returns a scalar from outputs by name and labels."""
+
+
+@dataclass(frozen=True, slots=True)
+class Goal:
+    """What a student learns.
+
+    Attributes:
+        heads: Tensors that the model is measured at; all outputs where there are none.
+        label_loss: What labels say, instead of the loss of their kind.
+    """
+
+    heads: tuple[Head, ...] = ()
+    label_loss: LabelLoss | None = None
 
 
 def make_targets(graph: ModelGraph, heads: Sequence[Head]) -> tuple[Head, ...]:

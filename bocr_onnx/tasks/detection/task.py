@@ -110,6 +110,10 @@ class Detection:
         found["label"][~_confident(found)] = NOTHING
         return (found,)
 
+    def learns(self, labels: Array | None) -> None:
+        """Returns None: the original is all there is to learn from."""
+        del labels
+
     def figures(self, outputs: Outputs, reference: Outputs) -> tuple[dict[str, float], ...]:
         """Returns how many of the original's detections are still there, beside the detections."""
         (truth,) = self.truth(reference, None)
