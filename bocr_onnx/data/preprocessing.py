@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import tomllib
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib import resources
 from pathlib import Path
 from typing import Any, Literal, TypeGuard, get_args
@@ -26,6 +26,9 @@ _DEEP_MODES = ("I", "F")
 _REQUIRED = ("channels", "scale", "mean", "std")
 _CACHED = 1 << 16
 """Pixels of a plane that are computed at once, which the processor's cache holds."""
+
+INPUT = "input"
+"""Size of a letterbox that is the model's."""
 
 MAX_BYTES = 1 << 20
 MAX_SIDE = 16_384
@@ -54,7 +57,7 @@ class Preprocessing:
             Bilinear with antialiasing, as PIL does it.
         crop: (height, width) in pixels of the centre that is kept, after `resize`; or None.
         pad: (height, width) in pixels that the image is fitted into, its aspect kept (letterbox), instead of `resize`
-            and `crop`; or None.
+            and `crop`; ``"input"`` for the size and the layout of the model's input, see `fitted`; or None.
         fill: Pixel of the border that `pad` leaves, 0..255.
         scale: Multiplied onto the pixel, which is 0..255 in a file.
         mean: Per channel in the order of `channels`, subtracted after `scale`.
@@ -76,7 +79,7 @@ class Preprocessing:
     std: tuple[float, ...]
     layout: Layout = "NCHW"
     dtype: DType = "float32"
-    pad: tuple[int, int] | None = None
+    pad: tuple[int, int] | Literal["input"] | None = None
     fill: int = 114
     augment: Augmentation = field(default_factory=Augmentation)
 
@@ -89,6 +92,10 @@ class Preprocessing:
         """Returns whether the values stay the pixels, shifted by whole numbers at most, as integer inputs want them."""
         whole = all(float(value).is_integer() for value in self.mean)
         return self.scale == 1 and whole and all(value == 1 for value in self.std)
+
+    def fitted(self, height: int, width: int, layout: Layout) -> Preprocessing:
+        """Returns it with the size and the layout of a model's input, where it leaves these to the model."""
+        return replace(self, pad=(height, width), layout=layout) if self.pad == INPUT else self
 
     def apply(self, image: npt.NDArray[np.uint8] | Image.Image) -> npt.NDArray[np.float32]:
         """Returns what the model reads for one image.
@@ -146,7 +153,7 @@ class Preprocessing:
             end = self.crop[1], self.crop[0]
             corner = -round((size[0] - end[0]) / 2), -round((size[1] - end[1]) / 2)
         if self.pad is not None:
-            end = self.pad[1], self.pad[0]
+            end = self._canvas()[::-1]
             size = self._inside(size)
             corner = (end[0] - size[0]) // 2, (end[1] - size[1]) // 2
         scale = np.asarray((size[0] / width, size[1] / height) * 2, np.float32)
@@ -157,9 +164,18 @@ class Preprocessing:
 
     def _inside(self, size: tuple[int, int]) -> tuple[int, int]:
         """Returns width and height of an image that is fitted into `pad`."""
-        assert self.pad is not None
-        scale = min(self.pad[0] / size[1], self.pad[1] / size[0])
+        height, width = self._canvas()
+        scale = min(height / size[1], width / size[0])
         return max(1, round(size[0] * scale)), max(1, round(size[1] * scale))
+
+    def _canvas(self) -> tuple[int, int]:
+        """Returns height and width of the letterbox."""
+        if not isinstance(self.pad, tuple):
+            raise DataError(
+                f"preprocessing {self.name} must be fitted to a model whose input has a size",
+                hint="Name the size: `input_shape=1x3x640x640`.",
+            )
+        return self.pad
 
     def _convert(self, picture: Image.Image) -> Image.Image:
         if picture.mode.partition(";")[0] in _DEEP_MODES:
@@ -187,7 +203,7 @@ class Preprocessing:
         """Returns the picture in the middle of a canvas, as large as it fits."""
         if self.pad is None:
             return picture
-        height, width = self.pad
+        height, width = self._canvas()
         size = self._inside(picture.size)
         inside = picture if size == picture.size else picture.resize(size, Image.Resampling.BILINEAR)
         canvas = Image.new(picture.mode, (width, height), self.fill if picture.mode == "L" else (self.fill,) * 3)
@@ -300,9 +316,9 @@ def _faults(p: Preprocessing) -> list[tuple[str, str]]:
         ("crop", "be [height, width] of positive whole numbers", p.crop, p.crop is None or _is_size(p.crop)),
         (
             "pad",
-            "be [height, width] of positive whole numbers, without resize and crop",
+            "be 'input' or [height, width] of positive whole numbers, without resize and crop",
             p.pad,
-            p.pad is None or (_is_size(p.pad) and p.resize is None and p.crop is None),
+            p.pad is None or ((p.pad == INPUT or _is_size(p.pad)) and p.resize is None and p.crop is None),
         ),
         ("fill", "be a pixel from 0 to 255", p.fill, type(p.fill) is int and 0 <= p.fill <= 255),
         ("scale", "be a positive number", p.scale, _is_number(p.scale) and p.scale >= MIN_NUMBER),

@@ -14,6 +14,7 @@ from bocr_onnx.data import (
     Preprocessing,
     Samples,
     Source,
+    are_boxes,
     fit_boxes,
     in_pieces,
     load_preprocessing,
@@ -25,9 +26,10 @@ from bocr_onnx.errors import DataError, ModelError, did_you_mean
 from bocr_onnx.graph import InputRows, ModelGraph, is_whole, row_shape, table
 from bocr_onnx.options import ImageOptions
 from bocr_onnx.runtime import predict, predict_heads
-from bocr_onnx.tasks import class_names, find_task, is_own, own_pools
+from bocr_onnx.tasks import Detection, class_names, find_task, is_own, own_pools
 
 GUESS_IMAGES = 200
+COLOURS = (1, 3)
 
 PLAIN = ("unit", "signed")
 """Presets that say nothing of where a model comes from: tried where no other one fits."""
@@ -82,12 +84,13 @@ def fit_images(
     """
     _check_interface(graph, sample)
     if preprocessing is not None or sample.preprocessed:
-        given = load_preprocessing(preprocessing or "raw")  # inputs are fed as they are
+        given = _sized(graph, load_preprocessing(preprocessing or "raw"), any_size)  # else inputs are fed as they are
         if not sample.preprocessed:
             _check_pixels(graph, given, sample)
         return ModelData(pools, given, guessed=False, pixels=preprocessing is not None)
     sample = sample.take(np.arange(min(len(sample), GUESS_IMAGES)))
-    fitting, misfits = _try_presets(graph, sample, pools.path, any_size=any_size)
+    usual = _usual(graph, sample)
+    fitting, misfits = _try_presets(graph, sample, pools.path, any_size=any_size, letterbox=bool(usual))
     if not fitting:
         free = graph.symbolic.get(graph.inputs[0], ()) if any_size else ()
         raise DataError(
@@ -95,6 +98,8 @@ def fit_images(
             f"{_wanted(graph, graph.inputs[0], free)}: {misfits}",
             hint="Describe the preprocessing in a file: `preprocess=FILE` (see calibration/README.md).",
         )
+    if usual and not pools.labelled:
+        fitting = [p for p in fitting if p.name == usual] or fitting
     if len(fitting) > 1 and not pools.labelled:
         raise DataError(
             f"`data={pools.path}` has no labels, so the preprocessing cannot be guessed among "
@@ -105,16 +110,21 @@ def fit_images(
     return ModelData(pools, best, guessed=True)
 
 
-def _try_presets(graph: ModelGraph, sample: Samples, path: str, *, any_size: bool) -> tuple[list[Preprocessing], str]:
-    """Returns the presets that give the model's input, and why the others do not."""
+def _try_presets(
+    graph: ModelGraph, sample: Samples, path: str, *, any_size: bool, letterbox: bool
+) -> tuple[list[Preprocessing], str]:
+    """Returns the presets that give the model's input, of the letterboxes or of the others, and why others do not."""
     fitting: list[Preprocessing] = []
     misfits: list[str] = []
     for name in sorted(preset_names(), key=lambda name: name.startswith(PLAIN)):
         if fitting and name.startswith(PLAIN):
             break
         preset = load_preprocessing(name)
-        if preset.keeps_pixels != _is_integer(graph) and not sample.preprocessed:
+        if (preset.pad is not None) != letterbox:
             continue
+        preset = _sized(graph, preset, any_size)
+        if preset.keeps_pixels != _is_integer(graph) and not (letterbox and preset.keeps_pixels):
+            continue  # a detector may read pixels as floating-point numbers
         try:
             image = as_input(graph, sample.take([0]).load(preset))
             check_shape(graph, image, path, any_size=any_size)
@@ -133,6 +143,25 @@ def _accuracy(graph: ModelGraph, sample: Samples, preprocessing: Preprocessing) 
     outputs = predict_heads(graph, graph.proto, as_input(graph, sample.load(preprocessing)), task.heads)
     task.check(outputs, sample.labels, sample.name)
     return task.score(outputs, task.truth(outputs, sample.labels)).value
+
+
+def _usual(graph: ModelGraph, sample: Samples) -> str:
+    """Returns the preset that detectors of a layout are usually trained with; empty where the model is none."""
+    if sample.labels is not None and not are_boxes(sample.labels):
+        return ""
+    task = find_task(graph)
+    return task.layout.preset if isinstance(task, Detection) else ""
+
+
+def _sized(graph: ModelGraph, preprocessing: Preprocessing, any_size: bool) -> Preprocessing:
+    """Returns a preprocessing with the size of the model's input, where it leaves that to the model."""
+    name = graph.inputs[0]
+    shape = graph.shapes.get(name, ())
+    if preprocessing.pad != "input" or len(shape) != 4 or (any_size and set(graph.symbolic.get(name, ())) - {0}):
+        return preprocessing
+    if shape[3] in COLOURS and shape[1] not in COLOURS:
+        return preprocessing.fitted(shape[1], shape[2], "NHWC")
+    return preprocessing.fitted(shape[2], shape[3], "NCHW")
 
 
 def load_images(graph: ModelGraph, data: ModelData, samples: Samples, memory_bytes: int = IMAGES_BYTES) -> InputRows:

@@ -230,7 +230,7 @@ def _inferred(graph: ModelGraph, names: tuple[str, ...], labels: Array | None) -
 
 def _is_detector(graph: ModelGraph, names: tuple[str, ...]) -> bool:
     """Returns whether outputs have a layout of detectors; a run of the model decides between those of equal shapes."""
-    if all(_is_vector(graph, name) for name in names if name in graph.shapes):
+    if all(_is_vector(graph, name) and not _is_whole(graph, name) for name in names if name in graph.shapes):
         return False
     return find_layout(graph, names) is not None
 

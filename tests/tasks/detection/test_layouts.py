@@ -180,7 +180,7 @@ CASES: dict[str, tuple[Callable[[], Tables], str, str, dict[str, Any]]] = {
     "RT-DETR": (lambda: pair("queries"), "detr", "auto", {}),
     "YOLOv10": (lambda: chosen("rows"), "end2end", "auto", {}),
     "TensorFlow": (lambda: chosen("three"), "end2end", "auto", {}),
-    "FastestDet": (fastestdet, "fastestdet", "auto", {"score": SCORE**0.6}),
+    "FastestDet": (fastestdet, "fastestdet", "auto", {}),
     "Yolo-FastestV2": (yolo_fastest, "yolo-fastest", "auto", {}),
     "DB text": (text, "map", "map", {"label": 0}),
 }  # fmt: skip

@@ -47,6 +47,11 @@ class Finished:
         """Returns None: only detections tell their class."""
         return
 
+    @property
+    def preset(self) -> str:
+        """Returns that of YOLOv10."""
+        return "letterbox"
+
     def blocks(self) -> tuple[Block, ...]:
         """Returns the tensors before the choice: an order of rows that changes is no difference."""
         return tuple(Block(name, Columns(1, 0, n)) for name, n in self.compared)

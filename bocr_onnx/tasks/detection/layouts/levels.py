@@ -74,6 +74,11 @@ class Levels:
         """Returns all tensors."""
         return tuple(name for level in self.levels for name in level.names)
 
+    @property
+    def preset(self) -> str:
+        """Returns that of YuNet, of NanoDet, or of SCRFD."""
+        return "letterbox-raw" if self.centred else "letterbox-imagenet" if self._is_binned() else "letterbox-signed"
+
     def blocks(self) -> tuple[Block, ...]:
         """Returns each tensor as it is, boxes with the scores of their level."""
         shapes = dict(self.shapes)
@@ -95,6 +100,10 @@ class Levels:
         parts = [self._level(level, named) for level in self.levels]
         boxes, scores = (np.concatenate(part, axis=1) for part in zip(*parts, strict=True))
         return best(Candidates(boxes, scores))
+
+    def _is_binned(self) -> bool:
+        box = dict(self.shapes)[self.levels[0].box]
+        return (box[1] if len(box) == 2 else box[0] // self.levels[0].per_cell) > 4
 
     def _level(self, level: Level, named: dict[str, Array]) -> tuple[Floats, Floats]:
         box, scores = (rows(named[name], level.per_cell) for name in (level.box, level.scores))

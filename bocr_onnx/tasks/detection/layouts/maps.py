@@ -39,6 +39,11 @@ class FastestDet:
         """Returns the map."""
         return (self.tensor,)
 
+    @property
+    def preset(self) -> str:
+        """Returns BGR from 0 to 1."""
+        return "letterbox-bgr"
+
     def blocks(self) -> tuple[Block, ...]:
         """Returns objectness, boxes and scores."""
         sure, boxes, scores = Columns(1, 0, 1), Columns(1, 1, 5), Columns(1, 5, 5 + self.n_classes)
@@ -56,8 +61,7 @@ class FastestDet:
         cell = np.asarray((width, height), np.float32)
         centres = (grid((height, width), 1, 0) + np.tanh(rows[..., 1:3])) / cell * scale
         boxes = from_centres(np.concatenate([centres, expit(rows[..., 3:5]) * scale], axis=-1))
-        sure = np.clip(rows[..., :1], 0, 1) ** 0.6  # the author's weights
-        return best(Candidates(boxes, sure * np.clip(rows[..., 5:], 0, 1) ** 0.4))
+        return best(Candidates(boxes, np.clip(rows[..., :1], 0, 1) * np.clip(rows[..., 5:], 0, 1)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +84,11 @@ class YoloFastest:
     def reads(self) -> tuple[str, ...]:
         """Returns the output."""
         return (self.tensor,)
+
+    @property
+    def preset(self) -> str:
+        """Returns BGR from 0 to 1."""
+        return "letterbox-bgr"
 
     def blocks(self) -> tuple[Block, ...]:
         """Returns boxes, objectness and scores."""
@@ -131,6 +140,11 @@ class TextMap:
     def n_classes(self) -> int:
         """Returns 1: text."""
         return 1
+
+    @property
+    def preset(self) -> str:
+        """Returns that of PaddleOCR."""
+        return "letterbox-imagenet"
 
     def blocks(self) -> tuple[Block, ...]:
         """Returns the map."""

@@ -58,6 +58,11 @@ class Pair:
         n = self.widths[1] - (4 if self.boxes == self.scores else 0)
         return n - (self.background is not None)
 
+    @property
+    def preset(self) -> str:
+        """Returns that of SSD, or of transformers."""
+        return "letterbox-signed" if self.name == "ssd" else "letterbox"
+
     def blocks(self) -> tuple[Block, ...]:
         """Returns boxes and scores."""
         boxes = Columns(2, 0, 4)

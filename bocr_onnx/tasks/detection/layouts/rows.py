@@ -56,6 +56,11 @@ class Rows:
         """Returns the number of scores in a row."""
         return self.n_columns - 4 - self.objectness
 
+    @property
+    def preset(self) -> str:
+        """Returns that of YOLOX, or of the other YOLOs."""
+        return "letterbox-raw" if self.name == "yolox" else "letterbox"
+
     def blocks(self) -> tuple[Block, ...]:
         """Returns places, sizes and scores, which have other units."""
         parts = {"centres": (0, 2), "sizes": (2, 4), "objectness": (4, 5), "scores": (5, self.n_columns)}
@@ -106,6 +111,11 @@ class Binned:
     def reads(self) -> tuple[str, ...]:
         """Returns the tensor."""
         return (self.tensor,)
+
+    @property
+    def preset(self) -> str:
+        """Returns that of NanoDet."""
+        return "letterbox-imagenet"
 
     def blocks(self) -> tuple[Block, ...]:
         """Returns scores and bins."""

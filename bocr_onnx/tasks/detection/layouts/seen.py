@@ -58,6 +58,11 @@ class Layout(Protocol):
         """Returns how many classes the detector has; None where only its detections tell."""
         ...
 
+    @property
+    def preset(self) -> str:
+        """Returns the preprocessing that such detectors are usually trained with."""
+        ...
+
     def blocks(self) -> tuple[Block, ...]:
         """Returns what is compared with the original, each kind by its own spread."""
         ...
