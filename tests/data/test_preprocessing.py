@@ -244,10 +244,10 @@ def test_a_file_that_is_no_text(tmp_path: Path) -> None:
         (VALID + "resize = [8]", "resize must be a positive whole number", "README"),
         (VALID + "crop = [8, 8.5]", "crop must be", "README"),
         (VALID + "crop = true", "crop must be", "README"),
-        (VALID + "pad = [8]", "pad must be [height, width]", "README"),
+        (VALID + "pad = [8]", "pad must be 'input' or [height, width]", "README"),
         (
             VALID + "pad = [8, 8]\nresize = 8",
-            "pad must be [height, width] of positive whole numbers, without",
+            "pad must be 'input' or [height, width] of positive whole numbers, without",
             "README",
         ),
         (VALID + "pad = [8, 8]\nfill = 300", "fill must be a pixel from 0 to 255, got 300", "README"),

@@ -122,10 +122,10 @@ def test_the_shape_of_an_output_follows_its_input(conv: str, size: tuple[int, in
     assert output_shape(graph.nodes[0], (3, 3), x)[2:] == graph.shapes["y"][2:]
 
 
-def test_images_must_lie_along_the_first_axis(tmp_path: Path) -> None:
+def test_images_must_be_what_a_model_reads_at_once(tmp_path: Path) -> None:
     text = "m (float[2, 3, 20, 22] x) => (float[1, 4] y) { f = Reshape(x, all) y = MatMul(f, V) }"
     onnx.save(proto(text, V=(2 * 3 * 440, 4), all=[1, -1]), tmp_path / "m.onnx")
-    with pytest.raises(DataError, match="must have the images along its first axis"):
+    with pytest.raises(DataError, match=r"must become the model's input 'x' \(2, 3, 20, 22\), got \(3, 20, 22\)"):
         bocr_onnx.evaluate(tmp_path / "m.onnx", images(tmp_path, 20, labelled=True), preset="cifar10")
 
 
