@@ -26,9 +26,6 @@ SIZES = {
     "ppocr_v2_det": {"x": (1, 3, 320, 320)},
     "ppocr_v3_det": {"x": (1, 3, 320, 320)},
 }
-    "yunet_n_dynamic": {"input": (1, 3, 320, 320)},
-    **{n: {"x": (1, 3, 320, 320)} for n in ("ppocr_v2_det", "ppocr_v3_det")},
-}
 """Sizes of inputs that a file leaves open, by the stem of its name."""
 
 LAYOUTS = {"ppocr_v2_det": "map", "ppocr_v3_det": "map"}
