@@ -10,8 +10,8 @@ import numpy as np
 from bocr_onnx.data import BOX, NOTHING
 from bocr_onnx.errors import DataError, did_you_mean
 from bocr_onnx.graph import Array, ModelGraph
-from bocr_onnx.runtime import Head, Outputs
-from bocr_onnx.tasks.detection.layouts import ASKED_FOR, LAYOUTS, Layout, Seen
+from bocr_onnx.runtime import Columns, Head, Outputs
+from bocr_onnx.tasks.detection.layouts import ASKED_FOR, LAYOUTS, Block, Layout, Seen
 from bocr_onnx.tasks.detection.precision import average_precision
 from bocr_onnx.tasks.generic import Generic
 from bocr_onnx.tasks.score import Score
@@ -158,7 +158,7 @@ def make_detection(graph: ModelGraph, names: tuple[str, ...], layout: str = "aut
         )
     seen = Seen(graph, names)
     whole = frozenset(n for n in found.reads if graph.shapes[n][:1] != (graph.batch,))
-    heads = _heads(seen, found, whole)
+    heads = _heads(seen, found, whole, names)
     return Detection(
         (*heads, Detections("detections", weight=0.0, layout=found, whole_reads=whole)), found, seen.class_names
     )
@@ -181,8 +181,10 @@ def find_layout(graph: ModelGraph, names: tuple[str, ...], name: str = "auto") -
     return next((found for n in tried if (found := LAYOUTS[n](seen)) is not None), None)
 
 
-def _heads(seen: Seen, layout: Layout, whole: frozenset[str]) -> tuple[Head, ...]:
-    blocks = layout.blocks()
+def _heads(seen: Seen, layout: Layout, whole: frozenset[str], names: tuple[str, ...]) -> tuple[Head, ...]:
+    """Returns what is compared: the kinds of the layout, and outputs beside them such as landmarks and masks."""
+    others = [n for n in names if n not in layout.reads and len(seen.graph.shapes.get(n, ())) > 1]
+    blocks = [*layout.blocks(), *(Block(n, Columns(1, 0, seen.graph.shapes[n][1])) for n in others)]
     n = max(16, MAX_ENTRIES // len(blocks))
     heads = []
     for block in blocks:

@@ -266,3 +266,17 @@ def test_names_in_the_file_tell_scores_from_what_follows_them() -> None:
     assert task.layout.n_classes == 3
     entry.value = "__import__('os').getcwd()"
     assert find_task(graph, "detection").names == ()
+
+
+def test_what_lies_beside_detections_is_compared_too() -> None:
+    tables = levels("yunet")
+    graph = graph_of(tables)
+    task = find_task(graph)
+    assert {head.name for head in task.heads} == {*tables, "detections"}
+    rows = yolo(objectness=False, per_cell=1, transposed=True)["output0"]
+    pose = np.concatenate([rows[:5], np.random.default_rng(0).normal(size=(51, rows.shape[1]))])
+    graph = graph_of({"output0": pose})
+    entry = graph.proto.metadata_props.add()
+    entry.key, entry.value = "names", "{0: 'person'}"
+    parts = {head.part: head.columns for head in find_task(graph).heads if head.part}
+    assert parts == {"centres": (1, 0, 2), "sizes": (1, 2, 4), "scores": (1, 4, 5), "others": (1, 5, 56)}

@@ -16,8 +16,8 @@ from bocr_onnx.tasks.detection.layouts.seen import Block, Seen, Sides, cells, is
 N_BINS = 32
 """Columns of NanoDet-Plus that hold a box: eight bins for each of its sides."""
 
-OFFSET = "offset"
-"""Boxes that are relative to their points."""
+BESIDE_SCORES = ("centres", "sizes", "others")
+"""Kinds of columns that count as far as there is something."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +28,8 @@ class Rows:
         name: ``yolov5``, ``yolov8`` (also v9, v11, v12) or ``yolox``.
         tensor: The output.
         axis: Axis of the columns, 1 or 2; axis 0 is the images.
-        n_columns: Columns that count; masks or points may follow.
+        n_columns: Columns of box and scores; masks or points may follow.
+        width: All columns.
         objectness: Whether the fifth column multiplies all classes.
         scale: What x and y are multiplied by to be pixels; None where they are relative to the points of the grids.
         strides: Of the grids.
@@ -40,6 +41,7 @@ class Rows:
     tensor: str
     axis: int
     n_columns: int
+    width: int
     objectness: bool
     scale: tuple[float, float] | None
     strides: tuple[int, ...]
@@ -62,13 +64,15 @@ class Rows:
         return "letterbox-raw" if self.name == "yolox" else "letterbox"
 
     def blocks(self) -> tuple[Block, ...]:
-        """Returns places, sizes and scores, which have other units."""
+        """Returns places, sizes and scores, which have other units, and what follows them."""
         parts = {"centres": (0, 2), "sizes": (2, 4), "objectness": (4, 5), "scores": (5, self.n_columns)}
         if not self.objectness:
             parts = {"centres": (0, 2), "sizes": (2, 4), "scores": (4, self.n_columns)}
+        if self.width > self.n_columns:
+            parts["others"] = (self.n_columns, self.width)
         sure = self.tensor, Columns(self.axis, 4, 5 if self.objectness else self.n_columns)
         return tuple(
-            Block(self.tensor, Columns(self.axis, *ends), part, sure if ends[1] <= 4 else None)
+            Block(self.tensor, Columns(self.axis, *ends), part, sure if part in BESIDE_SCORES else None)
             for part, ends in parts.items()
         )
 
@@ -156,7 +160,7 @@ def _rows(seen: Seen, tensor: str, axis: int, k: int, strides: tuple[int, ...], 
     name = "yolov5" if per_cell == 3 else "yolox" if objectness else "yolov8"
     logits = not is_share(values[..., 4:n_columns])
     scale = _scale(seen, values, strides, per_cell)
-    return Rows(name, tensor, axis, n_columns, objectness, scale, strides, seen.sides, logits)
+    return Rows(name, tensor, axis, n_columns, k, objectness, scale, strides, seen.sides, logits)
 
 
 def _n_masks(seen: Seen, k: int) -> int:
