@@ -6,9 +6,9 @@ Usage:
     python tools/detector.py draw FOLDER FILE.png
 
 Training takes about four minutes on two cores. FOLDER gets ``detector.onnx`` (two grids, its output rows of box and
-scores as YOLOv8 has them), ``preprocess.toml`` (letterbox), ``photos/`` (images without labels, for bocr-onnx) and
-``test/`` (held out, with COCO annotations). What is measured is the mean average precision on ``test/``, which
-bocr-onnx never sees while it prunes. Rows that the output file holds are not measured again.
+scores as YOLOv8 has them), ``photos/`` (2,000 images without labels, for bocr-onnx) and ``test/`` (400 held out, with
+COCO annotations). What is measured is the mean average precision on ``test/``, which bocr-onnx never sees while it
+prunes. Rows that the output file holds are not measured again.
 """
 
 from __future__ import annotations
@@ -33,13 +33,6 @@ SIDE = 96
 CLASSES = ("circle", "square", "triangle")
 STRIDES = (8, 16)
 COLOURS = {"circle": "#d62728", "square": "#1f77b4", "triangle": "#2ca02c"}
-PREPROCESS = f"""# Fitted into a square, the aspect kept, grey borders; pixels to 0..1.
-channels = "RGB"
-pad = [{SIDE}, {SIDE}]
-scale = {1 / 255}
-mean = [0.0, 0.0, 0.0]
-std = [1.0, 1.0, 1.0]
-"""
 Boxes = list[tuple[int, float, float, float, float]]
 """Class, left, top, width and height in pixels of the drawn image."""
 
@@ -212,11 +205,10 @@ def train(n: int, epochs: int) -> Detector:
     return model.eval()
 
 
-def make(folder: Path, n: int, epochs: int, n_photos: int = 500, n_test: int = 400) -> None:
+def make(folder: Path, n: int, epochs: int, n_photos: int = 2000, n_test: int = 400) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     write_images(folder / "photos", n_photos, 1, labelled=False)
     write_images(folder / "test", n_test, 2, labelled=True)
-    (folder / "preprocess.toml").write_text(PREPROCESS)
     model = train(n, epochs)
     torch.onnx.export(
         model, (torch.zeros(2, 3, SIDE, SIDE),), folder / "detector.onnx", input_names=["images"],
@@ -226,11 +218,10 @@ def make(folder: Path, n: int, epochs: int, n_photos: int = 500, n_test: int = 4
 
 
 def measure(folder: Path, rows: dict[str, Any], file: Path | None) -> dict[str, Any]:
-    given = {"data": folder / "photos", "preprocess": folder / "preprocess.toml"}
+    given = {"data": folder / "photos", "preset": "letterbox", "score_images": 300, "final_images": 300}
 
     def evaluated(path: Path) -> float:
-        options = given | {"data": folder / "test", "task": "detection"}
-        return round(bocr_onnx.evaluate(path, **options).score.value, 4)
+        return round(bocr_onnx.evaluate(path, data=folder / "test", preset="letterbox").score.value, 4)
 
     for search, trials in (("sensitivity", 1), ("bocr", 16)):
         if search in rows:
@@ -242,7 +233,14 @@ def measure(folder: Path, rows: dict[str, Any], file: Path | None) -> dict[str, 
         )
         pruned = time.perf_counter()
         bocr_onnx.finetune(
-            slim, folder / "detector.onnx", **given, epochs=10, learning_rate=0.02, batch_size=32, output=tuned
+            slim,
+            folder / "detector.onnx",
+            **given,
+            epochs=6,
+            optimizer="adamw",
+            learning_rate=0.002,
+            batch_size=32,
+            output=tuned,
         )
         rows[search] = {
             "mAP": {

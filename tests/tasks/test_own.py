@@ -20,33 +20,11 @@ QUICK = {"flops": 0.7, "search": "sensitivity", "round_to": 1, "history": "none"
 NET = """m (float[N, 1, 8, 8] x) => (float[N, 4, 8, 8] heat) {
     a = Conv <pads = [1, 1, 1, 1]> (x, w0)  ar = Relu(a)  heat = Conv(ar, v) }"""
 
-POSE = '''
-"""Finds a bright spot."""
-import numpy as np
+DOCS = Path(__file__).parents[2] / "docs" / "own_tasks.md"
+EXAMPLE = DOCS.read_text(encoding="utf-8").split("```python\n")[1].split("```")[0]
+"""The class that the docs show."""
 
-class Pose:
-    metric = "PCK"
-    outputs = ("heat",)
-
-    def samples(self, source):
-        held = np.load(source)
-        return held["pictures"], held["points"]
-
-    def score(self, outputs, labels):
-        return float(np.mean(np.abs(self.points(outputs["heat"]) - labels).max(1) <= 1))
-
-    def agreement(self, outputs, original):
-        return self.score(outputs, self.points(original["heat"]))
-
-    @staticmethod
-    def points(heat):
-        flat = heat[:, 0].reshape(len(heat), -1).argmax(1)
-        return np.stack([flat // 8, flat % 8], 1)
-
-    def loss(self, outputs, labels):
-        from torch.nn import functional
-        return functional.cross_entropy(outputs["heat"][:, 0].flatten(1), labels[:, 0] * 8 + labels[:, 1])
-
+POSE = EXAMPLE + '''
 class Broken(Pose):
     def score(self, outputs, labels):
         return {}["nothing"]
