@@ -120,6 +120,14 @@ def test_labels_are_what_is_scored_against(name: str) -> None:
     assert task.score(reference, truth).value < 0.7
 
 
+@pytest.mark.parametrize("name", TASKS)
+def test_finetuning_learns_from_labels_that_a_score_is_made_from(name: str) -> None:
+    graph, _ = model(name)
+    task, labels = find_task(graph, name), np.arange(40)
+    assert task.learns(None) is None
+    assert (task.learns(labels) is labels) == (name in LABELS)
+
+
 @pytest.mark.parametrize(
     ("name", "labels", "words"),
     [
