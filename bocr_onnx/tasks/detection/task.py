@@ -157,8 +157,8 @@ def make_detection(graph: ModelGraph, names: tuple[str, ...], layout: str = "aut
             hint="`task=generic` compares any outputs with the original's; a task of your own reads others.",
         )
     seen = Seen(graph, names)
-    whole = frozenset(n for n in found.reads if graph.shapes[n][:1] != (graph.batch,))
-    heads = _heads(seen, found, whole, names)
+    whole = frozenset(n for n in found.reads if _is_whole(graph, n))
+    heads = _heads(seen, found, names)
     return Detection(
         (*heads, Detections("detections", weight=0.0, layout=found, whole_reads=whole)), found, seen.class_names
     )
@@ -181,7 +181,11 @@ def find_layout(graph: ModelGraph, names: tuple[str, ...], name: str = "auto") -
     return next((found for n in tried if (found := LAYOUTS[n](seen)) is not None), None)
 
 
-def _heads(seen: Seen, layout: Layout, whole: frozenset[str], names: tuple[str, ...]) -> tuple[Head, ...]:
+def _is_whole(graph: ModelGraph, name: str) -> bool:
+    return graph.shapes[name][:1] != (graph.batch,)
+
+
+def _heads(seen: Seen, layout: Layout, names: tuple[str, ...]) -> tuple[Head, ...]:
     """Returns what is compared: the kinds of the layout, and outputs beside them such as landmarks and masks."""
     others = [n for n in names if n not in layout.reads and len(seen.graph.shapes.get(n, ())) > 1]
     blocks = [*layout.blocks(), *(Block(n, Columns(1, 0, seen.graph.shapes[n][1])) for n in others)]
@@ -193,10 +197,7 @@ def _heads(seen: Seen, layout: Layout, whole: frozenset[str], names: tuple[str, 
         shape[axis - 1] = stop - start
         size = math.prod(shape)
         kept = np.sort(np.random.default_rng(0).permutation(size)[:n]) if size > n else None
-        heads.append(
-            Head(
-                block.tensor, positions=kept, whole=block.tensor in whole, columns=block.columns, part=block.part,
-                sure=block.sure,
-            )
-        )  # fmt: skip
+        whole = _is_whole(seen.graph, block.tensor)
+        head = Head(block.tensor, None, kept, whole=whole, columns=block.columns, part=block.part, sure=block.sure)
+        heads.append(head)
     return tuple(heads)

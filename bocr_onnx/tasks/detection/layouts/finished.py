@@ -15,7 +15,7 @@ from bocr_onnx.tasks.detection.boxes import MAX_BOXES, MIN_SCORE, Floats, blank
 from bocr_onnx.tasks.detection.layouts.seen import Block, Seen, to_pixels
 
 MAX_ROWS = 1000
-CHOOSE = ("TopK", "NonMaxSuppression", "ArgMax")
+CHOOSE = ("TopK", "NonMaxSuppression", "NonZero", "ArgMax")
 NOT_COMPARED = ("Shape", "Size")
 
 
@@ -79,8 +79,10 @@ def _joined(arrays: tuple[Array, ...]) -> Floats:
 
 def read_finished(seen: Seen) -> Finished | None:
     """Returns the layout where the graph chooses detections: corners, score and class in one output or in three."""
+    chosen = _after_choice(seen.graph)
     for name, shape in seen.shapes.items():
-        if len(shape) == 2 and shape[1] == 6 and shape[0] <= MAX_ROWS and seen.grids(shape[0]) is None:
+        may_be = name in chosen or seen.grids(shape[0]) is None
+        if len(shape) == 2 and shape[1] == 6 and shape[0] <= MAX_ROWS and may_be:
             values = seen.values[name]
             if np.array_equal(values[..., 5], np.round(values[..., 5])):
                 return Finished((name,), to_pixels(values[..., :4], seen.sides), before_choice(seen.graph, (name,)))
@@ -113,8 +115,9 @@ def before_choice(graph: ModelGraph, names: tuple[str, ...]) -> tuple[tuple[str,
         node = graph.maker(name)
         if name not in after:
             shape = graph.shapes.get(name, ())
-            if _is_computed(graph, name) and len(shape) > 1 and shape[0] == graph.batch:
-                found.append((name, shape[1]))
+            inner = shape[1:] if shape[:1] == (graph.batch,) else shape
+            if _is_computed(graph, name) and len(inner) > 1 and min(inner) > 0:
+                found.append((name, inner[0]))
             continue
         inputs = [n for n in (node.inputs if node is not None else ()) if n and n not in seen]
         seen.update(inputs)
