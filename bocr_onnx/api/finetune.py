@@ -109,7 +109,7 @@ def _train(options: FinetuneOptions, folder: RunDir, progress: Progress, engine:
     output = check_writable(output_of(options))
     inputs = tuple(Path(p) for p in (options.model, options.teacher) if isinstance(p, (str, Path)))
     check_outputs(teacher, output, folder.files, inputs=inputs)
-    check_trainable(student)
+    check_trainable(student, find_task(teacher, options.task, weights=options.output_weights, layout=options.layout))
     check_interfaces(student, teacher)
     pools = open_pools(options, options.data)
     parts = split(pools, seed=options.seed, n_score=options.score_images, n_final=options.final_images)

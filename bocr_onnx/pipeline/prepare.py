@@ -45,11 +45,11 @@ def prepare(options: PruneOptions) -> tuple[Run, ...]:
     graph = _read(options, opened, progress)
     if options.data is not None:
         # so that a model that cannot be scored is refused before images are loaded
-        find_task(graph, options.task, weights=options.output_weights, layout=options.layout)
-    if options.finetune:
-        from bocr_onnx.pipeline.training import check_trainable
+        task = find_task(graph, options.task, weights=options.output_weights, layout=options.layout)
+        if options.finetune:
+            from bocr_onnx.pipeline.training import check_trainable
 
-        check_trainable(graph)
+            check_trainable(graph, task)
     model = prunable(graph)
     history, others = _remembered(options, graph, progress)
     if options.resume is None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,7 +12,7 @@ import numpy as np
 from onnx import ModelProto
 
 from bocr_onnx.data import Samples, Split
-from bocr_onnx.graph import Array, InputRows, ModelGraph, from_proto
+from bocr_onnx.graph import Array, InputRows, ModelGraph, from_proto, with_outputs
 from bocr_onnx.options import FinetuneSettings
 from bocr_onnx.pipeline.curves import Curves, open_curves
 from bocr_onnx.pipeline.images import ModelData, load_images
@@ -28,6 +28,9 @@ from bocr_onnx.training import (
     check_agreement,
     check_trains,
     finetune,
+    learnt,
+    make_targets,
+    target_tensors,
 )
 
 if TYPE_CHECKING:
@@ -83,7 +86,8 @@ def finetune_slim(
     """
     data, split, score_images, task = material.data, material.split, material.score, material.task
     student = replace(from_proto(slim, input_shapes=graph.input_shapes), symbolic=graph.symbolic)
-    agreed = _agreement(student)
+    tensors = target_tensors(make_targets(student, task.heads))
+    agreed = _agreement(student, tensors)
     images = _Loader(graph, data, split.training)
     reference = predict_heads(graph, graph.proto, score_images, task.heads)
     with progress.task("Finetuning") as update, open_curves(tensorboard) as curves:
@@ -115,7 +119,7 @@ def finetune_slim(
         "best_score": result.best_score,
         "stopped": result.stopped,
         "agreement_before": agreed,
-        "agreement_after": _agreement(trained),
+        "agreement_after": _agreement(trained, tensors),
         "history": [
             {
                 "epoch": e.epoch,
@@ -181,15 +185,23 @@ def _validation(graph: ModelGraph, material: Material, reference: Outputs) -> Ca
     return validate
 
 
-def check_trainable(graph: ModelGraph) -> None:
+def check_trainable(graph: ModelGraph, task: Task) -> None:
     """Checks, before a search is paid for, that the model can be trained at its end.
 
     Raises:
         TrainingError: An operator cannot be trained through, or no weight trains.
     """
-    check_trains(OnnxModule(graph))
+    check_trains(OnnxModule(learnt(graph, target_tensors(make_targets(graph, task.heads)))))
 
 
-def _agreement(graph: ModelGraph) -> float:
-    """Returns the relative difference between torch and ONNX Runtime on random inputs."""
-    return check_agreement(OnnxModule(graph), graph, lambda feeds: run_once(graph.proto, feeds))
+def _agreement(graph: ModelGraph, names: tuple[str, ...]) -> float:
+    """Returns the relative difference of tensors between torch and ONNX Runtime on random inputs."""
+    inner = [name for name in names if name not in graph.outputs]
+    proto = with_outputs(graph.proto, inner) if inner else graph.proto
+
+    def reference(feeds: Mapping[str, Array]) -> list[Array]:
+        found = dict(zip((*graph.outputs, *inner), run_once(proto, feeds), strict=True))
+        return [found[name] for name in names]
+
+    seen = learnt(graph, names)
+    return check_agreement(OnnxModule(seen), seen, reference)

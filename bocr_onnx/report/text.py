@@ -86,7 +86,8 @@ def output_rows(report: Report) -> tuple[Row, list[Row]]:
     for o in report.outputs:
         figures = o.get("figures", {})
         told = (_number(figures[name]) if name in figures else "" for name in own)
-        rows.append((o["name"], *(_number(o[key]) for key in _NEAR), *told))
+        near = ("" if o["largest_error"] is None else _number(o[key]) for key in _NEAR)  # detections have none of these
+        rows.append((o["name"], *near, *told))
     return ("", *(key.replace("_", " ") for key in _NEAR), *own), rows
 
 

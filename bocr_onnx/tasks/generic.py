@@ -47,7 +47,7 @@ class Generic:
         del labels
         counted = [(head, output) for head, output in zip(self.heads, outputs, strict=True) if head.weight > 0]
         if not any(varies(output) for _, output in counted):
-            names = ", ".join(head.name for head, _ in counted)
+            names = ", ".join(head.title for head, _ in counted)
             raise DataError(
                 f"`data={source}`: an output must differ between images to be scored, got constant {names}",
                 hint="Are the images preprocessed as the model expects them? Try `preset=NAME` or `preprocess=FILE`.",

@@ -6,12 +6,16 @@ from bocr_onnx.training.interpreter import OnnxModule, check_agreement, export
 from bocr_onnx.training.learner import check_trains, start_engine
 from bocr_onnx.training.operators import known_operators
 from bocr_onnx.training.records import EpochReport, FinetuneResult, Hooks, StepReport
-from bocr_onnx.training.targets import Goal
+from bocr_onnx.training.targets import Goal, make_targets, target_tensors
+from bocr_onnx.training.watch import learnt
 
 __all__ = [
     "EpochReport",
     "FinetuneResult",
     "Goal",
+    "learnt",
+    "make_targets",
+    "target_tensors",
     "Hooks",
     "OnnxModule",
     "StepReport",

@@ -56,7 +56,8 @@ HALF_TOLERANCE = 0.01
 SMALLEST_SCALE = 0.01
 """Smaller outputs are compared as if this large: a runtime's Sigmoid of -12 is right to 1e-7, not to 1e-4 of it."""
 
-_SCALARS_STAY = frozenset({"Add", "Mul"})
+ARITHMETIC = frozenset({"Add", "Mul"})
+"""Operators whose constants may be biases and scales, or may be arithmetic."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -233,6 +234,7 @@ def _roles(graph: ModelGraph, steps: tuple[Step, ...]) -> dict[str, bool]:
     Arithmetic on shapes alone is left out: its results are in `graph.values`.
     """
     roles: dict[str, bool] = {}
+    learnable = _learnable(steps)
     for step in steps:
         if step.node.outputs[0] in graph.values:
             continue
@@ -242,9 +244,33 @@ def _roles(graph: ModelGraph, steps: tuple[Step, ...]) -> dict[str, bool]:
                 continue
             if position in WEIGHTS.get(step.node.op, ()):
                 roles[str(slot)] = True
-            elif position in OFFSETS.get(step.node.op, ()) and not (step.node.op in _SCALARS_STAY and array.size == 1):
+            elif position in OFFSETS.get(step.node.op, ()) and (
+                step.node.op not in ARITHMETIC or (array.size > 1 and step.node.index in learnable)
+            ):
                 roles.setdefault(str(slot), False)
     return roles
+
+
+def _learnable(steps: tuple[Step, ...]) -> set[int]:
+    """Returns the sums and products, by node index, whose constants are biases and scales.
+
+    An operator with weights comes after them, or right before them with nothing but further biases and scales between.
+    Others decode what the last weights have said: the points of a detector's grids, the mean of pixels.
+    """
+    found: set[int] = set()
+    ahead: set[str] = set()
+    for step in reversed(steps):
+        if step.node.op in WEIGHTS or ahead.intersection(step.node.outputs):
+            ahead.update(step.node.inputs)
+            found.add(step.node.index)
+    scaled: set[str] = set()
+    for step in steps:
+        follows = step.node.op in ARITHMETIC and scaled.intersection(step.node.inputs)
+        if follows:
+            found.add(step.node.index)
+        if follows or step.node.op in WEIGHTS:
+            scaled.update(step.node.outputs)
+    return found
 
 
 def _is_floating(array: Array) -> bool:

@@ -24,7 +24,7 @@ from torch import Tensor
 
 from bocr_onnx.graph import Array, Edit, ModelGraph, Node, apply_edit, from_proto
 from bocr_onnx.training.interpreter import OnnxModule
-from bocr_onnx.training.watch import watched
+from bocr_onnx.training.watch import learnt
 
 EPSILON = 1e-5
 """Smallest e."""
@@ -88,7 +88,10 @@ def fold(normalized: Normalized, trained: ModelProto) -> ModelProto:
     operands = {}
     for node in plain.nodes:
         follows = node.outputs[0] in normalized.convs
-        twin = graph.nodes[graph.producer[_inner(node.outputs[0]) if follows else node.outputs[0]]]
+        place = graph.producer.get(_inner(node.outputs[0]) if follows else node.outputs[0])
+        if place is None:  # a constant by now, of which nothing trains
+            continue
+        twin = graph.nodes[place]
         found = {p: graph.operand((twin.index, p)) for p in range(len(twin.inputs))}
         if follows:
             norm = graph.nodes[graph.producer[node.outputs[0]]]
@@ -133,15 +136,14 @@ def _moments(
     plain: ModelGraph, names: list[str], batches: Iterable[tuple[Tensor, ...]]
 ) -> dict[str, tuple[Array, Array]]:
     """Returns mean and variance, `(n_channels,)` float64 each, of named tensors."""
-    module = OnnxModule(watched(plain, tuple(names))).eval()
-    order = [module.graph.outputs.index(name) for name in names]
+    module = OnnxModule(learnt(plain, tuple(names))).eval()
     n = 0
     sums = [torch.zeros(2, 1, dtype=torch.float64)] * len(names)
     with torch.no_grad():
         for batch in batches:
             outputs = module(*batch)
             n += len(batch[0])
-            sums = [total + _sums(outputs[i]) * len(batch[0]) for total, i in zip(sums, order, strict=True)]
+            sums = [total + _sums(output) * len(batch[0]) for total, output in zip(sums, outputs, strict=True)]
     found = {}
     for name, total in zip(names, sums, strict=True):
         mean, square = (total / max(n, 1)).numpy()

@@ -180,7 +180,8 @@ def test_scalars_and_shape_arithmetic_do_not_train() -> None:
         """one (float[N, 2, 4, 4] x) => (float[N, 2, 4, 4] y, float[4] f) {
             a = Mul (x, half)
             b = Add (a, shift)
-            y = Mul (b, gain)
+            g = Mul (b, gain)
+            y = Conv (g, k)
             s = Shape (x)
             c = Cast <to = 1> (s)
             f = Mul (c, scales)
@@ -189,10 +190,32 @@ def test_scalars_and_shape_arithmetic_do_not_train() -> None:
         shift=w(2, 1, 1),
         gain=w(2, 1, 1, seed=1),
         scales=w(4),
+        k=w(2, 2, 1, 1),
     )
     module = OnnxModule(graph)
-    assert [name for name, _ in module.named_initializers()] == ["shift", "gain"]
+    assert [name for name, _ in module.named_initializers()] == ["shift", "gain", "k"]
     check_agreement(module, graph, runtime(graph.proto))
+
+
+def test_what_decodes_the_last_weights_does_not_train() -> None:
+    """A bias and a scale beside weights train; the points and strides of a detector's grid do not."""
+    graph = graph_of(
+        """one (float[N, 2, 4, 4] x) => (float[N, 2, 16] y) {
+            c = Conv (x, k)
+            m = Mul (c, gain)
+            a = Add (m, shift)
+            r = Reshape (a, rows)
+            p = Add (r, points)
+            y = Mul (p, strides)
+        }""",
+        k=w(2, 2, 1, 1),
+        gain=w(2, 1, 1),
+        shift=w(2, 1, 1, seed=1),
+        rows=np.array([0, 2, 16]),
+        points=w(2, 16),
+        strides=w(1, 16),
+    )
+    assert [name for name, _ in OnnxModule(graph).named_initializers()] == ["k", "gain", "shift"]
 
 
 def test_only_weights_decay(normal: ModelGraph) -> None:

@@ -74,8 +74,8 @@ class Detection:
         Raises:
             DataError: They are not, or the original detects nothing with confidence on any image.
         """
-        Generic(self.heads[:-1]).check(outputs[:-1], None, source)
         if labels is None:
+            Generic(self.heads[:-1]).check(outputs[:-1], None, source)
             self._check_confident(outputs[-1], source)
             return
         if labels.dtype != BOX:
