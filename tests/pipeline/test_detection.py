@@ -46,9 +46,9 @@ def photos(tmp_path: Path) -> Path:
     folder = tmp_path / "photos"
     folder.mkdir()
     rng = np.random.default_rng(0)
-    for i in range(60):
+    for i in range(150):
         pixels = rng.integers(0, 256, (6, 9, 3)).astype(np.uint8)
-        Image.fromarray(pixels).resize((48, 32)).save(folder / f"{i:02}.png")
+        Image.fromarray(pixels).resize((48, 32)).save(folder / f"{i:03}.png")
     return folder
 
 
@@ -75,7 +75,7 @@ def test_without_labels_the_originals_detections_are_the_truth(tmp_path: Path, p
     text = (tmp_path / "slim.run" / "report.md").read_text()
     assert "| `detections` |  |  |  | 0." in text
     bocr_onnx.prune(model, data=photos, output=slim, run_dir=tmp_path / "raw", **QUICK | {"recover": "none"})
-    options = {"epochs": 6, "batch_size": 6, "optimizer": "adamw", "learning_rate": 1e-3, "normalize": False}
+    options = {"epochs": 12, "batch_size": 9, "optimizer": "adamw", "learning_rate": 3e-3, "normalize": False}
     tuned = bocr_onnx.finetune(slim, model, data=photos, output=tmp_path / "tuned.onnx", **options)
     assert tuned.distortions[1] < tuned.distortions[0]
 
