@@ -2,6 +2,7 @@
 
 from bocr_onnx.runtime.batching import close_batch
 from bocr_onnx.runtime.predict import (
+    WEIGHED,
     Columns,
     Head,
     Outputs,
@@ -16,6 +17,7 @@ from bocr_onnx.runtime.session import first_that_runs, open_session, run_once, r
 
 __all__ = [
     "Columns",
+    "WEIGHED",
     "Head",
     "Outputs",
     "Progress",

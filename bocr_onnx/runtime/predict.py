@@ -11,11 +11,15 @@ import numpy as np
 import numpy.typing as npt
 import onnxruntime as ort
 from onnx import ModelProto
+from scipy.special import expit
 
 from bocr_onnx.graph import Array, InputRows, ModelGraph, feeds, with_outputs
 from bocr_onnx.runtime.session import open_session, run_session
 
 RUN_BATCH = 100
+
+WEIGHED = np.dtype([("value", np.float32), ("sure", np.float32)])
+"""A number, and how much it counts, in [0, 1]."""
 
 MAX_ENTRIES = 2_048
 """Entries of a tensor that are kept per image; of a larger one a fixed sample of positions stands for all."""
@@ -47,7 +51,7 @@ class Head:
         whole: Whether the tensor of one sample has no axis of samples: a model with a batch of one that dropped it.
         columns: Entries of one kind among several, such as boxes beside scores; of these are the positions.
         part: Name of that kind.
-        sure: Tensor and columns that say how much each place counts in training, such as the scores of boxes.
+        sure: Tensor and columns that say how much each place counts: the scores of boxes, the largest at each place.
     """
 
     name: str
@@ -67,20 +71,40 @@ class Head:
     @property
     def reads(self) -> tuple[str, ...]:
         """Returns the tensors that `view` takes."""
-        return (self.name,)
+        return (self.name,) if self.sure is None or self.sure[0] == self.name else (self.name, self.sure[0])
 
     def view(self, *arrays: Array) -> Array:
         """Returns what is kept of a batch: as it is, its classes second, or only some of its positions.
 
         Returns:
-            `(n, positions)`, or `(n, n_classes, positions)` with an axis of classes; as it is if all are kept.
+            `(n, positions)`, or `(n, n_classes, positions)` with an axis of classes; as it is if all are kept. Of
+            `WEIGHED` where places count differently.
         """
-        (array,) = arrays
-        if self.whole:
-            array = array[None]
+        whole = tuple(array[None] for array in arrays) if self.whole else arrays
+        array = self._kept(whole[0])
+        if self.sure is None or self.columns is None:
+            return array
+        found = np.empty(array.shape, WEIGHED)
+        found["value"] = array
+        found["sure"] = self._kept(self._certainty(whole[-1], whole[0].shape), narrow=False)
+        return found
+
+    def _certainty(self, scores: Array, shape: tuple[int, ...]) -> Array:
+        """Returns the largest score of every place, as often as the columns of a tensor need it."""
+        assert self.sure is not None
+        assert self.columns is not None
+        axis, start, stop = self.sure[1]
+        largest = scores.take(range(start, stop), axis=axis).max(axis=axis)
+        if largest.min(initial=0) < 0 or largest.max(initial=0) > 1:
+            largest = expit(largest)
+        narrowed = [*shape]
+        narrowed[self.columns.axis] = self.columns.stop - self.columns.start
+        return np.broadcast_to(np.expand_dims(largest, self.columns.axis), narrowed)
+
+    def _kept(self, array: Array, *, narrow: bool = True) -> Array:
         if array.ndim == 1:
             array = array[:, None]
-        if self.columns is not None:
+        if self.columns is not None and narrow:
             axis, start, stop = self.columns
             array = array.take(range(start, stop), axis=axis)
         if self.axis is not None:

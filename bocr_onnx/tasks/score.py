@@ -11,7 +11,10 @@ import numpy as np
 import numpy.typing as npt
 
 from bocr_onnx.graph import Array
-from bocr_onnx.runtime import Head, Outputs
+from bocr_onnx.runtime import WEIGHED, Head, Outputs
+
+LEAST = 1e-6
+"""What a place counts at least, so that something is left where a detector sees nothing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,20 +53,27 @@ def distortion(outputs: Array, reference: Array) -> float:
     """Returns how far outputs are from a reference: mean squared difference over the reference's variance.
 
     Zero is equal; one is as far as the mean of the reference would be. Finer than a share of images, and it needs
-    no labels.
+    no labels. Of `WEIGHED` numbers each counts as much as the reference says.
     """
-    wide = reference.astype(np.float64)
-    return float(np.mean((outputs.astype(np.float64) - wide) ** 2)) / max(_spread(wide), 1e-30)
+    (wide, sure), (found, _) = _values(reference), _values(outputs)
+    return float(np.average((found - wide) ** 2, weights=sure)) / max(_spread(wide, sure), 1e-30)
 
 
-def _spread(wide: npt.NDArray[np.float64]) -> float:
-    return float(np.mean((wide - wide.mean(axis=0)) ** 2))
+def _values(array: Array) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64] | None]:
+    """Returns numbers, and how much they count; None where all count alike."""
+    if array.dtype != WEIGHED:
+        return array.astype(np.float64), None
+    return array["value"].astype(np.float64), np.maximum(array["sure"], LEAST).astype(np.float64)
+
+
+def _spread(wide: npt.NDArray[np.float64], sure: npt.NDArray[np.float64] | None) -> float:
+    return float(np.average((wide - np.average(wide, axis=0, weights=sure)) ** 2, weights=sure))
 
 
 def varies(reference: Array) -> bool:
     """Returns whether a tensor differs between images at all; one that does not says nothing of a slim model."""
-    wide = reference.astype(np.float64)
-    return _spread(wide) > 1e-12 * max(float(np.mean(wide**2)), 1e-30)
+    wide, sure = _values(reference)
+    return _spread(wide, sure) > 1e-12 * max(float(np.average(wide**2, weights=sure)), 1e-30)
 
 
 def total_distortion(outputs: Outputs, reference: Outputs, heads: Sequence[Head] = ()) -> float:
@@ -98,14 +108,15 @@ def fidelity(heads: Sequence[Head], outputs: Outputs, reference: Outputs) -> tup
 
 
 def _nearness(head: Head, outputs: Array, reference: Array) -> dict[str, Any]:
-    if outputs.dtype.names:  # detections, no numbers
+    if outputs.dtype.names and outputs.dtype != WEIGHED:  # detections, no numbers
         return {"name": head.title, "distortion": None, "correlation": None, "largest_error": None}
-    a, b = outputs.astype(np.float64), reference.astype(np.float64)
-    left, right = (a - a.mean(axis=0)).ravel(), (b - b.mean(axis=0)).ravel()
-    scale = math.sqrt(float(left @ left) * float(right @ right))
+    (a, _), (b, sure) = _values(outputs), _values(reference)
+    shares = np.ones(b.size) if sure is None else sure.ravel()
+    left, right = ((x - np.average(x, axis=0, weights=sure)).ravel() for x in (a, b))
+    scale = math.sqrt(float(left @ (shares * left)) * float(right @ (shares * right)))
     return {
         "name": head.title,
         "distortion": distortion(outputs, reference) if varies(reference) else None,
-        "correlation": float(left @ right) / scale if scale > 0 else None,
+        "correlation": float(left @ (shares * right)) / scale if scale > 0 else None,
         "largest_error": float(np.abs(a - b).max(initial=0.0)),
     }

@@ -63,9 +63,9 @@ def best(candidates: Candidates) -> Array:
 
     Example:
         >>> boxes = np.array([[[0, 0, 10, 10], [1, 0, 10, 10], [50, 50, 60, 60]]], np.float32)
-        >>> found = best(Candidates(boxes, np.array([[[0.7], [0.9], [0.4]]], np.float32)))
-        >>> found["score"][0, :3].round(1).tolist(), found["label"][0, :3].tolist()
-        ([0.9, 0.4, 0.0], [0, 0, -1])
+        >>> found = best(Candidates(boxes, np.array([[[0.5], [0.75], [0.25]]], np.float32)))
+        >>> found["score"][0, :3].tolist(), found["label"][0, :3].tolist()
+        ([0.75, 0.25, 0.0], [0, 0, -1])
     """
     found = blank(len(candidates.boxes))
     for row, boxes, scores in zip(found, *candidates, strict=True):
