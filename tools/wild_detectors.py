@@ -38,8 +38,9 @@ def measure(file: Path, photos: Path, flops: float, search: str, *, finetune: bo
     with tempfile.TemporaryDirectory() as folder:
         slim = Path(folder) / "slim.onnx"
         report = bocr_onnx.prune(
-            file, **options, task="detection", flops=flops, search=search, trials=16, history="none", output=slim
-        )
+            file, **options, task="detection", flops=flops, search=search, trials=16, recover="oneshot", history="none",
+            output=slim,
+        )  # fmt: skip
         row: dict[str, Any] = {
             "macs": report.baseline.macs,
             "kept": round(report.result.macs / report.baseline.macs, 4),
