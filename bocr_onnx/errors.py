@@ -12,6 +12,7 @@ The tree::
     ├── ProofError           the slim model differs from the masked original: nothing is written
     ├── ResumeError          a run directory cannot be continued
     ├── HistoryError         the history file cannot be used
+    ├── DeviceError          a device cannot be reached, is lost, or lacks something
     ├── TaskError            a task of the user's own raises, or returns what it must not
     └── TrainingError        the model cannot be finetuned
 
@@ -75,6 +76,10 @@ class ResumeError(BocrError):
 
 class HistoryError(BocrError):
     """The history file cannot be used."""
+
+
+class DeviceError(BocrError):
+    """A device cannot be reached, is lost, or lacks something."""
 
 
 class TaskError(BocrError):

@@ -1,6 +1,7 @@
-"""inspect, prune, finetune, apply, evaluate: the composition root, the same names as the command line."""
+"""inspect, prune, finetune, apply, evaluate, bench: the composition root, the same names as the command line."""
 
 from bocr_onnx.api.apply import Applied, apply
+from bocr_onnx.api.bench import Benchmark, bench
 from bocr_onnx.api.evaluate import Evaluated, evaluate
 from bocr_onnx.api.finetune import Finetuned, finetune
 from bocr_onnx.api.inspect import inspect
@@ -10,12 +11,14 @@ from bocr_onnx.progress import Progress, Silent
 
 __all__ = [
     "Applied",
+    "Benchmark",
     "Evaluated",
     "Finetuned",
     "Inspection",
     "Progress",
     "Silent",
     "apply",
+    "bench",
     "evaluate",
     "finetune",
     "inspect",

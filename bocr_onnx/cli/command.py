@@ -69,7 +69,8 @@ def _parameter(name: str, hint: Any, default: Any) -> inspect.Parameter:
 def _hint(option: Option) -> Any:
     flag = option.flag
     if flag.argument:
-        return Annotated[str, typer.Argument(help=flag.help)]
+        kind = list[str] if get_origin(option.type) is tuple else str
+        return Annotated[kind, typer.Argument(help=flag.help)]
     names = [option.spelling, *([flag.letter] if flag.letter else [])]
     if option.type is bool and option.default:
         names = [f"{option.spelling}/--no-{option.spelling[2:]}"]

@@ -15,6 +15,8 @@ from typing import Annotated, Any
 import typer
 
 from bocr_onnx.cli.apply import apply
+from bocr_onnx.cli.bench import bench
+from bocr_onnx.cli.device import app as device
 from bocr_onnx.cli.evaluate import evaluate
 from bocr_onnx.cli.finetune import finetune
 from bocr_onnx.cli.history import app as history
@@ -36,9 +38,10 @@ app = typer.Typer(
     add_completion=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for command in (inspect, prune, finetune, apply, evaluate):
+for command in (inspect, prune, finetune, apply, evaluate, bench):
     app.command()(stoppable(command))
 app.add_typer(history)
+app.add_typer(device)
 
 
 def _version(shown: bool) -> None:

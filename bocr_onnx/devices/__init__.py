@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from bocr_onnx.devices.device import Clock, Device, Latency
-from bocr_onnx.devices.host import Host, choose_clock
+from bocr_onnx.devices.compare import Speedup, choose_clock, speedup
+from bocr_onnx.devices.device import Clock, Device, Kernel, Latency, Machine, Measured, Request
+from bocr_onnx.devices.host import Host
+from bocr_onnx.devices.ssh import Ssh
 from bocr_onnx.errors import UsageError, did_you_mean
 
-DEVICES: dict[str, Callable[[], Device]] = {"host": Host}
-"""What opens a device, by its name."""
+DEVICES: dict[str, Callable[[str], Device]] = {"host": Host, "ssh": Ssh}
+"""What opens a device, by its kind: a name, or what stands before ``://``."""
 
 
 def open_device(name: str) -> Device:
@@ -18,9 +20,27 @@ def open_device(name: str) -> Device:
     Raises:
         UsageError: There is none of that name.
     """
-    if name not in DEVICES:
-        raise UsageError(f"the device must be a known one, got {name!r}", hint=did_you_mean(name, DEVICES))
-    return DEVICES[name]()
+    kind, _, place = name.partition("://")
+    if kind not in DEVICES:
+        raise UsageError(
+            f"`device` must be host or ssh://USER@HOST[:PORT], got {name!r}", hint=did_you_mean(kind, DEVICES)
+        )
+    return DEVICES[kind](place)
 
 
-__all__ = ["DEVICES", "Clock", "Device", "Host", "Latency", "choose_clock", "open_device"]
+__all__ = [
+    "DEVICES",
+    "Clock",
+    "Device",
+    "Host",
+    "Kernel",
+    "Latency",
+    "Machine",
+    "Measured",
+    "Request",
+    "Speedup",
+    "Ssh",
+    "choose_clock",
+    "open_device",
+    "speedup",
+]

@@ -2,6 +2,7 @@
 
 from bocr_onnx.options.commands import (
     ApplyOptions,
+    BenchOptions,
     EvaluateOptions,
     FinetuneOptions,
     ImageOptions,
@@ -15,7 +16,7 @@ from bocr_onnx.options.strategies import StrategyOptions
 from bocr_onnx.options.training import FinetuneSettings
 from bocr_onnx.options.types import PANELS
 
-COMMANDS = (InspectOptions, PruneOptions, FinetuneOptions, ApplyOptions, EvaluateOptions)
+COMMANDS = (InspectOptions, PruneOptions, FinetuneOptions, ApplyOptions, EvaluateOptions, BenchOptions)
 """The records of all commands."""
 
 __all__ = [
@@ -25,6 +26,7 @@ __all__ = [
     "PANELS",
     "RENAMED",
     "ApplyOptions",
+    "BenchOptions",
     "EvaluateOptions",
     "FinetuneOptions",
     "FinetuneSettings",

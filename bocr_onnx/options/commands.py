@@ -10,7 +10,16 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, Field, PlainValidator
 
 from bocr_onnx.errors import UsageError
-from bocr_onnx.options.parse import parse_data, parse_grid, parse_model, parse_patterns, parse_place, parse_shares
+from bocr_onnx.options.parse import (
+    parse_cores,
+    parse_data,
+    parse_grid,
+    parse_model,
+    parse_models,
+    parse_patterns,
+    parse_place,
+    parse_shares,
+)
 from bocr_onnx.options.record import Flag, options_of, record
 from bocr_onnx.options.strategies import SearchName, StrategyOptions
 from bocr_onnx.options.training import FinetuneSettings
@@ -25,6 +34,7 @@ from bocr_onnx.options.types import (
     Count,
     Data,
     DataSource,
+    DeviceName,
     FinalImages,
     InputShapes,
     LayoutName,
@@ -41,6 +51,8 @@ from bocr_onnx.options.types import (
     Share,
     TaskName,
 )
+
+CPU_PROVIDER = "CPUExecutionProvider"
 
 AUTO_GRID = 8
 """Full blocks of the CPU kernels of ONNX Runtime: counts off the grid run up to twice as slow as the unpruned layer."""
@@ -108,6 +120,32 @@ class EvaluateOptions(ImageOptions):
 
 
 @record
+class BenchOptions:
+    """Options of ``bench``."""
+
+    models: Annotated[
+        tuple[str | Path, ...],
+        BeforeValidator(parse_models),
+        Flag("The .onnx files; the first is what the others are compared with.", argument=True),
+    ] = field(kw_only=False)
+    device: DeviceName = "host"
+    threads: Annotated[int, Field(ge=0, le=1024), Flag("Threads of a run; 0 means one per core.", MACHINES)] = 1
+    runs: Annotated[
+        int, Field(ge=0, le=1_000_000), Flag("Runs of each model; 0 for as many as `seconds` allows.", MACHINES)
+    ] = 0
+    seconds: Annotated[float, Field(gt=0, le=3600), Flag("Time to spend on all models, in s.", MACHINES)] = 10.0
+    pin: Annotated[
+        tuple[int, ...],
+        PlainValidator(parse_cores),
+        Flag("Cores that the runs keep to, e.g. 0,2.", MACHINES, metavar="CORES"),
+    ] = ()
+    provider: Annotated[str, Flag("Execution provider of ONNX Runtime.", MACHINES, metavar="NAME")] = CPU_PROVIDER
+    profile: Annotated[bool, Flag("Show the time of each operator of the optimized graph.", MACHINES)] = False
+    input_shapes: InputShapes = field(default_factory=dict)
+    progress: Progress = None
+
+
+@record
 class PruneOptions(StrategyOptions, ImageOptions):
     """Options of ``prune``; kept in run.json, so that a run can be continued."""
 
@@ -142,6 +180,7 @@ class PruneOptions(StrategyOptions, ImageOptions):
     finetune: Annotated[
         float, Field(ge=0, lt=MAX_EPOCHS), Flag("Epochs of finetuning after the search, in every round.", RECOVERY)
     ] = 0
+    device: DeviceName = "host"
     memory: Annotated[
         float, Field(ge=0.01, le=65_536), Flag("Memory limit for images and activations, in GiB.", MACHINES)
     ] = 2.0

@@ -133,6 +133,35 @@ def parse_task(value: str) -> str:
     return value
 
 
+def parse_models(value: Any) -> tuple[Any, ...]:
+    """Returns the names of files, one or several.
+
+    Raises:
+        ValueError: There is none.
+    """
+    found = (value,) if isinstance(value, (str, Path)) else tuple(value or ())
+    if not found:
+        raise ValueError("must name a file, got none")
+    return found
+
+
+def parse_cores(value: Any) -> tuple[int, ...]:
+    """Returns numbers of cores from several, or from a text such as ``0,2``.
+
+    Raises:
+        ValueError: One of them is not a whole number from 0 up.
+
+    Example:
+        >>> parse_cores("0,2"), parse_cores([1])
+        ((0, 2), (1,))
+    """
+    texts = [value] if isinstance(value, (str, int)) else list(value or ())
+    parts = [part for text in texts for part in str(text).split(",")]
+    if not all(part.strip().isascii() and part.strip().isdigit() and len(part) < 6 for part in parts):
+        raise ValueError(f"must be numbers of cores with commas between, got {','.join(parts)!r}")
+    return tuple(int(part) for part in parts)
+
+
 def parse_patterns(value: Any) -> tuple[str, ...]:
     """Returns patterns from one text, several, or None.
 

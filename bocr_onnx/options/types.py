@@ -65,6 +65,10 @@ TaskName = Annotated[
         metavar="NAME",
     ),
 ]
+DeviceName = Annotated[
+    str,
+    Flag("Where latency is measured: host, or ssh://USER@HOST[:PORT].", MACHINES, metavar="DEVICE"),
+]
 LayoutName = Annotated[
     Literal["auto", "end2end", "yolo-fastest", "fastestdet", "yolo", "levels", "pair", "queries", "nms", "map"],
     Flag("Layout of a detector's outputs: how boxes are read. auto recognizes it.", DATA),

@@ -9,7 +9,7 @@ from typing import Any
 from onnx import ModelProto
 
 from bocr_onnx.cost import QUANTITIES, CostModel, prunable, quantities_of
-from bocr_onnx.devices import open_device
+from bocr_onnx.devices import Request, open_device, speedup
 from bocr_onnx.graph import ModelGraph, from_proto, random_feeds, save, write_text
 from bocr_onnx.pipeline.inspection import inspect_graph, refusal_records
 from bocr_onnx.pipeline.run import Images, Run, Slim
@@ -48,7 +48,7 @@ def write(run: Run) -> Run:
 def benchmark(run: Run) -> Run:
     """Returns the run with the latency of both models."""
     with run.progress.task("Measuring latency") as update:
-        latency = measure_latency(run.graph, _slim(run).proto, run.options.threads)
+        latency = measure_latency(run.graph, _slim(run).proto, run.options.threads, run.options.device)
         update(1, 1)
     return replace(run, latency=latency)
 
@@ -80,23 +80,28 @@ def slim_cost(slim: ModelProto, original: ModelGraph) -> CostModel:
     return prunable(from_proto(slim, input_shapes=original.input_shapes)).cost
 
 
-def measure_latency(graph: ModelGraph, slim: ModelProto, threads: int) -> dict[str, Any]:
+def measure_latency(graph: ModelGraph, slim: ModelProto, threads: int, device: str = "host") -> dict[str, Any]:
     """Returns the latency of original and slim model, interleaved, as a report holds it.
 
     Args:
         graph: The original.
         slim: The slim model.
         threads: Intra-op threads, 0 for one per core.
+        device: Where.
 
     Returns:
-        ``clock`` (``cpu`` or ``wall``), median, IQR and samples in ms by that clock, raw samples in ms by both clocks,
-        ``threads`` and ``batch`` (1, or what the model fixes).
+        ``device`` (what it is), ``speedup`` (with its interval), ``clock`` (``cpu`` or ``wall``), median, IQR and
+        samples in ms by that clock, raw samples in ms by both clocks, ``threads`` and ``batch`` (1, or what the model
+        fixes).
     """
     feeds = random_feeds(graph)
     models = [proto.SerializeToString() for proto in (graph.proto, slim)]
     batch = 1 if graph.batch_is_symbolic() else graph.batch
-    before, after = open_device("host").measure(models, feeds, threads=threads, batch=batch)
+    measured = open_device(device).measure(models, feeds, Request(threads, batch))
+    before, after = measured.latencies
     return {
+        "device": measured.record(),
+        "speedup": asdict(speedup(before, after)),
         "threads": threads,
         "batch": before.batch,
         "clock": before.clock,

@@ -8,6 +8,7 @@ from dataclasses import replace
 
 from bocr_onnx.cost import Prunable, prunable
 from bocr_onnx.data import Pools, Samples, split
+from bocr_onnx.devices import open_device
 from bocr_onnx.errors import HistoryError, UsageError
 from bocr_onnx.graph import ModelGraph, check_writable
 from bocr_onnx.groups import GroupIndex
@@ -41,6 +42,9 @@ def prepare(options: PruneOptions) -> tuple[Run, ...]:
     check_together(options)
     check_ray(options.ray)
     progress = options.progress or Silent()
+    if options.device != "host":
+        machine = open_device(options.device).check()  # before a search is paid for
+        progress.note(f"device: {options.device}, {machine.cpu or machine.architecture}")
     opened = functools.cache(lambda: open_images(options))
     graph = _read(options, opened, progress)
     if options.data is not None:

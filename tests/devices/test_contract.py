@@ -6,8 +6,8 @@ import numpy as np
 import onnx
 import pytest
 
-from bocr_onnx.devices import DEVICES, open_device
-from bocr_onnx.errors import ModelError, UsageError
+from bocr_onnx.devices import DEVICES, Device, Request, open_device, speedup
+from bocr_onnx.errors import DeviceError, ModelError, UsageError
 
 TEXT = """
 <ir_version: 8, opset_import: ["" : 17]>
@@ -18,6 +18,7 @@ SMALL = """
 <ir_version: 8, opset_import: ["" : 17]>
 m (float scale, float[160, 160] x) => (float[160, 160] y) { y = Mul(x, scale) }
 """
+QUICK = Request(budget_s=0.0)
 
 
 def model(text: str) -> bytes:
@@ -29,41 +30,83 @@ def models() -> list[bytes]:
     return [model(TEXT % ((160,) * 4)), model(SMALL)]
 
 
-@pytest.mark.parametrize("name", DEVICES)
-def test_every_model_gets_as_many_positive_samples(name: str, models: list[bytes]) -> None:
-    found = open_device(name).measure(models, FEEDS, threads=1, batch=3, budget_s=0.2)
-    assert len({len(f.wall_ms) for f in found}) == 1
-    for one in found:
-        assert len(one.samples_ms) >= 16
+@pytest.fixture(params=DEVICES)
+def device(request: pytest.FixtureRequest) -> Device:
+    if request.param == "ssh":
+        return open_device(request.getfixturevalue("reached").device)
+    return open_device(request.param)
+
+
+def test_it_says_what_it_is(device: Device) -> None:
+    machine = device.check()
+    assert machine.cores >= 1
+    assert machine.onnxruntime
+    assert not machine.emulated
+    assert device.name.partition(":")[0] in DEVICES
+
+
+def test_every_model_gets_as_many_positive_samples(device: Device, models: list[bytes]) -> None:
+    told: list[tuple[int, int]] = []
+    found = device.measure(models, FEEDS, Request(batch=3, budget_s=0.2), lambda i, n: told.append((i, n)))
+    assert found.device == device.name
+    assert len({len(f.wall_ms) for f in found.latencies}) == 1
+    for one in found.latencies:
+        assert len(one.samples_ms) == len(one.cpu_ms) >= 18
+        assert one.n_rounds == len(one.init_ms) == len(one.first_ms) >= 3
+        assert len({len(r) for r in one.rounds_ms()}) == 1
         assert min(one.wall_ms) > 0
+        assert min(one.init_ms) > 0
         assert (one.threads, one.batch) == (1, 3)
         assert one.iqr_ms >= 0
-    assert len({f.clock for f in found}) == 1
+        assert one.kernels == ()
+        assert one.peak_bytes is None
+    assert len({f.clock for f in found.latencies}) == 1
+    assert told[-1][0] == told[-1][1] == found.latencies[0].n_rounds
 
 
-@pytest.mark.parametrize("name", DEVICES)
-def test_a_model_with_more_work_takes_longer_in_either_order(name: str, models: list[bytes]) -> None:
-    large, small = open_device(name).measure(models, FEEDS, threads=1, budget_s=0.5)
+def test_a_model_with_more_work_takes_longer_in_either_order(device: Device, models: list[bytes]) -> None:
+    large, small = device.measure(models, FEEDS, Request(budget_s=0.5)).latencies
     assert large.median_ms > 1.5 * small.median_ms
-    small, large = open_device(name).measure(models[::-1], FEEDS, threads=1, budget_s=0.5)
-    assert large.median_ms > 1.5 * small.median_ms
+    assert speedup(large, small).low > 1.2
+    small, large = device.measure(models[::-1], FEEDS, Request(budget_s=0.5)).latencies
+    assert speedup(small, large).high < 0.8
 
 
-@pytest.mark.parametrize("name", DEVICES)
-def test_inputs_stay_as_they_are(name: str, models: list[bytes]) -> None:
+def test_details_are_kernels_and_memory(device: Device, models: list[bytes]) -> None:
+    large, small = device.measure(models, FEEDS, Request(budget_s=0.0, details=True)).latencies
+    assert {k.op for k in large.kernels} == {"MatMul", "Mul"}
+    assert [k.op for k in small.kernels] == ["Mul"]
+    assert all(k.ms > 0 and k.provider == "CPUExecutionProvider" for k in large.kernels)
+    assert large.peak_bytes is not None
+    assert small.peak_bytes is not None
+    assert large.peak_bytes > 2 * 160 * 160 * 4
+
+
+def test_runs_and_threads_are_as_asked(device: Device, models: list[bytes]) -> None:
+    found = device.measure(models, FEEDS, Request(threads=2, runs=48)).latencies
+    assert [len(f.wall_ms) for f in found] == [48, 48]
+    assert [(f.threads, f.clock) for f in found] == [(2, "wall")] * 2
+
+
+def test_inputs_stay_as_they_are(device: Device, models: list[bytes]) -> None:
     before = {key: np.copy(value) for key, value in FEEDS.items()}
-    open_device(name).measure(models, FEEDS, threads=1, budget_s=0.0)
+    device.measure(models, FEEDS, QUICK)
     assert all(np.array_equal(before[key], value) for key, value in FEEDS.items())
 
 
-@pytest.mark.parametrize("name", DEVICES)
-def test_what_does_not_run_is_an_error_in_words(name: str, models: list[bytes]) -> None:
+def test_what_does_not_run_is_an_error_in_words(device: Device, models: list[bytes]) -> None:
     with pytest.raises(ModelError, match="must"):
-        open_device(name).measure([b"no model"], FEEDS, threads=1)
+        device.measure([b"no model"], FEEDS, QUICK)
     with pytest.raises(ModelError, match="must"):
-        open_device(name).measure(models, {"x": FEEDS["x"]}, threads=1)
+        device.measure(models, {"x": FEEDS["x"]}, QUICK)
+    with pytest.raises(DeviceError, match=r"provider CUDAExecutionProvider must be available, got .*CPU"):
+        device.measure(models, FEEDS, Request(provider="CUDAExecutionProvider"))
 
 
-def test_unknown_devices_name_the_nearest() -> None:
-    with pytest.raises(UsageError, match="Did you mean 'host'"):
-        open_device("hots")
+@pytest.mark.parametrize(
+    "name",
+    ["hots", "host://x", "ssh://", "ssh://-oProxyCommand=x", "ssh://a@-x", "ssh://a b", "ssh://host:x", "ssh", ""],
+)
+def test_names_of_another_form_are_refused(name: str) -> None:
+    with pytest.raises(UsageError, match=r"`device` must be"):
+        open_device(name)

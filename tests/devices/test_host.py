@@ -1,92 +1,161 @@
-"""Latency is measured in turn by two clocks, and the raw samples of both are kept."""
+"""Models run in turn on two clocks, in sessions made anew; ratios, intervals and doubts come from raw samples."""
 
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+import os
+import re
+import subprocess
+import sys
 from importlib.resources import files
+from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
+from typer.testing import CliRunner
 
-from bocr_onnx.devices import Latency, choose_clock
-from bocr_onnx.devices import host as host_module
-from bocr_onnx.devices.host import time_sessions
-from bocr_onnx.runtime import open_session
+import bocr_onnx
+from bocr_onnx.cli.main import app
+from bocr_onnx.devices import Host, Kernel, Latency, Machine, Request, choose_clock, runner, speedup
+from bocr_onnx.devices.compare import doubts
+from bocr_onnx.errors import DeviceError, ModelError
 
-FEEDS = {"x": np.zeros((3, 2), np.float32)}
 DEMO = str(files("bocr_onnx.calibration") / "demo.onnx")
 
 
-class Host:
-    """Two clocks that only runs advance."""
+def test_models_go_forward_and_then_backward() -> None:
+    log: list[str] = []
+    sessions = [SimpleNamespace(run=lambda names, feeds, name=name: log.append(name)) for name in "abc"]
+    found = runner.time_round(sessions, {}, 4)
+    assert log == list("abccba") * 2
+    assert [[len(clock) for clock in one] for one in found] == [[4, 4]] * 3
 
-    def __init__(self):
-        self.wall = self.cpu = 0.0
-        self.log = []
 
-    def session(self, name, *, wall_ms, cpu_ms, warm_up_ms=None):
-        def run(names, feeds, limits=None):
-            assert names is None
-            assert feeds.keys() == {"x"}
-            cold = warm_up_ms is not None and self.log.count(name) < 3
-            self.log.append(name)
-            self.wall += (warm_up_ms if cold else wall_ms) / 1e3
-            self.cpu += (warm_up_ms if cold else cpu_ms) / 1e3
-            return []
+def test_each_model_gets_its_own_samples_of_both_clocks(monkeypatch: pytest.MonkeyPatch) -> None:
+    now = {"wall": 0.0, "cpu": 0.0}
+    clocks = SimpleNamespace(perf_counter=lambda: now["wall"], thread_time=lambda: now["cpu"])
+    monkeypatch.setattr(runner, "time", clocks)
+
+    def session(wall_ms: float, cpu_ms: float) -> Any:
+        def run(names: None, feeds: dict[str, Any]) -> None:
+            now["wall"] += wall_ms / 1e3
+            now["cpu"] += cpu_ms / 1e3
 
         return SimpleNamespace(run=run)
 
-
-@pytest.fixture
-def host(monkeypatch):
-    host = Host()
-    clocks = SimpleNamespace(perf_counter=lambda: host.wall, thread_time=lambda: host.cpu)
-    monkeypatch.setattr(host_module, "time", clocks)
-    return host
+    a, b = runner.time_round([session(3, 2), session(7, 5)], {}, 2)
+    assert a[0] == pytest.approx([3, 3])
+    assert a[1] == pytest.approx([2, 2])
+    assert b[0] == pytest.approx([7, 7])
+    assert b[1] == pytest.approx([5, 5])
 
 
-def test_the_order_of_a_pair_alternates_after_warm_up(host):
-    sessions = [host.session(name, wall_ms=1, cpu_ms=1) for name in "ab"]
-    found = time_sessions(sessions, FEEDS, threads=1, budget_s=0.0)
-    assert host.log[:6] == ["a"] * 3 + ["b"] * 3
-    assert host.log[6:] == ["a", "b", "b", "a"] * 8
-    assert [len(f.wall_ms) for f in found] == [16, 16]
-    assert [len(f.cpu_ms) for f in found] == [16, 16]
+def test_a_budget_buys_rounds_and_runs_up_to_a_limit() -> None:
+    def asked(first_ms: float, **request: Any) -> int:
+        return runner._runs_per_round([{"first_ms": [first_ms]}], {"budget_s": 1.2} | request)
+
+    assert asked(10.0) == 10
+    assert asked(1e6) == runner.MIN_RUNS
+    assert asked(1e-3) == runner.MAX_RUNS
+    assert asked(10.0, runs=100) == 10  # of 12 rounds
+    demo = Path(DEMO).read_bytes()
+    feeds = {"input": np.zeros((1, 1, 8, 8), np.float32)}
+    (found,) = Host().measure([demo], feeds, Request(budget_s=0.0)).latencies
+    assert found.n_rounds == runner.MIN_ROUNDS
 
 
-def test_several_models_go_forward_and_then_backward(host):
-    sessions = [host.session(name, wall_ms=1, cpu_ms=1) for name in "abc"]
-    time_sessions(sessions, FEEDS, threads=1, budget_s=0.0)
-    assert host.log[9:] == list("abccba") * 8
+def latency(*rounds: list[float], clock: Any = "wall") -> Latency:
+    flat = tuple(sample for samples in rounds for sample in samples)
+    return Latency(flat, flat, clock, threads=1, batch=1, n_rounds=len(rounds))
 
 
-def test_each_model_gets_its_own_samples_of_both_clocks(host):
-    sessions = [
-        host.session("a", wall_ms=3, cpu_ms=2, warm_up_ms=50),
-        host.session("b", wall_ms=7, cpu_ms=5, warm_up_ms=50),
-    ]
-    a, b = time_sessions(sessions, FEEDS, threads=1, budget_s=0.0)
-    assert a.wall_ms == pytest.approx([3] * 16)
-    assert a.cpu_ms == pytest.approx([2] * 16)
-    assert b.wall_ms == pytest.approx([7] * 16)
-    assert b.cpu_ms == pytest.approx([5] * 16)
+def test_a_speedup_is_the_mean_of_rounds_with_its_interval() -> None:
+    before = latency([2.0] * 4, [4.0] * 4, [6.0] * 4)
+    found = speedup(before, latency([1.0] * 4, [2.0] * 4, [3.0] * 4))
+    assert (found.value, found.low, found.high) == pytest.approx((2.0, 2.0, 2.0))
+    assert found.margin == pytest.approx(0.0)
+    spread = [1.0, 1.1, 1 / 1.1]
+    found = speedup(before, latency(*([b * s] * 4 for b, s in zip((2.0, 4.0, 6.0), spread, strict=True))))
+    assert found.value == pytest.approx(1.0)
+    reach = 9.924843 * math.log(1.1) / math.sqrt(3)  # Student's t of 99 % for two degrees of freedom
+    assert math.log(found.high) == pytest.approx(reach, rel=1e-5)
+    assert speedup(latency([2.0]), latency([1.0])).high == math.inf
 
 
-def test_all_models_are_quoted_by_one_clock(host):
-    calm, delayed = host.session("a", wall_ms=2, cpu_ms=2), host.session("b", wall_ms=4, cpu_ms=2)
-    found = time_sessions([calm, delayed], FEEDS, threads=1, budget_s=0.0)
-    assert [f.clock for f in found] == ["cpu", "cpu"]
-    assert [f.median_ms for f in found] == pytest.approx([2, 2])
-    found = time_sessions([calm, delayed], FEEDS, threads=2, budget_s=0.0)
-    assert [f.clock for f in found] == ["wall", "wall"]
-    assert [f.threads for f in found] == [2, 2]
-    assert [f.median_ms for f in found] == pytest.approx([2, 4])
+def test_an_interval_holds_the_truth_as_often_as_it_says() -> None:
+    rng = np.random.default_rng(0)
+    held = 0
+    for _ in range(400):
+        a, b = (latency(*(list(rng.normal(1, 0.02) + rng.exponential(0.05, 8)) for _ in range(12))) for _ in range(2))
+        found = speedup(a, b)
+        held += found.low <= 1 <= found.high
+    assert 388 <= held <= 400
 
 
-def test_the_budget_buys_runs_up_to_a_limit(host):
-    session = host.session("a", wall_ms=10, cpu_ms=10)
-    (found,) = time_sessions([session], FEEDS, threads=1, budget_s=0.395)
-    assert len(found.wall_ms) == 40
-    (found,) = time_sessions([session], FEEDS, threads=1, budget_s=60.0)
-    assert len(found.wall_ms) == 200
+MACHINE = Machine(
+    "Linux 6", "x86_64", "a processor", ("avx2",), 2, 1 << 30, "3.11", "2.0", "1.30", "", False, None, None, ""
+)
+
+
+@pytest.mark.parametrize(
+    ("change", "one", "providers", "words"),
+    [
+        ({}, latency([1.0] * 9), ["CPUExecutionProvider"], None),
+        ({"emulated": True}, latency([1.0] * 9), ["CPUExecutionProvider"], r"\(a processor\) is emulated"),
+        ({"battery": "Discharging 40 %"}, latency([1.0] * 9), ["CPUExecutionProvider"], "runs on battery"),
+        ({}, latency([1.0] * 9), ["AzureExecutionProvider"], "a session fell back to"),
+        ({}, latency([1.0] * 3, [1.0] * 3, [1.1] * 3), ["CPUExecutionProvider"], "took 10% longer than the first"),
+        ({}, latency([1.0, 2.0, 1.0, 2.0, 1.0, 2.0]), ["CPUExecutionProvider"], "times scatter by"),
+        ({}, latency([1.0] * 9, clock="cpu"), ["CPUExecutionProvider"], "other processes took part of the time"),
+    ],
+)
+def test_figures_that_may_not_be_trusted_say_why(
+    change: dict[str, Any], one: Latency, providers: list[str], words: str | None
+) -> None:
+    found = doubts(dataclasses.replace(MACHINE, **change), (one,), "CPUExecutionProvider", [providers])
+    if words is None:
+        assert found == ()
+    else:
+        assert len(found) == 1
+        assert re.search(words, found[0])
+
+
+def test_nodes_that_ran_elsewhere_are_counted() -> None:
+    kernels = (Kernel("a", "Conv", "XnnpackExecutionProvider", 1.0), Kernel("b", "Add", "CPUExecutionProvider", 1.0))
+    one = dataclasses.replace(latency([1.0] * 9), kernels=kernels)
+    (note,) = doubts(MACHINE, (one,), "XnnpackExecutionProvider", [["XnnpackExecutionProvider"]])
+    assert note == "1 nodes ran on CPUExecutionProvider instead of XnnpackExecutionProvider"
+
+
+def test_a_machine_under_emulation_is_noticed() -> None:
+    assert runner._is_emulated("aarch64", "vendor_id : AuthenticAMD")
+    assert runner._is_emulated("x86_64", "CPU implementer : 0x41")
+    assert not runner._is_emulated("x86_64", "vendor_id : GenuineIntel")
+    assert not runner._is_emulated("aarch64", "CPU implementer : 0x41")
+
+
+def test_the_runner_is_a_file_of_its_own(tmp_path: Path) -> None:
+    """Without this package: nothing but numpy and onnxruntime, in a folder with its request."""
+    source = Path(runner.__file__).read_text()
+    assert "bocr_onnx." not in source.replace("bocr_onnx.devices", "")
+    assert "from bocr_onnx" not in source
+    (tmp_path / "runner.py").write_text(source)
+    (tmp_path / "0.onnx").write_bytes(Path(DEMO).read_bytes())
+    np.savez(tmp_path / "feeds.npz", np.zeros((1, 1, 8, 8), np.float32))
+    request = {"inputs": ["input"], "n_models": 1, "threads": 1, "budget_s": 0.0}
+    (tmp_path / "request.json").write_text(json.dumps(request))
+    command = [sys.executable, "-I", str(tmp_path / "runner.py"), str(tmp_path)]
+    done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
+    assert runner.BEGIN not in done.stdout  # nobody waits: its input has ended
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        text = process.stdout.read()
+    found = json.loads(text.split(runner.BEGIN)[1].split(runner.END)[0])
+    assert len(found["timings"][0]["wall_ms"]) == runner.MIN_ROUNDS
 
 
 @pytest.mark.parametrize(
@@ -106,12 +175,6 @@ def test_the_clock_depends_on_medians_and_threads(wall, cpu, threads, clock):
     assert choose_clock(wall, cpu, threads=threads) == clock
 
 
-def test_what_is_fed_may_be_a_scalar_and_the_samples_in_it_are_recorded():
-    session = SimpleNamespace(run=lambda names, feeds, limits=None: [])
-    (found,) = time_sessions([session], {"x": np.float32(1)}, threads=1, batch=4, budget_s=0.0)
-    assert found.batch == 4
-
-
 def test_median_and_spread_are_of_the_quoted_clock():
     wall, cpu = (1.0, 2.0, 3.0, 4.0, 100.0), (0.5, 1.0, 1.5, 2.0, 50.0)
     quoted = {clock: Latency(wall, cpu, clock, threads=1, batch=1) for clock in ("wall", "cpu")}
@@ -125,11 +188,41 @@ def test_median_and_spread_are_of_the_quoted_clock():
     assert quoted["cpu"].iqr_of("wall") == pytest.approx(2.0)
 
 
-def test_onnx_runtime_on_one_thread_works_on_the_calling_thread():
-    session = open_session(DEMO, threads=1)
-    feeds = {"input": np.zeros((32, 1, 8, 8), np.float32)}
-    (found,) = time_sessions([session], feeds, threads=1, batch=32, budget_s=0.0)
-    assert found.batch == 32
-    assert len(found.wall_ms) == len(found.cpu_ms) == 16
-    assert sum(found.cpu_ms) > 0
-    assert found.median_of("cpu") <= found.median_of("wall")
+def test_cores_may_be_chosen_and_are_given_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    given: list[set[int]] = []
+    before = os.sched_getaffinity(0)
+    real = os.sched_setaffinity
+    monkeypatch.setattr(os, "sched_setaffinity", lambda pid, cores: (given.append(set(cores)), real(pid, cores)))
+    feeds = {"input": np.zeros((1, 1, 8, 8), np.float32)}
+    core = min(before)
+    Host().measure([Path(DEMO).read_bytes()], feeds, Request(budget_s=0.0, pin=(core,)))
+    assert given == [{core}, before]
+    assert os.sched_getaffinity(0) == before
+    with pytest.raises(DeviceError, match=r"cores \[99999\] must be there"):
+        Host().measure([Path(DEMO).read_bytes()], feeds, Request(budget_s=0.0, pin=(99_999,)))
+    assert os.sched_getaffinity(0) == before
+
+
+def test_bench_compares_files_and_prints_a_table(tmp_path: Path) -> None:
+    slim = tmp_path / "slim.onnx"
+    bocr_onnx.prune(DEMO, flops=0.5, search="uniform", output=slim, history="none")
+    found = bocr_onnx.bench([DEMO, slim], seconds=0.5)
+    assert len(found.speedups) == 1
+    record = json.loads(json.dumps(found.as_json()))
+    assert [row["model"] for row in record["models"]] == [DEMO, str(slim)]
+    assert record["models"][1]["speedup"]["low"] < record["models"][1]["speedup"]["high"]
+    assert record["device"]["device"] == "host"
+    assert len(record["models"][0]["wall_ms"]) == len(record["models"][0]["cpu_ms"])
+    shown = CliRunner().invoke(app, ["bench", DEMO, str(slim), "--seconds", "0.2", "--profile", "-q"])
+    assert shown.exit_code == 0, shown.output
+    assert "Conv" in shown.output
+    assert "99 % interval" in shown.output
+
+
+def test_models_with_other_inputs_are_not_compared(tmp_path: Path) -> None:
+    import onnx
+
+    text = '<ir_version: 8, opset_import: ["" : 17]> m (float[N, 3] x) => (float[N, 3] y) { y = Relu(x) }'
+    onnx.save(onnx.parser.parse_model(text), tmp_path / "other.onnx")
+    with pytest.raises(ModelError, match=r"must have the inputs of .*demo"):
+        bocr_onnx.bench([DEMO, tmp_path / "other.onnx"])

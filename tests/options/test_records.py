@@ -14,11 +14,12 @@ import bocr_onnx
 from bocr_onnx.cli.main import app
 from bocr_onnx.cost import QUANTITIES
 from bocr_onnx.errors import UsageError
-from bocr_onnx.options import COMMANDS, PANELS, RENAMED, FinetuneOptions, PruneOptions, options_of, stored
+from bocr_onnx.options import COMMANDS, PANELS, RENAMED, TASK_NAMES, FinetuneOptions, PruneOptions, options_of, stored
 from bocr_onnx.options.commands import BUDGETS
 from bocr_onnx.options.strategies import SearchName
 from bocr_onnx.search.strategies import STRATEGIES
 from bocr_onnx.tasks import TASKS
+from bocr_onnx.tasks.detection import LAYOUTS
 
 NAMED = {kind.__name__.removesuffix("Options").lower(): kind for kind in COMMANDS}
 PRESENTATION = {"--json", "--quiet", "-q", "--verbose", "-v", "-h", "--help"}
@@ -62,8 +63,9 @@ def test_the_page_of_options_is_the_one_that_the_records_make(name: str) -> None
 def test_choices_and_budgets_are_those_of_the_registries() -> None:
     assert set(get_args(SearchName)) == set(STRATEGIES)
     assert set(BUDGETS) == set(QUANTITIES)
-    (task,) = (o.type for o in options_of(PruneOptions) if o.name == "task")
-    assert set(get_args(task)) == {"auto", *TASKS}
+    (layout,) = (o.type for o in options_of(PruneOptions) if o.name == "layout")
+    assert set(TASK_NAMES) == {"auto", *TASKS}
+    assert set(get_args(layout)) == {"auto", *LAYOUTS}
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,108 @@
+"""How fast models are on a device, measured in turn."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from onnx.helper import tensor_dtype_to_np_dtype
+
+from bocr_onnx.devices import Measured, Request, Speedup, open_device, speedup
+from bocr_onnx.errors import ModelError, UsageError
+from bocr_onnx.graph import ModelGraph, load, random_feeds
+from bocr_onnx.options import BenchOptions, keywords
+from bocr_onnx.pipeline.model import read_model
+from bocr_onnx.progress import Silent
+
+
+@dataclass(frozen=True, slots=True)
+class Benchmark:
+    """Latencies of models on a device.
+
+    Attributes:
+        models: Their files.
+        sizes_bytes: Sizes of the files.
+        inputs: Shape of every input, by name.
+        measured: What the device gave: raw samples, kernels, and what it is.
+        speedups: How many times faster each model after the first is than the first.
+    """
+
+    models: tuple[str, ...]
+    sizes_bytes: tuple[int, ...]
+    inputs: dict[str, tuple[int, ...]]
+    measured: Measured
+    speedups: tuple[Speedup, ...]
+
+    def as_json(self) -> dict[str, Any]:
+        """Returns everything as JSON, raw samples included."""
+        rows = []
+        for i, (model, size, one) in enumerate(
+            zip(self.models, self.sizes_bytes, self.measured.latencies, strict=True)
+        ):
+            row = {"model": model, "size_bytes": size, "median_ms": one.median_ms, "iqr_ms": one.iqr_ms, **asdict(one)}
+            rows.append(row | ({"speedup": asdict(self.speedups[i - 1])} if i else {}))
+        return {"device": self.measured.record(), "inputs": self.inputs, "models": rows}
+
+
+@keywords(BenchOptions)
+def bench(options: BenchOptions) -> Benchmark:
+    """Returns how fast models with the same inputs are on a device, measured in turn.
+
+    Args: from the record.
+
+    Raises:
+        ModelError: A file cannot be used, or has other inputs than the first.
+        DeviceError: The device cannot be reached, is lost, or lacks something.
+
+    Example:
+        >>> from importlib.resources import files
+        >>> demo = str(files("bocr_onnx.calibration") / "demo.onnx")
+        >>> found = bench([demo, demo], runs=12)
+        >>> 0.5 < found.speedups[0].value < 2
+        True
+    """
+    progress = options.progress or Silent()
+    device = open_device(options.device)
+    graphs = _read(options.models, options)
+    feeds = random_feeds(graphs[0])
+    batch = 1 if graphs[0].batch_is_symbolic() else graphs[0].batch
+    request = Request(
+        threads=options.threads, batch=batch, budget_s=options.seconds, runs=options.runs, provider=options.provider,
+        pin=options.pin, details=True,
+    )  # fmt: skip
+    with progress.task(f"Measuring on {device.name}") as update:
+        models = [graph.proto.SerializeToString() for graph in graphs]
+        measured = device.measure(models, feeds, request, update)
+    first, *others = measured.latencies
+    return Benchmark(
+        models=tuple(map(str, options.models)),
+        sizes_bytes=tuple(Path(model).stat().st_size for model in options.models),
+        inputs={name: tuple(feed.shape) for name, feed in feeds.items()},
+        measured=measured,
+        speedups=tuple(speedup(first, other) for other in others),
+    )
+
+
+def _read(models: Sequence[str | Path], options: BenchOptions) -> list[ModelGraph]:
+    progress = options.progress or Silent()
+    first = read_model(models[0], options.input_shapes, note=progress.note)
+    shapes = {name: first.shapes[name] for name in first.inputs}
+    graphs = [first]
+    for model in models[1:]:
+        try:
+            graph = load(model, shapes)
+        except UsageError as error:
+            raise ModelError(f"{model} must have the inputs of {first.label}, got: {error.message}") from error
+        if (found := _interface(graph)) != (wanted := _interface(first)):
+            raise ModelError(f"{graph.label} must have the inputs of {first.label}, {wanted}, got {found}")
+        graphs.append(graph)
+    return graphs
+
+
+def _interface(graph: ModelGraph) -> str:
+    rows = sorted(
+        f"{name} {graph.shapes[name]} {tensor_dtype_to_np_dtype(graph.dtypes[name])}" for name in graph.inputs
+    )
+    return ", ".join(rows)

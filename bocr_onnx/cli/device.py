@@ -1,0 +1,49 @@
+"""bocr-onnx device: list, check."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import Annotated
+
+import typer
+
+from bocr_onnx.cli.output import print_json, print_table
+
+app = typer.Typer(
+    name="device",
+    help="Say where latency can be measured, and what is missing.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+)
+_Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+
+
+@app.command("list")
+def list_devices(as_json: _Json = False) -> None:
+    """Show the kinds of devices, and what is there for each."""
+    from bocr_onnx.api.device import list_devices
+
+    found = list_devices()
+    if as_json:
+        print_json({"devices": found})
+        return
+    print_table("", ("device", "state"), list(found.items()))
+
+
+@app.command()
+def check(
+    device: Annotated[str, typer.Argument(help="host or ssh://USER@HOST[:PORT].")], as_json: _Json = False
+) -> None:
+    """Connect to a device, and say what machine it is or what it lacks."""
+    from bocr_onnx.api.device import check_device
+
+    found = asdict(check_device(device))
+    if as_json:
+        print_json({"device": device, **found})
+        return
+    shown = {key.replace("_", " "): value for key, value in found.items() if value not in (None, "", ())}
+    print_table(device, ("", ""), [(key, _text(value)) for key, value in shown.items()])
+
+
+def _text(value: object) -> str:
+    return " ".join(map(str, value)) if isinstance(value, tuple) else str(value)
