@@ -15,6 +15,7 @@ def histories(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     folder = tmp_path_factory.mktemp("histories")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("BOCR_ONNX_HISTORY", str(folder / "shared.sqlite"))
+        patch.setenv("BOCR_ONNX_DEVICES", str(folder / "none" / "devices.json"))
         yield folder
 
 

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from bocr_onnx.cli.output import print_json, print_table
+from bocr_onnx.cli.output import TerminalProgress, print_json, print_table
 
 app = typer.Typer(
     name="device",
@@ -34,13 +34,14 @@ def list_devices(as_json: _Json = False) -> None:
 def check(
     device: Annotated[str, typer.Argument(help="host or ssh://USER@HOST[:PORT].")], as_json: _Json = False
 ) -> None:
-    """Connect to a device, and say what machine it is or what it lacks."""
+    """Connect to a device, say what machine it is or what it lacks, and measure its channel grid for later searches."""
     from bocr_onnx.api.device import check_device
 
-    found = asdict(check_device(device))
+    checked = check_device(device, progress=TerminalProgress())
     if as_json:
-        print_json({"device": device, **found})
+        print_json(checked.as_json())
         return
+    found = asdict(checked.machine) | {"channel_grid": checked.probe.grid}
     shown = {key.replace("_", " "): value for key, value in found.items() if value not in (None, "", ())}
     print_table(device, ("", ""), [(key, _text(value)) for key, value in shown.items()])
 

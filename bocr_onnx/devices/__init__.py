@@ -7,6 +7,7 @@ from collections.abc import Callable
 from bocr_onnx.devices.compare import Speedup, choose_clock, speedup
 from bocr_onnx.devices.device import Clock, Device, Kernel, Latency, Machine, Measured, Request
 from bocr_onnx.devices.host import Host
+from bocr_onnx.devices.probe import Probe, default_file, find_grid, probe, remember, remembered_grid
 from bocr_onnx.devices.ssh import Ssh
 from bocr_onnx.errors import UsageError, did_you_mean
 
@@ -37,10 +38,16 @@ __all__ = [
     "Latency",
     "Machine",
     "Measured",
+    "Probe",
     "Request",
     "Speedup",
     "Ssh",
     "choose_clock",
+    "default_file",
+    "find_grid",
     "open_device",
+    "probe",
+    "remember",
+    "remembered_grid",
     "speedup",
 ]

@@ -8,7 +8,7 @@ from dataclasses import replace
 
 from bocr_onnx.cost import Prunable, prunable
 from bocr_onnx.data import Pools, Samples, split
-from bocr_onnx.devices import open_device
+from bocr_onnx.devices import default_file, open_device, remembered_grid
 from bocr_onnx.errors import HistoryError, UsageError
 from bocr_onnx.graph import ModelGraph, check_writable
 from bocr_onnx.groups import GroupIndex
@@ -42,9 +42,7 @@ def prepare(options: PruneOptions) -> tuple[Run, ...]:
     check_together(options)
     check_ray(options.ray)
     progress = options.progress or Silent()
-    if options.device != "host":
-        machine = open_device(options.device).check()  # before a search is paid for
-        progress.note(f"device: {options.device}, {machine.cpu or machine.architecture}")
+    options = _on_its_grid(options, progress)
     opened = functools.cache(lambda: open_images(options))
     graph = _read(options, opened, progress)
     if options.data is not None:
@@ -65,6 +63,22 @@ def prepare(options: PruneOptions) -> tuple[Run, ...]:
         inputs = () if history is None else (history.path,)
         check_outputs(graph, run.output, (*run.run_dir.files, *shared), inputs=inputs)
     return tuple(replace(run, pools=None if options.data is None else opened()) for run in runs)
+
+
+def _on_its_grid(options: PruneOptions, progress: Progress) -> PruneOptions:
+    """Returns options with the channel grid of their device, where it was measured and they leave it open.
+
+    A device that cannot be reached is an error now, before a search is paid for.
+    """
+    device = open_device(options.device)
+    machine = device.check()
+    if options.device != "host":
+        progress.note(f"device: {options.device}, {machine.cpu or machine.architecture}")
+    grid = remembered_grid(default_file(), device, machine) if options.round_to == "auto" else None
+    if grid is None:
+        return options
+    progress.note(f"channel grid: {grid}, as `device check {options.device}` has measured it")
+    return replace(options, round_to=grid)
 
 
 def _parts(options: PruneOptions, top: RunDir) -> list[tuple[PruneOptions, RunDir]]:
