@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from bocr_onnx.data.preprocessing import Preprocessing
-from bocr_onnx.data.samples import Samples
+from bocr_onnx.data.samples import Samples, numbered_classes
 from bocr_onnx.data.split import Split
 from bocr_onnx.errors import DataError, did_you_mean
 
@@ -58,7 +58,7 @@ def fit_boxes(samples: Samples, preprocessing: Preprocessing, names: Sequence[st
         rows = (labels["size"] == (width, height)).all(axis=-1)
         made["box"][rows], inside = preprocessing.place(labels["box"][rows], int(width), int(height))
         made["label"][rows] = np.where(inside, labels["label"][rows], NOTHING)
-    if not names:
+    if not names or tuple(names) == numbered_classes(len(names)):  # numbers name nothing
         return replace(samples, labels=made)
     numbers = np.array([*(_number(name, names, samples.name) for name in samples.classes), NOTHING], np.int32)
     made["label"] = numbers[made["label"]]  # the last one stands for NOTHING

@@ -154,6 +154,9 @@ def test_classes_are_found_by_the_names_in_the_model(folder: Path) -> None:
     labels = fit_boxes(samples, load_preprocessing("unit"), ("bird", "dog", "cat")).labels
     assert labels is not None
     assert labels["label"].tolist() == [[1, 2], [NOTHING, NOTHING]]
+    numbered = fit_boxes(samples, load_preprocessing("unit"), ("0", "1", "2")).labels
+    assert numbered is not None
+    assert numbered["label"].tolist() == [[1, 0], [NOTHING, NOTHING]]
     with pytest.raises(DataError, match="category 'cat' must be a class of the model") as caught:
         fit_boxes(samples, load_preprocessing("unit"), ("cut", "dog"))
     assert "cut" in str(caught.value.hint)
