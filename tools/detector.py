@@ -241,8 +241,6 @@ def measure(folder: Path, rows: dict[str, Any], file: Path | None) -> dict[str, 
             folder / "detector.onnx",
             **given,
             epochs=6,
-            optimizer="adamw",
-            learning_rate=0.002,
             batch_size=32,
             output=tuned,
         )

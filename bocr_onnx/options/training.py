@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Annotated, Literal
 
 from pydantic import Field
@@ -39,8 +40,13 @@ class FinetuneSettings:
     feature_weight: Annotated[
         NotNegative, Flag("Weight of the distillation loss on uncut feature maps; 0 disables it.", LOSS)
     ] = 0.0
-    optimizer: Annotated[Literal["sgd", "adamw"], Flag("Optimizer; SGD uses Nesterov momentum.", OPTIMIZER)] = "sgd"
-    learning_rate: Annotated[Positive, Flag("Peak learning rate.", OPTIMIZER)] = 0.05
+    optimizer: Annotated[
+        Literal["auto", "sgd", "adamw"],
+        Flag("Optimizer; SGD uses Nesterov momentum. auto is sgd for classifiers, adamw for other tasks.", OPTIMIZER),
+    ] = "auto"
+    learning_rate: Annotated[
+        Positive | None, Flag("Peak learning rate; 0.05 for sgd and 0.002 for adamw if not given.", OPTIMIZER)
+    ] = None
     momentum: Annotated[BelowOne, Flag("Momentum of SGD.", OPTIMIZER)] = 0.9
     weight_decay: Annotated[
         NotNegative, Flag("Weight decay; of weights only, not of norms, biases and slopes.", OPTIMIZER)
@@ -62,3 +68,17 @@ class FinetuneSettings:
         Literal["auto", "32-true", "bf16-mixed", "16-mixed"],
         Flag("Precision; auto is bf16-mixed on CUDA, 32-true elsewhere.", DEVICES),
     ] = "auto"
+
+    def settled(self, *, classes: bool = True) -> FinetuneSettings:
+        """Returns the settings with an optimizer and a learning rate, where they leave these open.
+
+        Args:
+            classes: Whether a classifier is trained. Cross-entropy takes the large steps of SGD; distances of outputs,
+                which a recovered model has made small already, do not.
+        """
+        optimizer = ("sgd" if classes else "adamw") if self.optimizer == "auto" else self.optimizer
+        return replace(self, optimizer=optimizer, learning_rate=self.learning_rate or RATES[optimizer])
+
+
+RATES = {"sgd": 0.05, "adamw": 0.002}
+"""Peak learning rates that are taken where none is given."""

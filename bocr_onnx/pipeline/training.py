@@ -18,7 +18,7 @@ from bocr_onnx.pipeline.curves import Curves, open_curves
 from bocr_onnx.pipeline.images import ModelData, load_images
 from bocr_onnx.progress import Progress, Update
 from bocr_onnx.runtime import Outputs, predict_heads, run_once
-from bocr_onnx.tasks import Own, Task, total_distortion
+from bocr_onnx.tasks import Classification, Own, Task, total_distortion
 from bocr_onnx.training import (
     EpochReport,
     Goal,
@@ -85,6 +85,7 @@ def finetune_slim(
         UsageError: Curves are asked for and TensorBoard is not installed.
     """
     data, split, score_images, task = material.data, material.split, material.score, material.task
+    settings = settings.settled(classes=isinstance(task, Classification))
     student = replace(from_proto(slim, input_shapes=graph.input_shapes), symbolic=graph.symbolic)
     tensors = target_tensors(make_targets(student, task.heads))
     agreed = _agreement(student, tensors)

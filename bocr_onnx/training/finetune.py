@@ -94,7 +94,7 @@ def finetune(
             other inputs or outputs.
         ResumeError: The checkpoint is damaged or belongs to another training.
     """
-    settings = settings or FinetuneSettings()
+    settings = (settings or FinetuneSettings()).settled()
     labels = _check(student, teacher, images, labels, goal)
     if labels is not None and (labels.ndim > 1 or labels.dtype.kind == "f"):
         augmentation = None
@@ -262,10 +262,11 @@ def learning_rate(step: int, n_steps: int, settings: FinetuneSettings) -> float:
         >>> [round(learning_rate(step, 8, settings), 2) for step in range(1, 9)]
         [0.5, 1.0, 0.93, 0.75, 0.5, 0.25, 0.07, 0.0]
     """
+    peak = settings.settled().learning_rate or 0.0
     n_warm = math.ceil(settings.warmup * n_steps)
     if step <= n_warm:
-        return settings.learning_rate * step / n_warm
-    return settings.learning_rate * 0.5 * (1 + math.cos(math.pi * (step - n_warm) / (n_steps - n_warm)))
+        return peak * step / n_warm
+    return peak * 0.5 * (1 + math.cos(math.pi * (step - n_warm) / (n_steps - n_warm)))
 
 
 def _check(student: ModelGraph, teacher: ModelGraph, images: Images, labels: Array | None, goal: Goal) -> Array | None:

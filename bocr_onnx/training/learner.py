@@ -224,8 +224,7 @@ def colours_last(graph: ModelGraph) -> bool:
 
 def _optimizer(module: OnnxModule, settings: FinetuneSettings) -> torch.optim.Optimizer:
     groups = [group for group in module.parameter_groups(settings.weight_decay) if group["params"]]
+    rate = settings.settled().learning_rate or 0.0
     if settings.optimizer == "adamw":
-        return torch.optim.AdamW(groups, lr=settings.learning_rate)
-    return torch.optim.SGD(
-        groups, lr=settings.learning_rate, momentum=settings.momentum, nesterov=settings.momentum > 0
-    )
+        return torch.optim.AdamW(groups, lr=rate)
+    return torch.optim.SGD(groups, lr=rate, momentum=settings.momentum, nesterov=settings.momentum > 0)

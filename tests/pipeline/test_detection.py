@@ -75,9 +75,10 @@ def test_without_labels_the_originals_detections_are_the_truth(tmp_path: Path, p
     text = (tmp_path / "slim.run" / "report.md").read_text()
     assert "| `detections` |  |  |  | 0." in text
     bocr_onnx.prune(model, data=photos, output=slim, run_dir=tmp_path / "raw", **QUICK | {"recover": "none"})
-    options = {"epochs": 12, "batch_size": 9, "optimizer": "adamw", "learning_rate": 3e-3, "normalize": False}
+    options = {"epochs": 12, "batch_size": 9, "learning_rate": 3e-3, "normalize": False}
     tuned = bocr_onnx.finetune(slim, model, data=photos, output=tmp_path / "tuned.onnx", **options)
     assert tuned.distortions[1] < tuned.distortions[0]
+    assert tuned.finetune["settings"]["optimizer"] == "adamw"
 
 
 def test_labels_are_coco_annotations(tmp_path: Path, photos: Path) -> None:

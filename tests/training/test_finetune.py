@@ -183,7 +183,7 @@ def test_steps_are_reported(digits: tuple[Array, Array]) -> None:
     assert [r.step for r in reports] == list(range(1, 11))  # 7 steps an epoch; 10.5 rounds to even
     assert {r.n_steps for r in reports} == {10}
     assert reports[6].epoch == 1.0
-    assert max(r.learning_rate for r in reports) == settings.learning_rate == reports[1].learning_rate
+    assert max(r.learning_rate for r in reports) == 0.05 == reports[1].learning_rate
     assert reports[-1].learning_rate == 0.0
     assert all(r.loss > 0 and r.elapsed_s > 0 for r in reports)
 
@@ -343,3 +343,12 @@ def test_training_draws_nothing_from_torchs_own_generator(digits: tuple[Array, A
     before = torch.get_rng_state()
     finetune(graph, graph, *digits, settings=QUICK, augmentation=Augmentation(flip=True))
     assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_a_classifier_takes_sgd_and_other_tasks_adamw_unless_told() -> None:
+    left, named = FinetuneSettings(), FinetuneSettings(optimizer="adamw", learning_rate=0.5)
+    assert (left.settled().optimizer, left.settled().learning_rate) == ("sgd", 0.05)
+    assert (left.settled(classes=False).optimizer, left.settled(classes=False).learning_rate) == ("adamw", 0.002)
+    assert named.settled() == named
+    assert FinetuneSettings(optimizer="adamw").settled().learning_rate == 0.002
+    assert FinetuneSettings(learning_rate=0.5).settled(classes=False).learning_rate == 0.5
