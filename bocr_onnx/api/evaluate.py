@@ -61,7 +61,7 @@ def evaluate(options: EvaluateOptions) -> Evaluated:
     assert samples is not None
     sample = pools.train or samples
     graph = read_for_images(options.model, lambda: (pools, sample), chosen, options.input_shapes, note=shown.note)
-    found = fit_images(graph, pools, sample, chosen)
+    found = fit_images(graph, pools, sample, chosen, layout=options.layout)
     if samples.labels is None:
         raise DataError(
             f"`data={pools.path}` must have labels to evaluate on, got none", hint="See calibration/README.md"

@@ -113,7 +113,7 @@ def _train(options: FinetuneOptions, folder: RunDir, progress: Progress, engine:
     check_trainable(student, find_task(teacher, options.task, weights=options.output_weights, layout=options.layout))
     pools = open_pools(options, options.data)
     parts = split(pools, seed=options.seed, n_score=options.score_images, n_final=options.final_images)
-    data = fit_images(teacher, pools, parts.score, options.preprocessing)
+    data = fit_images(teacher, pools, parts.score, options.preprocessing, layout=options.layout)
     if data.guessed:
         progress.note(f"preprocessing: {data.preprocessing.name} (the best fit; name it with `preset`)")
     parts = fit_split(parts, data.preprocessing, class_names(teacher))

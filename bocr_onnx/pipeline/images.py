@@ -67,7 +67,13 @@ def open_pools(options: ImageOptions, source: Source) -> Pools:
 
 
 def fit_images(
-    graph: ModelGraph, pools: Pools, sample: Samples, preprocessing: str | None, *, any_size: bool = False
+    graph: ModelGraph,
+    pools: Pools,
+    sample: Samples,
+    preprocessing: str | None,
+    *,
+    any_size: bool = False,
+    layout: str = "auto",
 ) -> ModelData:
     """Returns the pools with the preprocessing that makes them the model's input.
 
@@ -78,6 +84,7 @@ def fit_images(
         preprocessing: A preset or a file; None tries the presets that give the model's input shape and keeps the
             one the model scores best with.
         any_size: Whether images may have other sizes along open axes than the graph was read with.
+        layout: Layout of a detector, which has a preprocessing of its own.
 
     Raises:
         DataError: The data or the preprocessing does not fit the model.
@@ -89,7 +96,7 @@ def fit_images(
             _check_pixels(graph, given, sample)
         return ModelData(pools, given, guessed=False, pixels=preprocessing is not None)
     sample = sample.take(np.arange(min(len(sample), GUESS_IMAGES)))
-    usual = _usual(graph, sample)
+    usual = _usual(graph, sample, layout)
     fitting, misfits = _try_presets(graph, sample, pools.path, any_size=any_size, letterbox=bool(usual))
     if not fitting:
         free = graph.symbolic.get(graph.inputs[0], ()) if any_size else ()
@@ -145,11 +152,11 @@ def _accuracy(graph: ModelGraph, sample: Samples, preprocessing: Preprocessing) 
     return task.score(outputs, task.truth(outputs, sample.labels)).value
 
 
-def _usual(graph: ModelGraph, sample: Samples) -> str:
+def _usual(graph: ModelGraph, sample: Samples, layout: str) -> str:
     """Returns the preset that detectors of a layout are usually trained with; empty where the model is none."""
     if sample.labels is not None and not are_boxes(sample.labels):
         return ""
-    task = find_task(graph)
+    task = find_task(graph, layout=layout)
     return task.layout.preset if isinstance(task, Detection) else ""
 
 

@@ -55,7 +55,7 @@ def load(run: Run) -> Run:
         return run
     options = run.options
     parts = split(run.pools, seed=options.seed, **options.n_images)
-    data = fit_images(run.graph, run.pools, parts.score, options.preprocessing)
+    data = fit_images(run.graph, run.pools, parts.score, options.preprocessing, layout=options.layout)
     if data.guessed:
         run.progress.note(f"preprocessing: {data.preprocessing.name} (the best fit; name it with `preset`)")
     parts = fit_split(parts, data.preprocessing, class_names(run.graph))

@@ -128,3 +128,15 @@ def test_labels_of_another_kind_are_refused(tmp_path: Path, photos: Path) -> Non
     (photos / "annotations.json").write_text(json.dumps(made))
     with pytest.raises(DataError, match="classes must be below the model's 2, got 2"):
         bocr_onnx.evaluate(model, data=photos, preset="letterbox")
+
+
+def test_a_text_detector_is_one_where_its_layout_is_named(tmp_path: Path, photos: Path) -> None:
+    text = """m (float[1, 3, 32, 32] images) => (float[1, 1, 32, 32] map) {
+        a = Conv <pads = [1, 1, 1, 1]> (images, w0)  ar = Relu(a)  b = Conv <pads = [1, 1, 1, 1]> (ar, w1)
+        c = Mul(b, much)  map = Sigmoid(c) }"""
+    made = proto(text, w0=(12, 3, 3, 3), w1=(1, 12, 3, 3), much=np.float32(6))
+    onnx.save(made, tmp_path / "text.onnx")
+    report = bocr_onnx.prune(tmp_path / "text.onnx", data=photos, layout="map", output=tmp_path / "slim.onnx", **QUICK)
+    assert report.task == "detection"
+    assert report.data["preprocessing"]["name"] == "letterbox-imagenet"
+    assert 0 < report.result.accuracy < 1
