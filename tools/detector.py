@@ -1,7 +1,7 @@
 """Trains a small anchor-free detector on drawn shapes, prunes it by half, and measures what it still finds.
 
 Usage:
-    python tools/detector.py make FOLDER [--images 1200] [--epochs 12]
+    python tools/detector.py make FOLDER [--images 1200] [--epochs 12] [--photos 2000]
     python tools/detector.py measure FOLDER [-o docs/benchmarks/detector.json]
     python tools/detector.py draw FOLDER -o docs/detectors.png
 
@@ -295,10 +295,11 @@ def main() -> None:
     parser.add_argument("folder", type=Path)
     parser.add_argument("--images", type=int, default=1200)
     parser.add_argument("--epochs", type=int, default=12)
+    parser.add_argument("--photos", type=int, default=2000)
     parser.add_argument("-o", "--output", type=Path, default=Path("docs/benchmarks/detector.json"))
     args = parser.parse_args()
     if args.command == "make":
-        make(args.folder, args.images, args.epochs)
+        make(args.folder, args.images, args.epochs, args.photos)
     elif args.command == "draw":
         picture(args.folder, args.output)
     else:
