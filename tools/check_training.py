@@ -36,7 +36,7 @@ from bocr_onnx.training.interpreter import compute, relative_difference
 from bocr_onnx.training.operators.registry import to_tensor
 
 TOLERANCE = 1e-4
-"""Of two runs of one against a run of two."""
+"""Tolerance between two runs of one sample and a run of two."""
 
 TIMED = ("resnet18", "mobilenet_v2")
 BATCH = 8
@@ -244,7 +244,7 @@ def table(record: Row) -> str:
             "`... table docs/benchmarks/training_zoo.json docs/training_zoo.md`.",
             "",
             f"{len(rows)} files: " + ", ".join(f"{n} {status}" for status, n in sorted(counts.items())) + ". "
-            f"Of those that are ok, {n_open} have an open batch, {len(good) - len(full)} hold half types",
+            f"Among those that are ok, {n_open} have an open batch, {len(good) - len(full)} hold half types",
             "(compared within 0.01: torch computes them in float32). Largest differences of the others: "
             f"forward {_worst(full, 'forward')}, two {max(together, default=0.0):.1e} "
             f"(over {len(together)} files), written {_worst(full, 'written_back')}.",

@@ -24,7 +24,7 @@ MARKS = (10, 20, 50, 100)
 
 
 def best_so_far(run: dict[str, Any], n: int) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
-    """Returns the best objective on all images behind each of n trials; what is not scored counts as nothing."""
+    """Returns the best objective on all images after each of n trials; what is not scored counts as nothing."""
     values = [t["objective"] if t["objective"] is not None else -np.inf for t in run["trials"]]
     curve = np.maximum.accumulate(values)
     return np.concatenate([curve, np.full(max(0, n - len(curve)), curve[-1])])[:n]
@@ -91,7 +91,7 @@ def speedups(record: dict[str, Any], points: float = 0.002) -> list[str]:
 
 
 def best_scores(run: dict[str, Any]) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
-    """Returns the best score on all search images behind each trial."""
+    """Returns the best score on all search images after each trial."""
     return np.maximum.accumulate([t["score"] if t["state"] == "complete" else 0.0 for t in run["trials"]])
 
 

@@ -1,4 +1,4 @@
-"""Trains six small networks that are no plain classifiers, prunes them by half, and writes what is left of their use.
+"""Trains six small networks other than plain classifiers, prunes them by half, and writes what is left of their use.
 
 Usage:
     python tools/task_models.py train FOLDER [--names unet,landmarks]

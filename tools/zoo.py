@@ -73,7 +73,7 @@ def _network(name: str) -> tuple[Any, int]:
     from torchvision.models import get_model
 
     class First(torch.nn.Module):
-        """Of a segmenter's dictionary the map, of a detector's list the tensors of one image."""
+        """Returns the map of a segmenter's dictionary, and the tensors of one image of a detector's list."""
 
         def __init__(self, inner: torch.nn.Module, *, detects: bool) -> None:
             super().__init__()

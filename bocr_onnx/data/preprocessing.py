@@ -239,7 +239,7 @@ def load_preprocessing(preset_or_path: str | Path) -> Preprocessing:
 
     Raises:
         UsageError: No preset has this name.
-        DataError: The file cannot be read, is no TOML, or has unknown, missing or impossible values.
+        DataError: The file cannot be read, is not TOML, or has unknown, missing or impossible values.
     """
     path = Path(preset_or_path)
     if isinstance(preset_or_path, Path) or path.suffix == ".toml" or len(path.parts) != 1:

@@ -140,7 +140,7 @@ class Machine:
         build: How ONNX Runtime was built.
         emulated: Whether the processor is of another kind than the program.
         clock_mhz: Clock of the first core before measuring; None if it does not say.
-        temperature_c: Of the hottest sensor before measuring.
+        temperature_c: Temperature of the hottest sensor before measuring.
         battery: State and charge; empty where there is none.
     """
 
@@ -169,7 +169,7 @@ class Measured:
         machine: What it is.
         clock_mhz: Its clock after measuring; None if it does not say.
         temperature_c: Its temperature after measuring.
-        latencies: Of each model.
+        latencies: Latency of each model.
         notes: Why the figures may not be trusted; empty where nothing speaks against them.
     """
 

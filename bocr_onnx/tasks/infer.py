@@ -186,14 +186,14 @@ def _made(graph: ModelGraph, name: str, names: tuple[str, ...], layout: str) -> 
 
 
 def _weighed(graph: ModelGraph, task: Task, weights: Mapping[str, float]) -> Task:
-    names = [head.name for head in task.heads]
+    names = [head.name for head in compared(task.heads)]
     for name in weights:
         if name not in names:
             raise DataError(
                 f"`output_weights` must name outputs that {graph.label} is scored at, got {name!r}",
                 hint=did_you_mean(name, names),
             )
-    heads = tuple(replace(head, weight=weights.get(head.name, head.weight)) for head in task.heads)
+    heads = tuple(replace(h, weight=weights.get(h.name, h.weight)) if h.weight else h for h in task.heads)
     if not any(head.weight for head in heads):
         raise DataError(f"`output_weights` must leave an output of {graph.label} a weight above 0, got none")
     return replace(task, heads=heads)

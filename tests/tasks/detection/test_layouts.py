@@ -255,6 +255,14 @@ def test_a_layout_that_does_not_fit_is_refused() -> None:
     assert "yolo" in str(caught.value.hint)
 
 
+def test_detections_have_no_weight() -> None:
+    graph = graph_of(yolo(objectness=False, per_cell=1, transposed=True))
+    weighed = find_task(graph, "detection", weights={"output0": 2.0})
+    assert [head.weight for head in weighed.heads] == [2.0, 2.0, 2.0, 0.0]
+    with pytest.raises(DataError, match=r"must name outputs that .* is scored at, got 'detections'"):
+        find_task(graph, "detection", weights={"detections": 2.0})
+
+
 def test_names_in_the_file_tell_scores_from_what_follows_them() -> None:
     tables = yolo(objectness=False, per_cell=1, transposed=True)
     masks = np.concatenate([tables["output0"], np.ones((6, tables["output0"].shape[1]))])

@@ -53,7 +53,7 @@ class Finished:
         return "letterbox"
 
     def blocks(self) -> tuple[Block, ...]:
-        """Returns the tensors before the choice: an order of rows that changes is no difference."""
+        """Returns the tensors before the choice, since rows that only change places are not different."""
         return tuple(Block(name, Columns(1, 0, n)) for name, n in self.compared)
 
     def found(self, *arrays: Array) -> Array:

@@ -51,8 +51,8 @@ class Levels:
 
     Attributes:
         levels: The grids.
-        shapes: Of the tensors for one image, by name.
-        sides: Of the image.
+        shapes: Shapes of the tensors for one image, by name.
+        sides: Height and width of the image.
         centred: Whether boxes are a centre and the logarithms of the sizes, as YuNet has them; else distances.
         offset: Where the point of a cell is, 0 its corner and 0.5 its centre.
         logits: Whether scores have not been through a Sigmoid.

@@ -25,7 +25,7 @@ class FastestDet:
     Attributes:
         tensor: The output.
         n_classes: Number of classes.
-        sides: Of the image.
+        sides: Height and width of the image.
         name: ``fastestdet``.
     """
 
@@ -71,7 +71,7 @@ class YoloFastest:
     Attributes:
         tensor: The output.
         n_classes: Number of classes.
-        sides: Of the image.
+        sides: Height and width of the image.
         name: ``yolo-fastest``.
     """
 
@@ -122,7 +122,7 @@ class TextMap:
     Attributes:
         tensor: The output, `(N, 1, H, W)`; of several channels the first is read.
         n_channels: Its channels.
-        sides: Of the image.
+        sides: Height and width of the image.
         name: ``map``.
     """
 

@@ -124,7 +124,7 @@ def _pair(seen: Seen, boxes: str, scores: str) -> Pair | None:
         activation: Activation = "" if is_share(rated) else "sigmoid"
         return Pair("ssd", boxes, scores, widths, "corners", scale, activation, 0 if sums_to_one else None)
     if is_share(known) and seen.shapes[boxes][0] <= MAX_QUERIES:
-        last = widths[1] - 1 if widths[1] == 92 or sums_to_one else None  # DETR: the last class is no object
+        last = widths[1] - 1 if widths[1] == 92 or sums_to_one else None  # DETR's last class means no object
         activation = "" if is_share(rated) else "sigmoid" if last is None else "softmax"
         return Pair("detr", boxes, scores, widths, "centres", scale, activation, last)
     return None

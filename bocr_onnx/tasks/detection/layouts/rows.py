@@ -32,8 +32,8 @@ class Rows:
         width: All columns.
         objectness: Whether the fifth column multiplies all classes.
         scale: What x and y are multiplied by to be pixels; None where they are relative to the points of the grids.
-        strides: Of the grids.
-        sides: Of the image.
+        strides: Strides of the grids.
+        sides: Height and width of the image.
         logits: Whether scores have not been through a Sigmoid.
     """
 
@@ -100,8 +100,8 @@ class Binned:
     Attributes:
         tensor: The output.
         n_classes: Scores in a row.
-        strides: Of the grids.
-        sides: Of the image.
+        strides: Strides of the grids.
+        sides: Height and width of the image.
         name: ``nanodet-plus``.
     """
 
