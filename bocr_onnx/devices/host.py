@@ -49,4 +49,4 @@ class Host:
             raise DeviceError(f"device host must measure the models, got: {error}") from error
         except Exception as error:  # onnxruntime raises its own C++ exception classes
             raise ModelError(f"ONNX Runtime must run the model, got: {str(error).splitlines()[0]}") from error
-        return read_result(self.name, found, request)
+        return read_result(self.name, found, request, len(models))

@@ -12,13 +12,14 @@ from bocr_onnx.devices.device import Kernel, Latency, Machine, Measured, Request
 from bocr_onnx.errors import DeviceError
 
 Ms = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+Rounds = Annotated[list[Annotated[list[Ms], Field(min_length=1)]], Field(min_length=1)]
 
 
 class _Timing(BaseModel):
     init_ms: list[Ms]
     first_ms: list[Ms]
-    wall_ms: list[list[Ms]] = Field(min_length=1)
-    cpu_ms: list[list[Ms]] = Field(min_length=1)
+    wall_ms: Rounds
+    cpu_ms: Rounds
     peak_bytes: int | None = None
     kernels: list[Kernel] = Field(default_factory=list)
 
@@ -35,13 +36,14 @@ class _Result(BaseModel):
     timings: list[_Timing] = Field(min_length=1)
 
 
-def read_result(device: str, found: Mapping[str, Any], request: Request) -> Measured:
+def read_result(device: str, found: Mapping[str, Any], request: Request, n_models: int) -> Measured:
     """Returns the record of a measurement.
 
     Args:
         device: Name of the device.
         found: What its runner gave.
         request: What was asked for.
+        n_models: Number of models that were measured.
 
     Raises:
         DeviceError: It is not what a runner gives.
@@ -52,6 +54,9 @@ def read_result(device: str, found: Mapping[str, Any], request: Request) -> Meas
         first = error.errors()[0]
         where = ".".join(map(str, first["loc"]))
         raise DeviceError(f"device {device} must give a whole result, got {where}: {first['msg']}") from error
+    shapes = {tuple(map(len, rounds)) for t in result.timings for rounds in (t.wall_ms, t.cpu_ms)}
+    if len(result.timings) != n_models or len(shapes) > 1 or len(set(*shapes)) > 1:
+        raise DeviceError(f"device {device} must give as many samples of each of {n_models} models, it did not")
     wall, cpu = ([_flat(getattr(t, name)) for t in result.timings] for name in ("wall_ms", "cpu_ms"))
     clock = choose_clock(wall, cpu, threads=request.threads)
     latencies = tuple(

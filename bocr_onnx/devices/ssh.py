@@ -80,7 +80,7 @@ class Ssh:
         """Returns the latency of every model on the same inputs; see `Device`."""
         asked = asdict(request) | {"inputs": list(feeds), "n_models": len(models)}
         found = self._run(_archive(asked, models, feeds), request.budget_s + SLACK_S, progress)
-        return read_result(self.name, found, request)
+        return read_result(self.name, found, request, len(models))
 
     def check(self) -> Machine:
         """Returns what the machine is; see `Device`."""

@@ -22,6 +22,7 @@ import bocr_onnx
 from bocr_onnx.cli.main import app
 from bocr_onnx.devices import Host, Kernel, Latency, Machine, Request, choose_clock, runner, speedup
 from bocr_onnx.devices.compare import doubts
+from bocr_onnx.devices.result import read_result
 from bocr_onnx.errors import DeviceError, ModelError
 
 DEMO = str(files("bocr_onnx.calibration") / "demo.onnx")
@@ -217,6 +218,21 @@ def test_bench_compares_files_and_prints_a_table(tmp_path: Path) -> None:
     assert shown.exit_code == 0, shown.output
     assert "Conv" in shown.output
     assert "99 % interval" in shown.output
+
+
+def test_a_device_that_gives_too_little_is_refused() -> None:
+    timing = {"init_ms": [1.0], "first_ms": [1.0], "wall_ms": [[1.0, 1.0]], "cpu_ms": [[1.0, 1.0]]}
+    found: dict[str, Any] = {
+        "machine": dataclasses.asdict(MACHINE), "after": {"clock_mhz": None, "temperature_c": None},
+        "providers": [["CPUExecutionProvider"]], "timings": [timing, timing],
+    }  # fmt: skip
+    assert len(read_result("x", found, Request(), 2).latencies) == 2
+    for timings in ([timing], [timing, timing | {"wall_ms": [[1.0]]}], [timing | {"cpu_ms": [[1.0], [1.0, 1.0]]}] * 2):
+        with pytest.raises(DeviceError, match="must give as many samples of each of 2 models"):
+            read_result("x", found | {"timings": timings}, Request(), 2)
+    for wrong in ([[]], [], [[-1.0]], [[float("nan")]]):
+        with pytest.raises(DeviceError, match=r"must give a whole result, got timings\.0\.wall_ms"):
+            read_result("x", found | {"timings": [timing | {"wall_ms": wrong}] * 2}, Request(), 2)
 
 
 def test_models_with_other_inputs_are_not_compared(tmp_path: Path) -> None:
