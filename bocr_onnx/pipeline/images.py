@@ -113,7 +113,7 @@ def fit_images(
             f"{', '.join(p.name for p in fitting)}",
             hint=f"Name it: `preset={fitting[0].name}`",
         )
-    best = max(fitting, key=lambda p: _accuracy(graph, sample, p)) if len(fitting) > 1 else fitting[0]
+    best = max(fitting, key=lambda p: _accuracy(graph, sample, p, layout)) if len(fitting) > 1 else fitting[0]
     return ModelData(pools, best, guessed=True)
 
 
@@ -144,9 +144,9 @@ def _try_presets(
     return fitting, "; ".join(misfits)
 
 
-def _accuracy(graph: ModelGraph, sample: Samples, preprocessing: Preprocessing) -> float:
+def _accuracy(graph: ModelGraph, sample: Samples, preprocessing: Preprocessing, layout: str) -> float:
     sample = fit_boxes(sample, preprocessing, class_names(graph))
-    task = find_task(graph, labels=sample.labels)
+    task = find_task(graph, labels=sample.labels, layout=layout)
     outputs = predict_heads(graph, graph.proto, as_input(graph, sample.load(preprocessing)), task.heads)
     task.check(outputs, sample.labels, sample.name)
     return task.score(outputs, task.truth(outputs, sample.labels)).value
