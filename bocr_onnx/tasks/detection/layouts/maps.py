@@ -19,30 +19,35 @@ ANCHORS = (12.64, 19.39, 37.88, 51.48, 55.71, 138.31, 126.91, 78.23, 131.57, 214
 
 
 @dataclass(frozen=True, slots=True)
-class FastestDet:
-    """One map `(N, 5 + C, H, W)`: objectness, box, and a Softmax of classes.
+class OneTensor:
+    """A layout of one tensor whose photos are BGR from 0 to 1.
 
     Attributes:
         tensor: The output.
         n_classes: Number of classes.
         sides: Height and width of the image.
-        name: ``fastestdet``.
     """
 
     tensor: str
     n_classes: int
     sides: Sides
-    name: str = "fastestdet"
 
     @property
     def reads(self) -> tuple[str, ...]:
-        """Returns the map."""
+        """Returns the output."""
         return (self.tensor,)
 
     @property
     def preset(self) -> str:
         """Returns BGR from 0 to 1."""
         return "letterbox-bgr"
+
+
+@dataclass(frozen=True, slots=True)
+class FastestDet(OneTensor):
+    """One map `(N, 5 + C, H, W)`: objectness, box, and a Softmax of classes."""
+
+    name: str = "fastestdet"
 
     def blocks(self) -> tuple[Block, ...]:
         """Returns objectness, boxes and scores."""
@@ -65,30 +70,10 @@ class FastestDet:
 
 
 @dataclass(frozen=True, slots=True)
-class YoloFastest:
-    """Rows of cells, `(N, A, 12 + 3 + C)`: three boxes, three objectnesses, classes.
+class YoloFastest(OneTensor):
+    """Rows of cells, `(N, A, 12 + 3 + C)`: three boxes, three objectnesses, classes."""
 
-    Attributes:
-        tensor: The output.
-        n_classes: Number of classes.
-        sides: Height and width of the image.
-        name: ``yolo-fastest``.
-    """
-
-    tensor: str
-    n_classes: int
-    sides: Sides
     name: str = "yolo-fastest"
-
-    @property
-    def reads(self) -> tuple[str, ...]:
-        """Returns the output."""
-        return (self.tensor,)
-
-    @property
-    def preset(self) -> str:
-        """Returns BGR from 0 to 1."""
-        return "letterbox-bgr"
 
     def blocks(self) -> tuple[Block, ...]:
         """Returns boxes, objectness and scores."""
