@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -13,7 +12,9 @@ from bocr_onnx.devices import Measured, Request, Speedup, open_device, speedup
 from bocr_onnx.errors import ModelError, UsageError
 from bocr_onnx.graph import ModelGraph, load, random_feeds
 from bocr_onnx.options import BenchOptions, keywords
+from bocr_onnx.pipeline.agreement import Agreement, check_agreement
 from bocr_onnx.pipeline.model import read_model
+from bocr_onnx.pipeline.scored import open_scored
 from bocr_onnx.progress import Silent
 
 
@@ -27,6 +28,7 @@ class Benchmark:
         inputs: Shape of every input, by name.
         measured: What the device gave: raw samples, kernels, and what it is.
         speedups: How many times faster each model after the first is than the first.
+        agreements: How each model does on images there and here; empty where there were none.
     """
 
     models: tuple[str, ...]
@@ -34,6 +36,7 @@ class Benchmark:
     inputs: dict[str, tuple[int, ...]]
     measured: Measured
     speedups: tuple[Speedup, ...]
+    agreements: tuple[Agreement, ...] = ()
 
     def as_json(self) -> dict[str, Any]:
         """Returns everything as JSON, raw samples included."""
@@ -42,7 +45,8 @@ class Benchmark:
             zip(self.models, self.sizes_bytes, self.measured.latencies, strict=True)
         ):
             row = {"model": model, "size_bytes": size, "median_ms": one.median_ms, "iqr_ms": one.iqr_ms, **asdict(one)}
-            rows.append(row | ({"speedup": asdict(self.speedups[i - 1])} if i else {}))
+            row |= {"speedup": asdict(self.speedups[i - 1])} if i else {}
+            rows.append(row | ({"agreement": self.agreements[i].record()} if self.agreements else {}))
         return {"device": self.measured.record(), "inputs": self.inputs, "models": rows}
 
 
@@ -65,7 +69,10 @@ def bench(options: BenchOptions) -> Benchmark:
     """
     progress = options.progress or Silent()
     device = open_device(options.device)
-    graphs = _read(options.models, options)
+    scored = None
+    if options.data is not None and options.check_images:
+        scored = open_scored(options, options.models[0], options.data, at_most=options.check_images)
+    graphs = _read(options, None if scored is None else scored.graph)
     feeds = random_feeds(graphs[0])
     batch = 1 if graphs[0].batch_is_symbolic() else graphs[0].batch
     request = Request(
@@ -75,6 +82,13 @@ def bench(options: BenchOptions) -> Benchmark:
     with progress.task(f"Measuring on {device.name}") as update:
         models = [graph.proto.SerializeToString() for graph in graphs]
         measured = device.measure(models, feeds, request, update)
+    agreements: tuple[Agreement, ...] = ()
+    if scored is not None:
+        with progress.task(f"Running {len(scored.images)} images on {device.name}") as update:
+            protos = [graph.proto for graph in graphs]
+            agreements = check_agreement(
+                device, graphs[0], protos, scored.images, scored.labels, scored.task, request, update
+            )
     first, *others = measured.latencies
     return Benchmark(
         models=tuple(map(str, options.models)),
@@ -82,12 +96,14 @@ def bench(options: BenchOptions) -> Benchmark:
         inputs={name: tuple(feed.shape) for name, feed in feeds.items()},
         measured=measured,
         speedups=tuple(speedup(first, other) for other in others),
+        agreements=agreements,
     )
 
 
-def _read(models: Sequence[str | Path], options: BenchOptions) -> list[ModelGraph]:
-    progress = options.progress or Silent()
-    first = read_model(models[0], options.input_shapes, note=progress.note)
+def _read(options: BenchOptions, first: ModelGraph | None) -> list[ModelGraph]:
+    """Returns the models; the first may have been read before, with images."""
+    progress, models = options.progress or Silent(), options.models
+    first = first or read_model(models[0], options.input_shapes, note=progress.note)
     shapes = {name: first.shapes[name] for name in first.inputs}
     graphs = [first]
     for model in models[1:]:

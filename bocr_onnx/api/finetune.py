@@ -111,7 +111,7 @@ def _train(options: FinetuneOptions, folder: RunDir, progress: Progress, engine:
     check_outputs(teacher, output, folder.files, inputs=inputs)
     check_interfaces(student, teacher)
     check_trainable(student, find_task(teacher, options.task, weights=options.output_weights, layout=options.layout))
-    pools = open_pools(options, options.data)
+    pools = open_pools(options.task, options.data)
     parts = split(pools, seed=options.seed, n_score=options.score_images, n_final=options.final_images)
     data = fit_images(teacher, pools, parts.score, options.preprocessing, layout=options.layout)
     if data.guessed:
@@ -159,7 +159,7 @@ def _read_both(options: FinetuneOptions, progress: Progress) -> tuple[ModelGraph
     """Returns student and teacher, their open axes at the size of the images."""
 
     def source() -> tuple[Pools, Samples]:
-        pools = open_pools(options, options.data)
+        pools = open_pools(options.task, options.data)
         return pools, split(pools, seed=options.seed, n_score=options.score_images, n_final=options.final_images).score
 
     student = load(options.model, options.input_shapes)

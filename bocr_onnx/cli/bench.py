@@ -33,7 +33,9 @@ def bench(options: BenchOptions, as_json: bool) -> None:
     if options.profile:
         names = [Path(model).name for model in found.models]
         print_table("ms in each operator of the optimized graph", ("operator", *names), _kernel_rows(found))
-    for note in found.measured.notes:
+    if found.agreements:
+        print_table(*_agreement_table(found))
+    for note in (*found.measured.notes, *_differences(found)):
         print(f"note: {note}", file=sys.stderr)
 
 
@@ -78,6 +80,24 @@ def _speedup_lines(found: Benchmark) -> list[str]:
             text = f"{1 / one.value:.2f} ± {margin:.2f} times slower"
         lines.append(f"{model}: {text} than {found.models[0]} (99 % interval)")
     return lines
+
+
+def _agreement_table(found: Benchmark) -> tuple[str, tuple[str, ...], list[tuple[str, ...]]]:
+    """Returns title, head and rows: scores here and there, and how far outputs are apart."""
+    first = found.agreements[0]
+    rows: list[tuple[str, ...]] = []
+    for model, one in zip(found.models, found.agreements, strict=True):
+        errors = [row["largest_error"] for row in one.outputs if row["largest_error"] is not None]
+        rows.append((model, f"{one.here:.2%}", f"{one.there:.2%}", f"{max(errors, default=0.0):.2g}"))
+    device = found.measured.device
+    there = "as measured" if device == "host" else "there"
+    return f"{first.metric} on {first.n_images} images", ("model", "here", there, "largest difference"), rows
+
+
+def _differences(found: Benchmark) -> list[str]:
+    device = found.measured.device
+    pairs = zip(found.models, found.agreements, strict=False)
+    return [f"{model}: {device} computes something else than this host" for model, one in pairs if one.differs]
 
 
 def _kernel_rows(found: Benchmark) -> list[tuple[str, ...]]:

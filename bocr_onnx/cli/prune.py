@@ -49,16 +49,13 @@ def _show(reports: tuple[Report, ...], as_json: bool) -> None:
 
 
 def _show_one(report: Report) -> None:
-    from bocr_onnx.report import figure_rows, guess_text, is_slower, output_rows, quality_text, undecided_text
+    from bocr_onnx.report import figure_rows, output_rows, remarks
 
     print_table(report.output, ("", "original", "slim", "change"), figure_rows(report))
     if report.outputs and (report.task != "classification" or len(report.outputs) > 1):
         print_table("outputs", *output_rows(report))
     print(f"proof: equal to the masked original within {report.proof['max_rel_diff']:.1e} relative")
-    for text in filter(None, (quality_text(report), guess_text(report), undecided_text(report))):
+    for text in remarks(report):
         print(text)
     for missed in report.missed:
         print(f"missed: {missed}")
-    baseline, result = report.baseline.latency_ms, report.result.latency_ms
-    if baseline and result and is_slower(baseline, result):
-        print("slower than the original on this host: try a coarser grid, --round-to 8 or 16")

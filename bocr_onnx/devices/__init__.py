@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from bocr_onnx.devices.compare import Speedup, choose_clock, speedup
-from bocr_onnx.devices.device import Clock, Device, Kernel, Latency, Machine, Measured, Request
+from bocr_onnx.devices.device import Clock, Device, Kernel, Latency, Machine, Measured, Request, Rounds, Tensors
 from bocr_onnx.devices.host import Host
 from bocr_onnx.devices.probe import Probe, default_file, find_grid, probe, remember, remembered_grid
 from bocr_onnx.devices.ssh import Ssh
@@ -40,8 +40,10 @@ __all__ = [
     "Measured",
     "Probe",
     "Request",
+    "Rounds",
     "Speedup",
     "Ssh",
+    "Tensors",
     "choose_clock",
     "default_file",
     "find_grid",

@@ -186,6 +186,10 @@ class Measured:
         return {"device": self.device, **asdict(self.machine), **after, "notes": list(self.notes)}
 
 
+Tensors = tuple[tuple[Array, ...], ...]
+"""Tensors by name, for every batch."""
+
+
 class Device(Protocol):
     """A place where models run. A further one is a module of this package and a line of `DEVICES`."""
 
@@ -212,6 +216,29 @@ class Device(Protocol):
             feeds: Inputs by name.
             request: How.
             progress: Told after each round.
+
+        Raises:
+            ModelError: A model does not run there.
+            DeviceError: The device is not reachable, is lost, or lacks something.
+        """
+        ...
+
+    def outputs(
+        self,
+        models: Sequence[bytes],
+        batches: Mapping[str, Array],
+        names: Sequence[str],
+        request: Request,
+        progress: Rounds | None = None,
+    ) -> tuple[Tensors, ...]:
+        """Returns tensors of every model for every batch.
+
+        Args:
+            models: Serialized models with the same inputs.
+            batches: Inputs by name, one more axis in front: the batches.
+            names: Outputs that are wanted.
+            request: Gives threads and provider.
+            progress: Told after each batch.
 
         Raises:
             ModelError: A model does not run there.

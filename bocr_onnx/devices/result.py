@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from base64 import b64decode
 from collections.abc import Mapping
 from typing import Annotated, Any
 
+import numpy as np
 from pydantic import BaseModel, Field, TypeAdapter, ValidationError
 
 from bocr_onnx.devices.compare import choose_clock, doubts
-from bocr_onnx.devices.device import Kernel, Latency, Machine, Measured, Request
+from bocr_onnx.devices.device import Kernel, Latency, Machine, Measured, Request, Tensors
 from bocr_onnx.errors import DeviceError
+from bocr_onnx.graph import Array
 
 Ms = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Rounds = Annotated[list[Annotated[list[Ms], Field(min_length=1)]], Field(min_length=1)]
@@ -77,6 +80,39 @@ def read_result(device: str, found: Mapping[str, Any], request: Request, n_model
     notes = doubts(result.machine, latencies, request.provider, result.providers)
     after = result.after
     return Measured(device, result.machine, after.clock_mhz, after.temperature_c, latencies, notes)
+
+
+class _Tensor(BaseModel):
+    dtype: Annotated[str, Field(pattern=r"^[<|][fiub][1248]$")]
+    shape: Annotated[list[Annotated[int, Field(ge=0)]], Field(max_length=16)]
+    data: str
+
+    def array(self) -> Array:
+        """Returns the array that was sent."""
+        return np.frombuffer(b64decode(self.data, validate=True), self.dtype).reshape(self.shape)
+
+
+def read_outputs(device: str, found: Mapping[str, Any], counts: tuple[int, int, int]) -> tuple[Tensors, ...]:
+    """Returns the tensors that models gave.
+
+    Args:
+        device: Name of the device.
+        found: What its runner gave.
+        counts: Numbers of models, batches and tensors.
+
+    Raises:
+        DeviceError: It is not what a runner gives.
+    """
+    try:
+        sent = TypeAdapter(list[list[list[_Tensor]]]).validate_python(found.get("outputs"))
+        read = tuple(tuple(tuple(one.array() for one in batch) for batch in model) for model in sent)
+    except ValueError as error:  # a ValidationError is one
+        text = str(error).splitlines()[0]
+        raise DeviceError(f"device {device} must give the outputs of the models, got: {text}") from error
+    n_models, n_batches, n_tensors = counts
+    if [len(batch) for model in read for batch in model] != [n_tensors] * n_batches * n_models:
+        raise DeviceError(f"device {device} must give {n_tensors} tensors of {n_batches} batches, it did not")
+    return read
 
 
 def _flat(rounds: list[list[float]]) -> tuple[float, ...]:

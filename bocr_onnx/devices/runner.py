@@ -7,6 +7,7 @@ JSON between two marks; what is on stderr is progress.
 
 from __future__ import annotations
 
+import base64
 import gc
 import glob
 import json
@@ -61,11 +62,19 @@ def main(folder: str) -> None:
     with np.load(os.path.join(folder, "feeds.npz"), allow_pickle=False) as held:
         feeds = {name: held[f"arr_{i}"] for i, name in enumerate(request["inputs"])}
     paths = [os.path.join(folder, f"{i}.onnx") for i in range(request["n_models"])]
+    found: dict[str, Any]
     try:
-        found = measure(paths, feeds, request, lambda i, n: print(f"round {i} {n}", file=sys.stderr, flush=True))
+        if request.get("names"):
+            found = {"outputs": [[[encoded(a) for a in b] for b in m] for m in outputs(paths, feeds, request, _tell)]}
+        else:
+            found = measure(paths, feeds, request, _tell)
     except Exception as error:
         found = {"error": f"{type(error).__name__}: {' '.join(str(error).split())[:500]}"}
     _print(found)
+
+
+def _tell(number: int, n: int) -> None:
+    print(f"round {number} {n}", file=sys.stderr, flush=True)
 
 
 def _end_with_input() -> None:
@@ -76,6 +85,38 @@ def _end_with_input() -> None:
 
 def _print(found: dict[str, Any]) -> None:
     print(f"{BEGIN}\n{json.dumps(found)}\n{END}", flush=True)
+
+
+def outputs(
+    models: Sequence[Any], feeds: dict[str, Any], request: dict[str, Any], report: Report | None = None
+) -> list[list[list[Any]]]:
+    """Returns tensors of every model, for every batch.
+
+    Args:
+        models: Paths, or models in memory as bytes.
+        feeds: Inputs by name, one more axis in front: the batches.
+        request: ``names`` of the tensors, ``threads``, ``provider``.
+        report: Told after each batch.
+    """
+    n = len(next(iter(feeds.values())))
+    found: list[list[list[Any]]] = []
+    for number, model in enumerate(models):
+        session = open_session(model, request)
+        found.append([])
+        for i in range(n):
+            found[-1].append(session.run(request["names"], {name: batches[i, ...] for name, batches in feeds.items()}))
+            if report is not None:
+                report(number * n + i + 1, len(models) * n)
+    return found
+
+
+def encoded(array: Any) -> dict[str, Any]:
+    """Returns an array as JSON: type, shape, and base64 of its bytes in C order."""
+    return {
+        "dtype": array.dtype.str,
+        "shape": list(array.shape),
+        "data": base64.b64encode(array.tobytes()).decode("ascii"),
+    }
 
 
 def measure(

@@ -21,8 +21,8 @@ from typing import IO, Any
 import numpy as np
 from pydantic import TypeAdapter, ValidationError
 
-from bocr_onnx.devices.device import Machine, Measured, Request, Rounds
-from bocr_onnx.devices.result import read_result
+from bocr_onnx.devices.device import Machine, Measured, Request, Rounds, Tensors
+from bocr_onnx.devices.result import read_outputs, read_result
 from bocr_onnx.devices.runner import BEGIN, END
 from bocr_onnx.errors import DeviceError, ModelError, UsageError
 from bocr_onnx.graph import Array
@@ -78,13 +78,26 @@ class Ssh:
         self, models: Sequence[bytes], feeds: Mapping[str, Array], request: Request, progress: Rounds | None = None
     ) -> Measured:
         """Returns the latency of every model on the same inputs; see `Device`."""
-        asked = asdict(request) | {"inputs": list(feeds), "n_models": len(models)}
-        found = self._run(_archive(asked, models, feeds), request.budget_s + SLACK_S, progress)
+        found = self._run(_archive(asdict(request), models, feeds), request.budget_s + SLACK_S, progress)
         return read_result(self.name, found, request, len(models))
+
+    def outputs(
+        self,
+        models: Sequence[bytes],
+        batches: Mapping[str, Array],
+        names: Sequence[str],
+        request: Request,
+        progress: Rounds | None = None,
+    ) -> tuple[Tensors, ...]:
+        """Returns tensors of every model for every batch; see `Device`."""
+        asked = asdict(request) | {"names": list(names)}
+        found = self._run(_archive(asked, models, batches), SLACK_S, progress)
+        n_batches = len(next(iter(batches.values())))
+        return read_outputs(self.name, found, (len(models), n_batches, len(names)))
 
     def check(self) -> Machine:
         """Returns what the machine is; see `Device`."""
-        found = self._run(_archive({"inputs": [], "n_models": 0}, (), {}), SLACK_S, None)
+        found = self._run(_archive({}, (), {}), SLACK_S, None)
         try:
             return TypeAdapter(Machine).validate_python(found.get("machine"))
         except ValidationError as error:
@@ -175,7 +188,8 @@ def _archive(request: Mapping[str, Any], models: Sequence[bytes], feeds: Mapping
     arrays = io.BytesIO()
     np.savez(arrays, *feeds.values())
     runner = resources.files("bocr_onnx.devices").joinpath("runner.py").read_bytes()
-    members = {"runner.py": runner, "request.json": json.dumps(request).encode(), "feeds.npz": arrays.getvalue()}
+    asked = json.dumps({**request, "inputs": list(feeds), "n_models": len(models)}).encode()
+    members = {"runner.py": runner, "request.json": asked, "feeds.npz": arrays.getvalue()}
     members |= {f"{i}.onnx": model for i, model in enumerate(models)}
     made = io.BytesIO()
     with tarfile.open(fileobj=made, mode="w") as archive:

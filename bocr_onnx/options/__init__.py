@@ -9,6 +9,7 @@ from bocr_onnx.options.commands import (
     InspectOptions,
     PruneOptions,
     Recovery,
+    TaskOptions,
 )
 from bocr_onnx.options.parse import OWN_TASK, TASK_NAMES, parse_shapes
 from bocr_onnx.options.record import RENAMED, Flag, Option, keywords, options_of, part, record, stored
@@ -35,6 +36,7 @@ __all__ = [
     "InspectOptions",
     "Option",
     "PruneOptions",
+    "TaskOptions",
     "Recovery",
     "StrategyOptions",
     "keywords",

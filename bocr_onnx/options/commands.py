@@ -31,6 +31,7 @@ from bocr_onnx.options.types import (
     MAX_EPOCHS,
     RECOVERY,
     SEARCH,
+    CheckImages,
     Count,
     Data,
     DataSource,
@@ -63,16 +64,22 @@ Recovery = Literal["none", "oneshot", "sequential"]
 
 
 @record
-class ModelOptions:
-    """Options of every command that reads a model."""
+class InputOptions:
+    """Options of every command that reads models."""
 
-    model: Model = field(kw_only=False)
     input_shapes: InputShapes = field(default_factory=dict)
     progress: Progress = None
 
 
 @record
-class ImageOptions(ModelOptions):
+class ModelOptions(InputOptions):
+    """Options of every command that reads one model."""
+
+    model: Model = field(kw_only=False)
+
+
+@record
+class TaskOptions(InputOptions):
     """Options of every command that reads images."""
 
     task: TaskName = "auto"
@@ -90,6 +97,11 @@ class ImageOptions(ModelOptions):
     def preprocessing(self) -> str | None:
         """Returns a preset or a file; None guesses."""
         return self.preset or (None if self.preprocess is None else str(self.preprocess))
+
+
+@record
+class ImageOptions(TaskOptions, ModelOptions):
+    """Options of every command that reads one model and images."""
 
 
 @record
@@ -120,7 +132,7 @@ class EvaluateOptions(ImageOptions):
 
 
 @record
-class BenchOptions:
+class BenchOptions(TaskOptions):
     """Options of ``bench``."""
 
     models: Annotated[
@@ -141,8 +153,8 @@ class BenchOptions:
     ] = ()
     provider: Annotated[str, Flag("Execution provider of ONNX Runtime.", MACHINES, metavar="NAME")] = CPU_PROVIDER
     profile: Annotated[bool, Flag("Show the time of each operator of the optimized graph.", MACHINES)] = False
-    input_shapes: InputShapes = field(default_factory=dict)
-    progress: Progress = None
+    data: Annotated[DataSource | None, BeforeValidator(parse_data), DATA_FLAG] = None
+    check_images: CheckImages = 100
 
 
 @record
@@ -181,6 +193,7 @@ class PruneOptions(StrategyOptions, ImageOptions):
         float, Field(ge=0, lt=MAX_EPOCHS), Flag("Epochs of finetuning after the search, in every round.", RECOVERY)
     ] = 0
     device: DeviceName = "host"
+    check_images: CheckImages = 100
     memory: Annotated[
         float, Field(ge=0.01, le=65_536), Flag("Memory limit for images and activations, in GiB.", MACHINES)
     ] = 2.0

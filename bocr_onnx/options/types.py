@@ -69,6 +69,11 @@ DeviceName = Annotated[
     str,
     Flag("Where latency is measured: host, or ssh://USER@HOST[:PORT].", MACHINES, metavar="DEVICE"),
 ]
+CheckImages = Annotated[
+    int,
+    Field(ge=0, le=MAX_IMAGES),
+    Flag("Number of images that also run on the device, to compare outputs and score with this host's.", MACHINES),
+]
 LayoutName = Annotated[
     Literal["auto", "end2end", "yolo-fastest", "fastestdet", "yolo", "levels", "pair", "queries", "nms", "map"],
     Flag("Layout of a detector's outputs: how boxes are read. auto recognizes it.", DATA),

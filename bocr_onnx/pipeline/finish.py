@@ -11,6 +11,7 @@ from onnx import ModelProto
 from bocr_onnx.cost import QUANTITIES, CostModel, prunable, quantities_of
 from bocr_onnx.devices import Request, open_device, speedup
 from bocr_onnx.graph import ModelGraph, from_proto, random_feeds, save, write_text
+from bocr_onnx.pipeline.agreement import check_agreement
 from bocr_onnx.pipeline.inspection import inspect_graph, refusal_records
 from bocr_onnx.pipeline.run import Images, Run, Slim
 from bocr_onnx.report import Figures, GroupFigures, Report, markdown
@@ -46,11 +47,21 @@ def write(run: Run) -> Run:
 
 
 def benchmark(run: Run) -> Run:
-    """Returns the run with the latency of both models."""
+    """Returns the run with the latency of both models, and with how they agree on a device with themselves here."""
+    options, slim = run.options, _slim(run).proto
     with run.progress.task("Measuring latency") as update:
-        latency = measure_latency(run.graph, _slim(run).proto, run.options.threads, run.options.device)
+        latency = measure_latency(run.graph, slim, options.threads, options.device)
         update(1, 1)
-    return replace(run, latency=latency)
+    images, n = run.images, options.check_images
+    if options.device == "host" or images is None or not n:
+        return replace(run, latency=latency)
+    final, labels = images.final[:n], images.split.final.labels
+    labels = None if labels is None else labels[:n]
+    device, request = open_device(options.device), Request(options.threads)
+    with run.progress.task(f"Running {len(final)} images on {options.device}") as update:
+        found = check_agreement(device, run.graph, (run.graph.proto, slim), final, labels, images.task, request, update)
+    agreement = dict(zip(("baseline", "result"), (one.record() for one in found), strict=True))
+    return replace(run, latency={**latency, "agreement": agreement})
 
 
 def report(run: Run) -> Run:

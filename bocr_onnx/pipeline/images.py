@@ -24,7 +24,6 @@ from bocr_onnx.data import (
 )
 from bocr_onnx.errors import DataError, ModelError, did_you_mean
 from bocr_onnx.graph import InputRows, ModelGraph, is_whole, row_shape, table
-from bocr_onnx.options import ImageOptions
 from bocr_onnx.runtime import predict, predict_heads
 from bocr_onnx.tasks import Detection, class_names, find_task, is_own, own_pools
 
@@ -55,14 +54,18 @@ class ModelData:
     pixels: bool = False
 
 
-def open_pools(options: ImageOptions, source: Source) -> Pools:
+def open_pools(task: str, source: Source) -> Pools:
     """Returns the data of a command: what a task of the user's own reads, or else what `open_data` does.
+
+    Args:
+        task: Name of the task.
+        source: Where the data are.
 
     Raises:
         DataError: They cannot be used.
         TaskError: The task of the user's own raises.
     """
-    own = own_pools(options.task, source) if is_own(options.task) else None
+    own = own_pools(task, source) if is_own(task) else None
     return open_data(source) if own is None else own
 
 

@@ -191,7 +191,7 @@ def open_images(options: PruneOptions) -> Pools:
         DataError: They cannot be used.
     """
     assert options.data is not None
-    pools = open_pools(options, options.data)
+    pools = open_pools(options.task, options.data)
     in_memory = not isinstance(options.data, (str, Path))
     return replace(pools, path=str(RunDir(folder_of(options)).arrays.absolute())) if in_memory else pools
 

@@ -2,8 +2,8 @@
 
 from bocr_onnx.report.front import front_record, front_rows, front_text
 from bocr_onnx.report.record import Figures, GroupFigures, Report
-from bocr_onnx.report.speed import clock_text, is_slower, speed_text
-from bocr_onnx.report.text import figure_rows, guess_text, markdown, output_rows, quality_text, undecided_text
+from bocr_onnx.report.speed import clock_text, speed_text
+from bocr_onnx.report.text import figure_rows, markdown, output_rows, remarks
 
 __all__ = [
     "Figures",
@@ -14,11 +14,8 @@ __all__ = [
     "front_record",
     "front_rows",
     "front_text",
-    "guess_text",
-    "is_slower",
     "markdown",
     "output_rows",
-    "quality_text",
+    "remarks",
     "speed_text",
-    "undecided_text",
 ]

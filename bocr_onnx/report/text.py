@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from bocr_onnx.cost import QUANTITIES, Quantity
 from bocr_onnx.report.record import Figures, Report
-from bocr_onnx.report.speed import clock_text, speed_text
+from bocr_onnx.report.speed import clock_text, is_slower, speed_text
 
 Row = tuple[str, str, str, str]
 
@@ -21,16 +21,54 @@ def figure_rows(report: Report) -> tuple[Row, ...]:
     if before.accuracy is not None and after.accuracy is not None:
         points = 100 * (after.accuracy - before.accuracy)
         rows.append((report.metric, f"{before.accuracy:.2%}", f"{after.accuracy:.2%}", f"{points:+.2f} points"))
+    if there := report.latency.get("agreement"):
+        pair = there["baseline"], there["result"]
+        points = 100 * (pair[1]["there"] - pair[0]["there"])
+        rows.append(
+            (
+                f"{report.metric}{_place(report)}, {pair[0]['n_images']} images",
+                f"{pair[0]['there']:.2%} (here {pair[0]['here']:.2%})",
+                f"{pair[1]['there']:.2%} (here {pair[1]['here']:.2%})",
+                f"{points:+.2f} points",
+            )
+        )
     if before.latency_ms and after.latency_ms:
         rows.append(
             (
-                f"latency, batch {report.latency.get('batch', 1)}, {clock_text(report.latency)}",
+                f"latency{_place(report)}, batch {report.latency.get('batch', 1)}, {clock_text(report.latency)}",
                 f"{before.latency_ms:.3f} ms",
                 f"{after.latency_ms:.3f} ms",
                 speed_text(before.latency_ms, after.latency_ms),
             )
         )
     return tuple(rows)
+
+
+def _place(report: Report) -> str:
+    device = report.latency.get("device", {}).get("device", "host")
+    return "" if device == "host" else f" on {device}"
+
+
+def remarks(report: Report) -> tuple[str, ...]:
+    """Returns what must be said beside the figures, a sentence each."""
+    told = (quality_text, guess_text, undecided_text, difference_text, slower_text)
+    return tuple(text for tell in told if (text := tell(report)))
+
+
+def slower_text(report: Report) -> str:
+    """Returns what to do about a slim model that is slower than its original; empty where it is not."""
+    before, after = report.baseline.latency_ms, report.result.latency_ms
+    if not (before and after and is_slower(before, after)):
+        return ""
+    return "Slower than the original: try a coarser grid, --round-to 8 or 16."
+
+
+def difference_text(report: Report) -> str:
+    """Returns that a device computes something else than this host; empty where it does not, or was not asked."""
+    there = report.latency.get("agreement", {})
+    which = {"baseline": "the original", "result": "the slim model"}
+    found = [text for name, text in which.items() if there.get(name, {}).get("differs")]
+    return f"Of {' and '.join(found)} the outputs{_place(report)} differ from those on this host." if found else ""
 
 
 def markdown(report: Report) -> str:
@@ -51,7 +89,7 @@ def markdown(report: Report) -> str:
         "",
         *_missed(report),
         *_data(report),
-        *(line for text in (quality_text(report), undecided_text(report)) if text for line in (text, "")),
+        *(line for text in remarks(report) for line in (text, "")),
         *_outputs(report),
         "## Kept channels",
         "",
@@ -114,8 +152,7 @@ def _data(report: Report) -> list[str]:
         return []
     parts = report.data["parts"]
     used = ", ".join(f"{name} {part['n_images']}" for name, part in parts.items())
-    images = f"Images ({report.data['path']}): {used}. No image is in two of score, recovery and final."
-    return [" ".join(filter(None, (images, guess_text(report)))), ""]
+    return [f"Images ({report.data['path']}): {used}. No image is in two of score, recovery and final.", ""]
 
 
 def guess_text(report: Report) -> str:

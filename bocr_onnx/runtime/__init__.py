@@ -8,10 +8,14 @@ from bocr_onnx.runtime.predict import (
     Outputs,
     Progress,
     batch_size,
+    batches_of,
     make_head,
     open_heads,
     predict,
     predict_heads,
+    tensors_of,
+    view_heads,
+    with_heads,
 )
 from bocr_onnx.runtime.session import first_that_runs, open_session, run_once, run_session, session_threads
 
@@ -22,6 +26,7 @@ __all__ = [
     "Outputs",
     "Progress",
     "batch_size",
+    "batches_of",
     "close_batch",
     "first_that_runs",
     "make_head",
@@ -32,4 +37,7 @@ __all__ = [
     "run_once",
     "run_session",
     "session_threads",
+    "tensors_of",
+    "view_heads",
+    "with_heads",
 ]

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -175,24 +176,31 @@ def predict_heads(
         progress: Told after each batch.
     """
     session = open_heads(model, heads) if isinstance(model, ModelProto) else model
-    names = _read(heads)
-
-    def viewed(found: list[Array]) -> list[Array]:
-        by_name = dict(zip(names, found, strict=True))
-        return [head.view(*(by_name[name] for name in head.reads)) for head in heads]
-
-    return _concatenated(graph, session, images, names, rows, progress, viewed)
+    viewed = functools.partial(view_heads, heads)
+    return _concatenated(graph, session, images, tensors_of(heads), rows, progress, viewed)
 
 
-def _read(heads: Sequence[Head]) -> list[str]:
+def tensors_of(heads: Sequence[Head]) -> list[str]:
+    """Returns the tensors that heads take."""
     return list(dict.fromkeys(name for head in heads for name in head.reads))
+
+
+def view_heads(heads: Sequence[Head], found: Sequence[Array]) -> list[Array]:
+    """Returns what heads keep of the tensors of a batch, in the order of `tensors_of`."""
+    by_name = dict(zip(tensors_of(heads), found, strict=True))
+    return [head.view(*(by_name[name] for name in head.reads)) for head in heads]
+
+
+def with_heads(model: ModelProto, heads: Sequence[Head]) -> ModelProto:
+    """Returns a model that has the heads among its outputs."""
+    own = {output.name for output in model.graph.output}
+    inner = [name for name in tensors_of(heads) if name not in own]
+    return with_outputs(model, inner) if inner else model
 
 
 def open_heads(model: ModelProto, heads: Sequence[Head]) -> ort.InferenceSession:
     """Returns a session of a model that has the heads among its outputs."""
-    own = {output.name for output in model.graph.output}
-    inner = [name for name in _read(heads) if name not in own]
-    return open_session(with_outputs(model, inner) if inner else model)
+    return open_session(with_heads(model, heads))
 
 
 def _concatenated(
@@ -205,15 +213,21 @@ def _concatenated(
     viewed: Callable[[list[Array]], list[Array]],
 ) -> Outputs:
     rows = rows or range(len(images))
-    batch = batch_size(graph, RUN_BATCH)
-    found = []
+    found, done = [], 0
+    for feed, n in batches_of(graph, images, rows, batch_size(graph, RUN_BATCH)):
+        outputs = run_session(session, feed, names)
+        found.append([array[:n] for array in viewed(outputs)])
+        done += n
+        if progress:
+            progress(done, len(rows))
+    return tuple(np.concatenate(parts) for parts in zip(*found, strict=True))
+
+
+def batches_of(graph: ModelGraph, images: InputRows, rows: range, batch: int) -> Iterator[tuple[dict[str, Array], int]]:
+    """Yields inputs by name and how many images they hold; a batch baked into the model is padded with the last one."""
     for start in range(rows.start, rows.stop, batch):
         feed = images[start : min(start + batch, rows.stop)]
         n = len(feed)
         if n < batch and not graph.batch_is_symbolic():
             feed = np.concatenate([feed, np.repeat(feed[-1:], batch - n, axis=0)])
-        outputs = run_session(session, feeds(graph, feed), names)
-        found.append([array[:n] for array in viewed(outputs)])
-        if progress:
-            progress(start + n - rows.start, len(rows))
-    return tuple(np.concatenate(parts) for parts in zip(*found, strict=True))
+        yield feeds(graph, feed), n

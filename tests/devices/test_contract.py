@@ -82,6 +82,18 @@ def test_details_are_kernels_and_memory(device: Device, models: list[bytes]) -> 
     assert large.peak_bytes > 2 * 160 * 160 * 4
 
 
+def test_outputs_are_those_of_every_batch(device: Device, models: list[bytes]) -> None:
+    x = np.linspace(0, 1, 2 * 160 * 160, dtype=np.float32).reshape(2, 160, 160)
+    told: list[tuple[int, int]] = []
+    batches = {"scale": np.array([0.5, 2.0], np.float32), "x": x}
+    found = device.outputs(models, batches, ["y"], QUICK, lambda i, n: told.append((i, n)))
+    assert told[-1] == (4, 4)
+    np.testing.assert_array_equal([one for (one,) in found[1]], [x[0] * 0.5, x[1] * 2])
+    np.testing.assert_allclose(found[0][1][0], x[1] @ x[1] @ x[1] * 2, rtol=1e-4)
+    with pytest.raises(ModelError, match="must"):
+        device.outputs(models, batches, ["z"], QUICK)
+
+
 def test_runs_and_threads_are_as_asked(device: Device, models: list[bytes]) -> None:
     found = device.measure(models, FEEDS, Request(threads=2, runs=48)).latencies
     assert [len(f.wall_ms) for f in found] == [48, 48]

@@ -21,6 +21,7 @@ import bocr_onnx
 from bocr_onnx.cli.main import app
 from bocr_onnx.devices import Request, open_device
 from bocr_onnx.errors import DeviceError
+from bocr_onnx.report import markdown
 from tests.devices.conftest import Server, free_port, known_options, make_ssh, start
 from tests.devices.test_contract import FEEDS, SMALL, model
 
@@ -70,6 +71,26 @@ def test_a_device_that_is_lost_costs_no_search(
     (fragile / "ssh").unlink()
     report = bocr_onnx.prune(demo, flops=0.5, resume=tmp_path / "slim.run")
     assert report.latency["device"]["device"] == reached.device
+
+
+def test_a_report_tells_the_score_on_the_device(reached: Server, tmp_path: Path) -> None:
+    given = {
+        "flops": 0.5,
+        "search": "uniform",
+        "history": "none",
+        "data": str(files("bocr_onnx.calibration") / "digits.npz"),
+    }
+    given |= {"score_images": 50, "recovery_images": 50, "final_images": 50, "recover": "none", "check_images": 20}
+    report = bocr_onnx.prune(
+        str(files("bocr_onnx.calibration") / "demo.onnx"), output=tmp_path / "slim.onnx", device=reached.device, **given
+    )
+    pair = report.latency["agreement"]
+    assert pair["baseline"]["n_images"] == 20
+    assert pair["result"]["here"] == pair["result"]["there"]
+    assert f"{report.metric} on {reached.device}, 20 images" in markdown(report)
+    assert "differ from those on this host" not in markdown(report)
+    pair["result"]["differs"] = True
+    assert f"Of the slim model the outputs on {reached.device} differ" in markdown(report)
 
 
 def test_the_command_line_says_what_a_device_is(reached: Server) -> None:

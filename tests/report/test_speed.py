@@ -3,7 +3,8 @@
 import pytest
 
 from bocr_onnx.cli.prune import _show
-from bocr_onnx.report import Figures, clock_text, figure_rows, front_record, front_rows, is_slower, markdown, speed_text
+from bocr_onnx.report import Figures, clock_text, figure_rows, front_record, front_rows, markdown, speed_text
+from bocr_onnx.report.speed import is_slower
 
 from .test_report import report
 
@@ -81,4 +82,4 @@ def test_the_terminal_hints_at_a_coarser_grid_only_where_the_model_is_slower(aft
     shown = capsys.readouterr().out
     assert speed_text(1.0, after_ms) in shown
     assert "CPU time of one thread" in shown
-    assert ("slower than the original" in shown) is hint
+    assert ("Slower than the original" in shown) is hint
