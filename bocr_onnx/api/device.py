@@ -7,8 +7,10 @@ import subprocess
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from bocr_onnx.devices import Machine, Probe, default_file, open_device, probe, remember
-from bocr_onnx.progress import Progress, Silent
+from bocr_onnx.devices import Machine, Probe, Ssh, default_file, open_device, probe, remember
+from bocr_onnx.errors import UsageError
+from bocr_onnx.options import DeviceOptions, keywords
+from bocr_onnx.progress import Silent
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,27 +33,31 @@ class Checked:
                 "probe_ms": {str(width): ms for width, ms in self.probe.times_ms.items()}}  # fmt: skip
 
 
-def check_device(device: str = "host", *, progress: Progress | None = None) -> Checked:
+@keywords(DeviceOptions)
+def check_device(options: DeviceOptions) -> Checked:
     """Returns what a device is, and measures its channel grid, which later searches with ``round_to=auto`` take.
 
-    Args:
-        device: ``host`` or ``ssh://USER@HOST[:PORT]``.
-        progress: Shows the measuring.
+    Args: from the record.
 
     Raises:
-        UsageError: It has another form.
+        UsageError: The device has another form, or is none to install on.
         DeviceError: It cannot be reached, or lacks something; the hint says what to do.
 
     Example:
-        >>> check_device().machine.cores >= 1
+        >>> check_device("host").machine.cores >= 1
         True
     """
-    opened = open_device(device)
+    progress, opened = options.progress or Silent(), open_device(options.device)
+    if options.install:
+        if not isinstance(opened, Ssh):
+            raise UsageError(f"`install` needs a device that is reached over ssh, got {options.device!r}")
+        with progress.task(f"Installing ONNX Runtime on {opened.name}"):
+            opened.install()
     machine = opened.check()
-    with (progress or Silent()).task("Measuring the channel grid") as update:
+    with progress.task("Measuring the channel grid") as update:
         found = probe(opened, update)
     remember(default_file(), opened, machine, found)
-    return Checked(device, machine, found)
+    return Checked(opened.name, machine, found)
 
 
 def list_devices() -> dict[str, str]:

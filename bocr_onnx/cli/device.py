@@ -7,7 +7,9 @@ from typing import Annotated
 
 import typer
 
-from bocr_onnx.cli.output import TerminalProgress, print_json, print_table
+from bocr_onnx.cli.command import command
+from bocr_onnx.cli.output import print_json, print_table
+from bocr_onnx.options import DeviceOptions
 
 app = typer.Typer(
     name="device",
@@ -31,19 +33,18 @@ def list_devices(as_json: _Json = False) -> None:
 
 
 @app.command()
-def check(
-    device: Annotated[str, typer.Argument(help="host or ssh://USER@HOST[:PORT].")], as_json: _Json = False
-) -> None:
+@command(DeviceOptions)
+def check(options: DeviceOptions, as_json: bool) -> None:
     """Connect to a device, say what machine it is or what it lacks, and measure its channel grid for later searches."""
     from bocr_onnx.api.device import check_device
 
-    checked = check_device(device, progress=TerminalProgress())
+    checked = check_device.run(options)
     if as_json:
         print_json(checked.as_json())
         return
     found = asdict(checked.machine) | {"channel_grid": checked.probe.grid}
     shown = {key.replace("_", " "): value for key, value in found.items() if value not in (None, "", ())}
-    print_table(device, ("", ""), [(key, _text(value)) for key, value in shown.items()])
+    print_table(checked.device, ("", ""), [(key, _text(value)) for key, value in shown.items()])
 
 
 def _text(value: object) -> str:

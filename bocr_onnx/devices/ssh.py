@@ -33,12 +33,17 @@ PLACE = re.compile(
 """``USER@HOST:PORT``; no part begins with a dash, which ssh would take for an option."""
 
 OPTIONS = ("BatchMode=yes", "ConnectTimeout=10", "ServerAliveInterval=5", "ServerAliveCountMax=3")
+VENV = "~/.cache/bocr-onnx/venv"
+INSTALL = f"python3 -m venv {VENV} && {VENV}/bin/pip install onnxruntime numpy"
 SCRIPT = (
     'd=$(mktemp -d) || exit 1; trap \'rm -rf "$d"\' EXIT HUP INT TERM; export TMPDIR="$d"; '
     'p="$HOME/.cache/bocr-onnx/venv/bin/python3"; [ -x "$p" ] || p=python3; '
     'tar -xf - -C "$d" && "$p" "$d/runner.py" "$d"'
 )
 """Run by the shell there; a virtual environment of that name comes before the python3 of the system."""
+
+SSH_FAILED = 255
+"""Exit code of ssh where it is ssh itself that failed."""
 
 MAX_OUTPUT = 1 << 28
 """Bytes of a result from here on are taken for a mistake."""
@@ -72,7 +77,7 @@ class Ssh:
         self.name = f"ssh://{place}"
         self.target = f"{match['user'] or ''}{match['host'].strip('[]')}"
         port = ["-p", match["port"]] if match["port"] else []
-        self.command = ["ssh", "-T", *(part for o in OPTIONS for part in ("-o", o)), *port, "--", self.target, SCRIPT]
+        self.command = ["ssh", "-T", *(part for o in OPTIONS for part in ("-o", o)), *port, "--", self.target]
 
     def measure(
         self, models: Sequence[bytes], feeds: Mapping[str, Array], request: Request, progress: Rounds | None = None
@@ -103,10 +108,26 @@ class Ssh:
         except ValidationError as error:
             raise DeviceError(f"{self.name} must say what machine it is, got {error.errors()[0]['msg']}") from error
 
+    def install(self) -> None:
+        """Installs ONNX Runtime there, into a virtual environment that measuring looks for.
+
+        Raises:
+            DeviceError: The device cannot be reached, or the installation fails; the message has its last line.
+        """
+        done = subprocess.run([*self.command, INSTALL], capture_output=True, text=True, check=False, timeout=SLACK_S)
+        if done.returncode == SSH_FAILED:
+            raise self._failure(done.returncode, done.stderr)
+        if done.returncode:
+            last = (done.stderr or done.stdout).strip().splitlines()[-1:] or [f"exit code {done.returncode}"]
+            raise DeviceError(
+                f"{self.name} must be able to install onnxruntime, got: {last[0][:300]}",
+                hint=f"By hand: ssh {self.target} '{INSTALL}'",
+            )
+
     def _run(self, archive: bytes, limit_s: float, progress: Rounds | None) -> dict[str, Any]:
         said: list[str] = []
         pipe = subprocess.PIPE
-        with subprocess.Popen(self.command, stdin=pipe, stdout=pipe, stderr=pipe) as process:
+        with subprocess.Popen([*self.command, SCRIPT], stdin=pipe, stdout=pipe, stderr=pipe) as process:
             assert process.stdin is not None
             assert process.stdout is not None
             assert process.stderr is not None
@@ -145,8 +166,7 @@ class Ssh:
             python = str(found.get("python", "python3"))[:200]
             raise DeviceError(
                 f"{self.name} must have {str(found['missing'])[:60]} for {python}, it is missing",
-                hint=f"ssh {self.target} 'python3 -m venv ~/.cache/bocr-onnx/venv && "
-                "~/.cache/bocr-onnx/venv/bin/pip install onnxruntime numpy'",
+                hint=f"bocr-onnx device check {self.name} --install, or: ssh {self.target} '{INSTALL}'",
             )
         if "error" in found:
             raise self._fault(str(found["error"]))

@@ -3,6 +3,7 @@
 from bocr_onnx.options.commands import (
     ApplyOptions,
     BenchOptions,
+    DeviceOptions,
     EvaluateOptions,
     FinetuneOptions,
     ImageOptions,
@@ -28,6 +29,7 @@ __all__ = [
     "RENAMED",
     "ApplyOptions",
     "BenchOptions",
+    "DeviceOptions",
     "EvaluateOptions",
     "FinetuneOptions",
     "FinetuneSettings",

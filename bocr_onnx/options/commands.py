@@ -158,6 +158,15 @@ class BenchOptions(TaskOptions):
 
 
 @record
+class DeviceOptions:
+    """Options of ``device check``."""
+
+    device: Annotated[str, Flag("host, or ssh://USER@HOST[:PORT].", argument=True)] = field(kw_only=False)
+    install: Annotated[bool, Flag("Install ONNX Runtime there, into a virtual environment of its own.")] = False
+    progress: Progress = None
+
+
+@record
 class PruneOptions(StrategyOptions, ImageOptions):
     """Options of ``prune``; kept in run.json, so that a run can be continued."""
 

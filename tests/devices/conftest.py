@@ -60,8 +60,8 @@ def known_options(folder: Path, user: str = "user", known: str = "known") -> lis
     return [f"UserKnownHostsFile {folder / known}", f"IdentityFile {folder / user}", "IdentitiesOnly yes"]
 
 
-def start(folder: Path, path: str | None = None) -> tuple[subprocess.Popen[bytes], Server]:
-    """Starts a server whose processes find programs in a path; as this one's where None."""
+def start(folder: Path, path: str | None = None, **variables: str) -> tuple[subprocess.Popen[bytes], Server]:
+    """Starts a server whose processes find programs in a path, as this one's where None, and further variables."""
     assert SSHD is not None
     for name in ("host", "user", "stranger"):
         command = ["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(folder / name)]
@@ -72,7 +72,8 @@ def start(folder: Path, path: str | None = None) -> tuple[subprocess.Popen[bytes
     (folder / "sshd_config").write_text(
         f"Port {port}\nListenAddress 127.0.0.1\nHostKey {folder / 'host'}\nPidFile {folder / 'pid'}\n"
         f"AuthorizedKeysFile {folder / 'user.pub'}\nStrictModes no\nPasswordAuthentication no\nUsePAM no\n"
-        f"PermitRootLogin yes\nSetEnv PATH={found} HOME={folder} TMPDIR={folder / 'tmp'}\n"
+        f"PermitRootLogin yes\nSetEnv PATH={found} HOME={folder} TMPDIR={folder / 'tmp'}"
+        f"{''.join(f' {name}={value}' for name, value in variables.items())}\n"
     )
     if os.geteuid() == 0:
         Path("/run/sshd").mkdir(exist_ok=True)

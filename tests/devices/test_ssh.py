@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 import os
 import signal
+import site
 import subprocess
 import sys
 import time
+import zipfile
 from importlib.resources import files
 from pathlib import Path
 from threading import Thread
@@ -18,9 +20,10 @@ import pytest
 from typer.testing import CliRunner
 
 import bocr_onnx
+from bocr_onnx.api.device import check_device
 from bocr_onnx.cli.main import app
-from bocr_onnx.devices import Request, open_device
-from bocr_onnx.errors import DeviceError
+from bocr_onnx.devices import Request, Ssh, open_device
+from bocr_onnx.errors import DeviceError, UsageError
 from bocr_onnx.report import markdown
 from tests.devices.conftest import Server, free_port, known_options, make_ssh, start
 from tests.devices.test_contract import FEEDS, SMALL, model
@@ -161,6 +164,55 @@ def test_a_machine_without_onnxruntime_says_how_to_get_it(tmp_path: Path, monkey
     finally:
         process.terminate()
         process.wait()
+
+
+def make_wheel(folder: Path, name: str) -> None:
+    """Writes a wheel of a name that leads to the package that is installed here: installing needs no network."""
+    where = site.getsitepackages()[0]
+    info = f"{name}-99.0.dist-info"
+    with zipfile.ZipFile(folder / f"{name}-99.0-py3-none-any.whl", "w") as wheel:
+        wheel.writestr(f"{name}_here.pth", where)
+        wheel.writestr(f"{info}/METADATA", f"Metadata-Version: 2.1\nName: {name}\nVersion: 99.0\n")
+        wheel.writestr(f"{info}/WHEEL", "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n")
+        wheel.writestr(f"{info}/RECORD", "")
+
+
+@pytest.mark.usefixtures("server")  # which skips where there is no sshd
+def test_what_is_missing_is_installed_into_an_environment_of_its_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for folder in ("there", "python", "wheels"):
+        (tmp_path / folder).mkdir()
+    fake = tmp_path / "python" / "python3"
+    fake.write_text(f'#!/bin/sh\nexec {sys._base_executable} -S -I "$@"\n')  # type: ignore[attr-defined]
+    fake.chmod(0o755)
+    path, wheels = f"{fake.parent}:/usr/bin:/bin", str(tmp_path / "wheels")
+    process, bare = start(
+        tmp_path / "there", path, PIP_NO_INDEX="1", PIP_FIND_LINKS=wheels, PIP_CONFIG_FILE="/dev/null"
+    )
+    try:
+        use(monkeypatch, bare.bin)
+        asked = ["device", "check", bare.device, "--json"]
+        with pytest.raises(DeviceError, match="it is missing") as caught:
+            check_device(bare.device)
+        assert f"bocr-onnx device check {bare.device} --install" in caught.value.hint
+        with pytest.raises(DeviceError, match="must be able to install onnxruntime, got: ERROR: No matching"):
+            check_device(bare.device, install=True)
+        for name in ("onnxruntime", "numpy"):
+            make_wheel(tmp_path / "wheels", name)
+        done = CliRunner().invoke(app, [*asked, "--install", "--quiet"])
+        assert done.exit_code == 0, done.stderr
+        assert done.stderr == ""
+        assert json.loads(done.stdout)["onnxruntime"]
+        assert (bare.folder / ".cache/bocr-onnx/venv/bin/python3").exists()
+        assert leftovers(bare) == []
+    finally:
+        process.terminate()
+        process.wait()
+    with pytest.raises(DeviceError, match="must be reachable"):
+        Ssh(f"127.0.0.1:{bare.port}").install()
+    with pytest.raises(UsageError, match="`install` needs a device"):
+        check_device("host", install=True)
 
 
 def sessions(server: Server) -> list[int]:
