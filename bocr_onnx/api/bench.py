@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from onnx.helper import tensor_dtype_to_np_dtype
 
-from bocr_onnx.devices import Measured, Request, Speedup, open_device, speedup
+from bocr_onnx.devices import Device, Measured, Request, Speedup, open_device, speedup
 from bocr_onnx.errors import ModelError, UsageError
 from bocr_onnx.graph import ModelGraph, load, random_feeds
 from bocr_onnx.options import BenchOptions, keywords
-from bocr_onnx.pipeline.agreement import Agreement, check_agreement
+from bocr_onnx.pipeline.agreement import Agreement, batches_for, check_agreement, check_outputs
 from bocr_onnx.pipeline.model import read_model
-from bocr_onnx.pipeline.scored import open_scored
+from bocr_onnx.pipeline.scored import Scored, open_scored
 from bocr_onnx.progress import Silent
 
 
@@ -77,18 +78,13 @@ def bench(options: BenchOptions) -> Benchmark:
     batch = 1 if graphs[0].batch_is_symbolic() else graphs[0].batch
     request = Request(
         threads=options.threads, batch=batch, budget_s=options.seconds, runs=options.runs, provider=options.provider,
-        pin=options.pin, details=True,
+        pin=options.pin, details=True, labels=tuple(Path(model).name for model in options.models),
     )  # fmt: skip
     with progress.task(f"Measuring on {device.name}") as update:
         models = [graph.proto.SerializeToString() for graph in graphs]
         measured = device.measure(models, feeds, request, update)
-    agreements: tuple[Agreement, ...] = ()
-    if scored is not None:
-        with progress.task(f"Running {len(scored.images)} images on {device.name}") as update:
-            protos = [graph.proto for graph in graphs]
-            agreements = check_agreement(
-                device, graphs[0], protos, scored.images, scored.labels, scored.task, request, update
-            )
+    agreements = _agreements(device, graphs, scored, request, options)
+    device.close()
     first, *others = measured.latencies
     return Benchmark(
         models=tuple(map(str, options.models)),
@@ -98,6 +94,20 @@ def bench(options: BenchOptions) -> Benchmark:
         speedups=tuple(speedup(first, other) for other in others),
         agreements=agreements,
     )
+
+
+def _agreements(
+    device: Device, graphs: Sequence[ModelGraph], scored: Scored | None, request: Request, options: BenchOptions
+) -> tuple[Agreement, ...]:
+    """Returns how models agree with themselves here: on images where there are any, else on a random input."""
+    if not options.check_images or (scored is None and device.name == "host"):
+        return ()
+    progress = options.progress or Silent()
+    with progress.task(f"Comparing outputs on {device.name} with those here") as update:
+        if scored is None:
+            return check_outputs(device, graphs, request, update)
+        batches, protos = batches_for(graphs[0], scored.images), [graph.proto for graph in graphs]
+        return check_agreement(device, protos, batches, scored.labels, scored.task, request, update)
 
 
 def _read(options: BenchOptions, first: ModelGraph | None) -> list[ModelGraph]:

@@ -5,11 +5,13 @@ from __future__ import annotations
 import shutil
 import subprocess
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
 from bocr_onnx.devices import Machine, Probe, Ssh, default_file, open_device, probe, remember
-from bocr_onnx.errors import UsageError
-from bocr_onnx.options import DeviceOptions, keywords
+from bocr_onnx.devices.web import ort
+from bocr_onnx.errors import DeviceError, UsageError
+from bocr_onnx.options import AddOptions, DeviceOptions, keywords
 from bocr_onnx.progress import Silent
 
 
@@ -56,15 +58,64 @@ def check_device(options: DeviceOptions) -> Checked:
     machine = opened.check()
     with progress.task("Measuring the channel grid") as update:
         found = probe(opened, update)
+    opened.close()
     remember(default_file(), opened, machine, found)
     return Checked(opened.name, machine, found)
+
+
+@keywords(AddOptions)
+def add_device(options: AddOptions) -> Path:
+    """Gets what a kind of device needs on this host, and returns the folder it is in now.
+
+    For ``web`` that is ONNX Runtime Web: one release, known by its hash, from the npm registry, or from a folder or an
+    archive that is named. Nothing is fetched without ``yes``.
+
+    Args: from the record.
+
+    Raises:
+        UsageError: It would have to be fetched, and nobody said yes.
+        DeviceError: It cannot be fetched or kept, or is another release.
+    """
+    progress, folder = options.progress or Silent(), ort.default_folder()
+    source = None if options.ort_web is None else Path(options.ort_web)
+    if source is not None and source.is_dir():
+        found = ort.read_files(source / "dist" if (source / "dist").is_dir() else source)
+        ort.write_files(found, folder)
+        return folder
+    if source is not None:
+        content = _read_archive(source)
+    elif options.yes:
+        with progress.task(f"Fetching {ort.URL}"):
+            content = ort.fetch()
+    else:
+        raise UsageError(f"`yes` must be given to fetch {ort.URL} ({ort.SIZE_MB} MB)")
+    ort.unpack(content, folder)
+    return folder
+
+
+def _read_archive(file: Path) -> bytes:
+    try:
+        content = file.read_bytes()
+    except OSError as error:
+        raise DeviceError(f"`ort_web` must be a folder or an archive, got {file}: {error.strerror}") from error
+    ort.check(content, ort.INTEGRITY, str(file))
+    return content
 
 
 def list_devices() -> dict[str, str]:
     """Returns what can be measured on, and what is there or missing for it, by how it is named."""
     machine = open_device("host").check()
     here = f"{machine.cpu or machine.architecture}, ONNX Runtime {machine.onnxruntime}"
-    return {"host": here, "ssh://USER@HOST[:PORT]": _client()}
+    return {"host": here, "ssh://USER@HOST[:PORT]": _client(), "web, web://lan": _browser()}
+
+
+def _browser() -> str:
+    folder = ort.default_folder()
+    try:
+        ort.read_files(folder)
+    except DeviceError:
+        return "missing: ONNX Runtime Web; `bocr-onnx device add web` fetches it"
+    return f"ONNX Runtime Web in {folder}; a browser opens a page of this host"
 
 
 def _client() -> str:

@@ -84,12 +84,14 @@ def _speedup_lines(found: Benchmark) -> list[str]:
 
 def _agreement_table(found: Benchmark) -> tuple[str, tuple[str, ...], list[tuple[str, ...]]]:
     """Returns title, head and rows: scores here and there, and how far outputs are apart."""
-    first = found.agreements[0]
-    rows: list[tuple[str, ...]] = []
+    device, first = found.measured.device, found.agreements[0]
+    rows = []
     for model, one in zip(found.models, found.agreements, strict=True):
         errors = [row["largest_error"] for row in one.outputs if row["largest_error"] is not None]
-        rows.append((model, f"{one.here:.2%}", f"{one.there:.2%}", f"{max(errors, default=0.0):.2g}"))
-    device = found.measured.device
+        scores = (f"{one.here:.2%}", f"{one.there:.2%}") if first.n_images else ()
+        rows.append((model, *scores, f"{max(errors, default=0.0):.2g}"))
+    if not first.n_images:
+        return f"outputs of a random input on {device} and here", ("model", "largest difference"), rows
     there = "as measured" if device == "host" else "there"
     return f"{first.metric} on {first.n_images} images", ("model", "here", there, "largest difference"), rows
 

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Annotated
 
 import typer
 
 from bocr_onnx.cli.command import command
 from bocr_onnx.cli.output import print_json, print_table
-from bocr_onnx.options import DeviceOptions
+from bocr_onnx.options import AddOptions, DeviceOptions
 
 app = typer.Typer(
     name="device",
@@ -45,6 +45,23 @@ def check(options: DeviceOptions, as_json: bool) -> None:
     found = asdict(checked.machine) | {"channel_grid": checked.probe.grid}
     shown = {key.replace("_", " "): value for key, value in found.items() if value not in (None, "", ())}
     print_table(checked.device, ("", ""), [(key, _text(value)) for key, value in shown.items()])
+
+
+@app.command()
+@command(AddOptions)
+def add(options: AddOptions, as_json: bool) -> None:
+    """Get what a kind of device needs on this host: for web, ONNX Runtime Web from the npm registry, once."""
+    from bocr_onnx.api.device import add_device
+    from bocr_onnx.devices.web import ort
+
+    if options.ort_web is None and not options.yes:
+        typer.confirm(f"Fetch {ort.URL} ({ort.SIZE_MB} MB)?", abort=True, err=True)
+        options = replace(options, yes=True)
+    folder = add_device.run(options)
+    if as_json:
+        print_json({"device": options.device, "folder": str(folder)})
+        return
+    print(f"in {folder}")
 
 
 def _text(value: object) -> str:

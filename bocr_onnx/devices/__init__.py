@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 
 from bocr_onnx.devices.compare import Speedup, choose_clock, speedup
@@ -9,14 +10,16 @@ from bocr_onnx.devices.device import Clock, Device, Kernel, Latency, Machine, Me
 from bocr_onnx.devices.host import Host
 from bocr_onnx.devices.probe import Probe, default_file, find_grid, probe, remember, remembered_grid
 from bocr_onnx.devices.ssh import Ssh
+from bocr_onnx.devices.web import Web
 from bocr_onnx.errors import UsageError, did_you_mean
 
-DEVICES: dict[str, Callable[[str], Device]] = {"host": Host, "ssh": Ssh}
+DEVICES: dict[str, Callable[[str], Device]] = {"host": Host, "ssh": Ssh, "web": Web}
 """What opens a device, by its kind: a name, or what stands before ``://``."""
 
 
+@functools.cache
 def open_device(name: str) -> Device:
-    """Returns a device by name.
+    """Returns a device by name; the same one for the same name, so that a page stays connected.
 
     Raises:
         UsageError: There is none of that name.
@@ -24,7 +27,8 @@ def open_device(name: str) -> Device:
     kind, _, place = name.partition("://")
     if kind not in DEVICES:
         raise UsageError(
-            f"`device` must be host or ssh://USER@HOST[:PORT], got {name!r}", hint=did_you_mean(kind, DEVICES)
+            f"`device` must be host, ssh://USER@HOST[:PORT] or web[://lan], got {name!r}",
+            hint=did_you_mean(kind, DEVICES),
         )
     return DEVICES[kind](place)
 
@@ -44,6 +48,7 @@ __all__ = [
     "Speedup",
     "Ssh",
     "Tensors",
+    "Web",
     "choose_clock",
     "default_file",
     "find_grid",

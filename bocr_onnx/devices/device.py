@@ -33,6 +33,7 @@ class Request:
         runs: Runs of each model, in all rounds together; 0 for as many as the budget allows.
         provider: Execution provider of ONNX Runtime; one that is not there is an error.
         pin: Cores that the process keeps to; none for any.
+        labels: Names of the models, for whoever watches; may be empty.
         details: Whether peak memory and the time of every kernel are measured, too.
     """
 
@@ -42,6 +43,7 @@ class Request:
     runs: int = 0
     provider: str = CPU
     pin: tuple[int, ...] = ()
+    labels: tuple[str, ...] = ()
     details: bool = False
 
 
@@ -204,6 +206,10 @@ class Device(Protocol):
         Raises:
             DeviceError: It is not reachable, or lacks something.
         """
+        ...
+
+    def close(self) -> None:
+        """Lets go of what is held open; the device can be used again."""
         ...
 
     def measure(

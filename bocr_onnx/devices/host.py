@@ -36,6 +36,9 @@ class Host:
         """Returns what machine it is."""
         return TypeAdapter(Machine).validate_python(runner.machine())
 
+    def close(self) -> None:
+        """Does nothing: nothing is held open."""
+
     def measure(
         self, models: Sequence[bytes], feeds: Mapping[str, Array], request: Request, progress: Rounds | None = None
     ) -> Measured:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from base64 import b64decode
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any
 
 import numpy as np
@@ -39,7 +39,9 @@ class _Result(BaseModel):
     timings: list[_Timing] = Field(min_length=1)
 
 
-def read_result(device: str, found: Mapping[str, Any], request: Request, n_models: int) -> Measured:
+def read_result(
+    device: str, found: Mapping[str, Any], request: Request, n_models: int, notes: Sequence[str] = ()
+) -> Measured:
     """Returns the record of a measurement.
 
     Args:
@@ -47,6 +49,7 @@ def read_result(device: str, found: Mapping[str, Any], request: Request, n_model
         found: What its runner gave.
         request: What was asked for.
         n_models: Number of models that were measured.
+        notes: What is known to speak against the figures.
 
     Raises:
         DeviceError: It is not what a runner gives.
@@ -77,9 +80,9 @@ def read_result(device: str, found: Mapping[str, Any], request: Request, n_model
         )
         for w, c, timing in zip(wall, cpu, result.timings, strict=True)
     )
-    notes = doubts(result.machine, latencies, request.provider, result.providers)
+    found_notes = (*notes, *doubts(result.machine, latencies, request.provider, result.providers))
     after = result.after
-    return Measured(device, result.machine, after.clock_mhz, after.temperature_c, latencies, notes)
+    return Measured(device, result.machine, after.clock_mhz, after.temperature_c, latencies, found_notes)
 
 
 class _Tensor(BaseModel):

@@ -79,6 +79,9 @@ class Ssh:
         port = ["-p", match["port"]] if match["port"] else []
         self.command = ["ssh", "-T", *(part for o in OPTIONS for part in ("-o", o)), *port, "--", self.target]
 
+    def close(self) -> None:
+        """Does nothing: nothing is held open."""
+
     def measure(
         self, models: Sequence[bytes], feeds: Mapping[str, Array], request: Request, progress: Rounds | None = None
     ) -> Measured:

@@ -1,6 +1,7 @@
 """What people ask for: one checked record per command, read by the command line, by Python and by the docs."""
 
 from bocr_onnx.options.commands import (
+    AddOptions,
     ApplyOptions,
     BenchOptions,
     DeviceOptions,
@@ -27,6 +28,7 @@ __all__ = [
     "TASK_NAMES",
     "PANELS",
     "RENAMED",
+    "AddOptions",
     "ApplyOptions",
     "BenchOptions",
     "DeviceOptions",

@@ -161,8 +161,22 @@ class BenchOptions(TaskOptions):
 class DeviceOptions:
     """Options of ``device check``."""
 
-    device: Annotated[str, Flag("host, or ssh://USER@HOST[:PORT].", argument=True)] = field(kw_only=False)
+    device: Annotated[str, Flag("host, ssh://USER@HOST[:PORT], web, web://lan.", argument=True)] = field(
+        default="host", kw_only=False
+    )
     install: Annotated[bool, Flag("Install ONNX Runtime there, into a virtual environment of its own.")] = False
+    progress: Progress = None
+
+
+@record
+class AddOptions:
+    """Options of ``device add``."""
+
+    device: Annotated[Literal["web"], Flag("web.", argument=True)] = field(kw_only=False)
+    ort_web: Annotated[Place, Flag("Folder or .tgz with the release, where there is no network.", metavar="PATH")] = (
+        None
+    )
+    yes: Annotated[bool, Flag("Fetch without asking.")] = False
     progress: Progress = None
 
 

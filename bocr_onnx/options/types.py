@@ -67,7 +67,7 @@ TaskName = Annotated[
 ]
 DeviceName = Annotated[
     str,
-    Flag("Where latency is measured: host, or ssh://USER@HOST[:PORT].", MACHINES, metavar="DEVICE"),
+    Flag("Where latency is measured: host, ssh://USER@HOST[:PORT], web, web://lan.", MACHINES, metavar="DEVICE"),
 ]
 CheckImages = Annotated[
     int,

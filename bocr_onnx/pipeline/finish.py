@@ -11,7 +11,7 @@ from onnx import ModelProto
 from bocr_onnx.cost import QUANTITIES, CostModel, prunable, quantities_of
 from bocr_onnx.devices import Request, open_device, speedup
 from bocr_onnx.graph import ModelGraph, from_proto, random_feeds, save, write_text
-from bocr_onnx.pipeline.agreement import check_agreement
+from bocr_onnx.pipeline.agreement import batches_for, check_agreement
 from bocr_onnx.pipeline.inspection import inspect_graph, refusal_records
 from bocr_onnx.pipeline.run import Images, Run, Slim
 from bocr_onnx.report import Figures, GroupFigures, Report, markdown
@@ -59,7 +59,9 @@ def benchmark(run: Run) -> Run:
     labels = None if labels is None else labels[:n]
     device, request = open_device(options.device), Request(options.threads)
     with run.progress.task(f"Running {len(final)} images on {options.device}") as update:
-        found = check_agreement(device, run.graph, (run.graph.proto, slim), final, labels, images.task, request, update)
+        found = check_agreement(
+            device, (run.graph.proto, slim), batches_for(run.graph, final), labels, images.task, request, update
+        )
     agreement = dict(zip(("baseline", "result"), (one.record() for one in found), strict=True))
     return replace(run, latency={**latency, "agreement": agreement})
 
@@ -108,7 +110,7 @@ def measure_latency(graph: ModelGraph, slim: ModelProto, threads: int, device: s
     feeds = random_feeds(graph)
     models = [proto.SerializeToString() for proto in (graph.proto, slim)]
     batch = 1 if graph.batch_is_symbolic() else graph.batch
-    measured = open_device(device).measure(models, feeds, Request(threads, batch))
+    measured = open_device(device).measure(models, feeds, Request(threads, batch, labels=("original", "slim model")))
     before, after = measured.latencies
     return {
         "device": measured.record(),

@@ -1,10 +1,15 @@
-"""A real ssh server on loopback, with keys made on the spot; what needs it skips where there is no sshd."""
+"""Real devices: an ssh server on loopback with keys made on the spot, and a browser that opens pages.
+
+What needs one skips where it is not: sshd, chromium, or the files of ONNX Runtime Web (`bocr-onnx device add web`).
+"""
 
 from __future__ import annotations
 
+import contextlib
 import getpass
 import os
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -14,7 +19,18 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
 
+from bocr_onnx.devices import Web, open_device
+from bocr_onnx.devices.web import device as web_device
+from bocr_onnx.devices.web import ort
+from bocr_onnx.errors import DeviceError
+
+CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
+QUIET = (
+    "--headless --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking "
+    "--disable-component-update --disable-sync --enable-logging=stderr"
+).split()
 SSHD = shutil.which("sshd") or shutil.which("sshd", path="/usr/sbin")
 
 
@@ -105,3 +121,79 @@ def reached(server: Server, monkeypatch: pytest.MonkeyPatch) -> Server:
     """The server, with the ssh in PATH that knows its keys."""
     monkeypatch.setenv("PATH", f"{server.bin}:{os.environ['PATH']}")
     return server
+
+
+class Person:
+    """Opens pages that are announced, each in a browser of its own; what the browser says lies in a file.
+
+    Args:
+        folder: For profiles and what browsers say.
+        options: Further ones of the browser.
+    """
+
+    def __init__(self, folder: Path, *options: str) -> None:
+        self.folder, self.options = folder, options
+        self.urls: list[str] = []
+        self.browsers: list[subprocess.Popen[bytes]] = []
+
+    def invited(self, url: str, address: str) -> None:
+        """Opens a page; takes the place of what prints its URL."""
+        del address
+        assert CHROMIUM is not None
+        self.urls.append(url)
+        profile = f"--user-data-dir={self.folder / f'profile{len(self.urls)}'}"
+        with (self.folder / "said").open("ab") as said:
+            command = [CHROMIUM, *QUIET, *self.options, profile, url]
+            self.browsers.append(subprocess.Popen(command, stdout=said, stderr=said, start_new_session=True))
+
+    def said(self) -> list[str]:
+        """Returns what pages wrote into the console; the browser's own word on WebGPU is none of theirs."""
+        lines = (self.folder / "said").read_text().splitlines()
+        return [line for line in lines if "CONSOLE" in line and "No available adapters" not in line]
+
+    def leave(self) -> None:
+        """Kills the browsers."""
+        for browser in self.browsers:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(browser.pid, signal.SIGKILL)
+            browser.wait()
+
+
+@pytest.fixture(scope="session")
+def ort_web() -> Path:
+    """The folder with ONNX Runtime Web; fetched where `BOCR_ONNX_TEST_FETCH` says that tests may."""
+    if CHROMIUM is None:
+        pytest.skip("no browser here: apt-get install chromium")
+    folder = ort.default_folder()
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(folder.with_suffix(".lock")):
+        try:
+            ort.read_files(folder)
+        except DeviceError:
+            if not os.environ.get("BOCR_ONNX_TEST_FETCH"):
+                pytest.skip("no ONNX Runtime Web here: bocr-onnx device add web --yes")
+            try:
+                ort.unpack(ort.fetch(), folder)
+            except DeviceError as error:
+                pytest.skip(error.message)
+    return folder
+
+
+@pytest.fixture
+def person(ort_web: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Person]:
+    """Somebody who opens the page as soon as it is announced."""
+    made = Person(tmp_path)
+    open_device.cache_clear()
+    monkeypatch.setattr(web_device, "_invite", made.invited)
+    yield made
+    made.leave()
+
+
+@pytest.fixture(scope="session")
+def browsed(ort_web: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Web]:
+    """A browser whose page stays connected."""
+    made, device = Person(tmp_path_factory.mktemp("browser")), Web()
+    device.invite = made.invited
+    yield device
+    device.close()
+    made.leave()

@@ -18,7 +18,7 @@ from bocr_onnx.devices import Host, Request, Rounds, Tensors
 from bocr_onnx.devices.result import read_outputs
 from bocr_onnx.errors import DeviceError
 from bocr_onnx.graph import Array, from_proto
-from bocr_onnx.pipeline.agreement import check_agreement
+from bocr_onnx.pipeline.agreement import batches_for, check_agreement, check_outputs
 from bocr_onnx.tasks import find_task
 
 DEMO = str(files("bocr_onnx.calibration") / "demo.onnx")
@@ -52,6 +52,14 @@ class Wrong(Host):
         return tuple(tuple(tuple(-a for a in b) if i >= 2 else b for i, b in enumerate(m)) for m in found)
 
 
+class Negating(Host):
+    """A device on which every sign is wrong."""
+
+    def outputs(self, *args: object) -> tuple[Tensors, ...]:  # type: ignore[override]
+        found = super().outputs(*args)  # type: ignore[arg-type]
+        return tuple(tuple(tuple(-a for a in b) for b in m) for m in found)
+
+
 class Cropping(Host):
     """A device that gives something of another shape."""
 
@@ -65,8 +73,8 @@ def test_each_model_is_compared_with_itself_here(batch: str) -> None:
     proto = classifier(batch)
     graph = from_proto(proto)
     task = find_task(graph, "classification", LABELS)
-    request = Request()
-    right, other = check_agreement(Host(), graph, (proto, classifier(batch, -1)), IMAGES, LABELS, task, request)
+    request, batches = Request(), batches_for(graph, IMAGES)
+    right, other = check_agreement(Host(), (proto, classifier(batch, -1)), batches, LABELS, task, request)
     truth = np.argmax(IMAGES @ onnx.numpy_helper.to_array(proto.graph.initializer[0]), axis=1)
     assert right.n_images == 7
     assert right.metric == "top-1"
@@ -74,7 +82,7 @@ def test_each_model_is_compared_with_itself_here(batch: str) -> None:
     assert not right.differs
     assert not other.differs
     assert other.here == other.there
-    without = check_agreement(Host(), graph, (proto, classifier(batch, -1)), IMAGES, None, task, request)
+    without = check_agreement(Host(), (proto, classifier(batch, -1)), batches, None, task, request)
     assert without[0].here == 1
     assert without[1].here < 0.7
 
@@ -83,13 +91,18 @@ def test_a_device_that_computes_something_else_is_found_out() -> None:
     proto = classifier("1")
     graph = from_proto(proto)
     task = find_task(graph, "classification")
-    (found,) = check_agreement(Wrong(), graph, (proto,), IMAGES, None, task, Request())
+    (found,) = check_agreement(Wrong(), (proto,), batches_for(graph, IMAGES), None, task, Request())
     assert found.differs
     assert found.here == 1
     assert found.there < 0.7
     assert found.outputs[0]["largest_error"] > 1
+    (random,) = check_outputs(Negating(), [graph], Request())
+    assert random.differs
+    assert not check_outputs(Host(), [graph], Request())[0].differs
     with pytest.raises(DeviceError, match="of the shapes that they have here"):
-        check_agreement(Cropping(), graph, (proto,), IMAGES, None, task, Request())
+        check_outputs(Cropping(), [graph], Request())
+    with pytest.raises(DeviceError, match="of the shapes that they have here"):
+        check_agreement(Cropping(), (proto,), batches_for(graph, IMAGES), None, task, Request())
 
 
 @pytest.mark.parametrize(

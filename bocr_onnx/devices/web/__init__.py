@@ -1,0 +1,5 @@
+"""Browsers as devices."""
+
+from bocr_onnx.devices.web.device import Web
+
+__all__ = ["Web"]
