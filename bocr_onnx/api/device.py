@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from bocr_onnx.devices import Machine, Probe, Ssh, default_file, open_device, probe, remember
+from bocr_onnx.devices.android import native
 from bocr_onnx.devices.web import ort
 from bocr_onnx.errors import DeviceError, UsageError
 from bocr_onnx.options import AddOptions, DeviceOptions, keywords
@@ -68,14 +69,33 @@ def add_device(options: AddOptions) -> Path:
     """Gets what a kind of device needs on this host, and returns the folder it is in now.
 
     For ``web`` that is ONNX Runtime Web: one release, known by its hash, from the npm registry, or from a folder or an
-    archive that is named. Nothing is fetched without ``yes``.
+    archive that is named; nothing is fetched without ``yes``. For ``android`` it is a native runner: one of the user's
+    own, or that of this package, built for an archive of ONNX Runtime.
 
     Args: from the record.
 
     Raises:
-        UsageError: It would have to be fetched, and nobody said yes.
-        DeviceError: It cannot be fetched or kept, or is another release.
+        UsageError: It would have to be fetched, and nobody said yes; or nothing says where it comes from.
+        DeviceError: It cannot be fetched, built or kept, or is another release.
     """
+    return _add_web(options) if options.device == "web" else _add_android(options)
+
+
+def _add_android(options: AddOptions) -> Path:
+    folder = native.default_folder()
+    if options.runner is not None:
+        native.keep(Path(options.runner), folder)
+    elif options.aar is not None:
+        native.build(Path(options.aar), options.compiler, folder, options.abi)
+    else:
+        raise UsageError(
+            "one of `aar` and `runner` must be given for android, got neither",
+            hint="onnxruntime-android on Maven Central is one. Without a runner, phones measure in their browser.",
+        )
+    return folder
+
+
+def _add_web(options: AddOptions) -> Path:
     progress, folder = options.progress or Silent(), ort.default_folder()
     source = None if options.ort_web is None else Path(options.ort_web)
     if source is not None and source.is_dir():
@@ -106,7 +126,17 @@ def list_devices() -> dict[str, str]:
     """Returns what can be measured on, and what is there or missing for it, by how it is named."""
     machine = open_device("host").check()
     here = f"{machine.cpu or machine.architecture}, ONNX Runtime {machine.onnxruntime}"
-    return {"host": here, "ssh://USER@HOST[:PORT]": _client(), "web, web://lan": _browser()}
+    return {"host": here, "ssh://USER@HOST[:PORT]": _client(), "web, web://lan": _browser(),
+            "android[:SERIAL]": _phones()}  # fmt: skip
+
+
+def _phones() -> str:
+    if shutil.which("adb") is None:
+        return "missing: the command adb"
+    way = "a native runner" if native.native_files(native.default_folder()) else "the phone's browser"
+    listed = subprocess.run(["adb", "devices"], capture_output=True, text=True, check=False).stdout.splitlines()
+    found = [line.split()[0] for line in listed if line.endswith("\tdevice")]
+    return f"{', '.join(found) or 'no phone is connected'}; measured with {way}"
 
 
 def _browser() -> str:

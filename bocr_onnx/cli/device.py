@@ -50,11 +50,11 @@ def check(options: DeviceOptions, as_json: bool) -> None:
 @app.command()
 @command(AddOptions)
 def add(options: AddOptions, as_json: bool) -> None:
-    """Get what a kind of device needs on this host: for web, ONNX Runtime Web from the npm registry, once."""
+    """Get what a kind of device needs on this host: ONNX Runtime Web, or a native runner for phones."""
     from bocr_onnx.api.device import add_device
     from bocr_onnx.devices.web import ort
 
-    if options.ort_web is None and not options.yes:
+    if options.device == "web" and options.ort_web is None and not options.yes:
         typer.confirm(f"Fetch {ort.URL} ({ort.SIZE_MB} MB)?", abort=True, err=True)
         options = replace(options, yes=True)
     folder = add_device.run(options)

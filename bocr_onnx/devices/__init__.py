@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable
 
+from bocr_onnx.devices.android import Android
 from bocr_onnx.devices.compare import Speedup, choose_clock, speedup
 from bocr_onnx.devices.device import Clock, Device, Kernel, Latency, Machine, Measured, Request, Rounds, Tensors
 from bocr_onnx.devices.host import Host
@@ -13,8 +14,8 @@ from bocr_onnx.devices.ssh import Ssh
 from bocr_onnx.devices.web import Web
 from bocr_onnx.errors import UsageError, did_you_mean
 
-DEVICES: dict[str, Callable[[str], Device]] = {"host": Host, "ssh": Ssh, "web": Web}
-"""What opens a device, by its kind: a name, or what stands before ``://``."""
+DEVICES: dict[str, Callable[[str], Device]] = {"android": Android, "host": Host, "ssh": Ssh, "web": Web}
+"""What opens a device, by its kind: what stands before ``://`` or a colon."""
 
 
 @functools.cache
@@ -24,10 +25,10 @@ def open_device(name: str) -> Device:
     Raises:
         UsageError: There is none of that name.
     """
-    kind, _, place = name.partition("://")
+    kind, _, place = name.partition("://") if "://" in name else name.partition(":")
     if kind not in DEVICES:
         raise UsageError(
-            f"`device` must be host, ssh://USER@HOST[:PORT] or web[://lan], got {name!r}",
+            f"`device` must be host, ssh://USER@HOST[:PORT], web[://lan] or android[:SERIAL], got {name!r}",
             hint=did_you_mean(kind, DEVICES),
         )
     return DEVICES[kind](place)
@@ -35,6 +36,7 @@ def open_device(name: str) -> Device:
 
 __all__ = [
     "DEVICES",
+    "Android",
     "Clock",
     "Device",
     "Host",

@@ -21,10 +21,11 @@ from typing import IO, Any
 import numpy as np
 from pydantic import TypeAdapter, ValidationError
 
+from bocr_onnx.devices.answer import SLACK_S, fault_of, read_answer
 from bocr_onnx.devices.device import Machine, Measured, Request, Rounds, Tensors
 from bocr_onnx.devices.result import read_outputs, read_result
 from bocr_onnx.devices.runner import BEGIN, END
-from bocr_onnx.errors import DeviceError, ModelError, UsageError
+from bocr_onnx.errors import DeviceError, UsageError
 from bocr_onnx.graph import Array
 
 PLACE = re.compile(
@@ -48,10 +49,6 @@ SSH_FAILED = 255
 MAX_OUTPUT = 1 << 28
 """Bytes of a result from here on are taken for a mistake."""
 
-SLACK_S = 600.0
-"""Time beyond what a request asks for, for the way there, sessions and memory."""
-
-OUT_OF_MEMORY = re.compile(r"bad_alloc|[Ff]ailed to allocate|MemoryError|Cannot allocate memory")
 UNREACHABLE = re.compile(
     r"[Cc]onnection (refused|timed out)|[Cc]ould not resolve|No route to host|Network is unreachable"
 )
@@ -155,16 +152,9 @@ class Ssh:
         return self._result(output, code, "\n".join(said))
 
     def _result(self, output: str, code: int, said: str) -> dict[str, Any]:
-        _, begun, rest = output.partition(BEGIN)
-        text, ended, _ = rest.partition(END)
-        if not begun or not ended:
+        if BEGIN not in output or END not in output:
             raise self._failure(code, said)
-        try:
-            found = json.loads(text)
-        except ValueError as error:
-            raise DeviceError(f"{self.name} must give a whole result, got: {error}") from error
-        if not isinstance(found, dict):
-            raise DeviceError(f"{self.name} must give a whole result, got {type(found).__name__}")
+        found = read_answer(self.name, output)
         if "missing" in found:
             python = str(found.get("python", "python3"))[:200]
             raise DeviceError(
@@ -172,15 +162,8 @@ class Ssh:
                 hint=f"bocr-onnx device check {self.name} --install, or: ssh {self.target} '{INSTALL}'",
             )
         if "error" in found:
-            raise self._fault(str(found["error"]))
+            raise fault_of(self.name, str(found["error"]))
         return found
-
-    def _fault(self, text: str) -> DeviceError | ModelError:
-        if OUT_OF_MEMORY.search(text):
-            return DeviceError(f"{self.name} must have memory enough for the model, got: {text}")
-        if "provider " in text or "cores" in text:
-            return DeviceError(f"{self.name}: {text}")
-        return ModelError(f"{self.name} must run the model, got: {text}")
 
     def _failure(self, code: int, said: str) -> DeviceError:
         """Returns what went wrong before there was a result, in words."""

@@ -53,6 +53,9 @@ from bocr_onnx.options.types import (
     TaskName,
 )
 
+NDK_COMPILER = "aarch64-linux-android24-clang"
+"""Name of the C compiler in the Android NDK, for 64-bit phones of Android 7 and later."""
+
 CPU_PROVIDER = "CPUExecutionProvider"
 
 AUTO_GRID = 8
@@ -161,8 +164,8 @@ class BenchOptions(TaskOptions):
 class DeviceOptions:
     """Options of ``device check``."""
 
-    device: Annotated[str, Flag("host, ssh://USER@HOST[:PORT], web, web://lan.", argument=True)] = field(
-        default="host", kw_only=False
+    device: Annotated[str, Flag("host, ssh://USER@HOST[:PORT], web, web://lan or android[:SERIAL].", argument=True)] = (
+        field(default="host", kw_only=False)
     )
     install: Annotated[bool, Flag("Install ONNX Runtime there, into a virtual environment of its own.")] = False
     progress: Progress = None
@@ -172,11 +175,19 @@ class DeviceOptions:
 class AddOptions:
     """Options of ``device add``."""
 
-    device: Annotated[Literal["web"], Flag("web.", argument=True)] = field(kw_only=False)
-    ort_web: Annotated[Place, Flag("Folder or .tgz with the release, where there is no network.", metavar="PATH")] = (
-        None
-    )
-    yes: Annotated[bool, Flag("Fetch without asking.")] = False
+    device: Annotated[Literal["web", "android"], Flag("web or android.", argument=True)] = field(kw_only=False)
+    ort_web: Annotated[
+        Place, Flag("For web: folder or .tgz with the release, where there is no network.", metavar="PATH")
+    ] = None
+    yes: Annotated[bool, Flag("For web: fetch without asking.")] = False
+    aar: Annotated[Place, Flag("For android: archive of ONNX Runtime for Android.", metavar="PATH")] = None
+    compiler: Annotated[str, Flag("For android: C compiler for the phone.", metavar="COMMAND")] = NDK_COMPILER
+    abi: Annotated[
+        Literal["arm64-v8a", "armeabi-v7a", "x86_64"], Flag("For android: binary interface of the phone.")
+    ] = "arm64-v8a"
+    runner: Annotated[
+        Place, Flag("For android: folder with a runner of your own, and its libraries.", metavar="PATH")
+    ] = None
     progress: Progress = None
 
 

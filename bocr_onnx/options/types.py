@@ -67,7 +67,11 @@ TaskName = Annotated[
 ]
 DeviceName = Annotated[
     str,
-    Flag("Where latency is measured: host, ssh://USER@HOST[:PORT], web, web://lan.", MACHINES, metavar="DEVICE"),
+    Flag(
+        "Where latency is measured: host, ssh://USER@HOST[:PORT], web, web://lan or android[:SERIAL].",
+        MACHINES,
+        metavar="DEVICE",
+    ),
 ]
 CheckImages = Annotated[
     int,

@@ -1,6 +1,7 @@
-"""Real devices: an ssh server on loopback with keys made on the spot, and a browser that opens pages.
+"""Real devices: an ssh server on loopback with keys made on the spot, a browser that opens pages, and an adb daemon.
 
-What needs one skips where it is not: sshd, chromium, or the files of ONNX Runtime Web (`bocr-onnx device add web`).
+What needs one skips where it is not: sshd, chromium and the files of ONNX Runtime Web (`bocr-onnx device add web`), or
+what `.ci/adbd` gets.
 """
 
 from __future__ import annotations
@@ -14,17 +15,23 @@ import socket
 import subprocess
 import sys
 import time
+import zipfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import onnxruntime
 import pytest
 from filelock import FileLock
 
 from bocr_onnx.devices import Web, open_device
+from bocr_onnx.devices.android import device as android_device
+from bocr_onnx.devices.android import native
 from bocr_onnx.devices.web import device as web_device
 from bocr_onnx.devices.web import ort
 from bocr_onnx.errors import DeviceError
+from tests.devices.phone import HEADERS, Phone
+from tests.devices.phone import missing as missing_phone
 
 CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
 QUIET = (
@@ -197,3 +204,43 @@ def browsed(ort_web: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator
     yield device
     device.close()
     made.leave()
+
+
+@pytest.fixture(scope="session")
+def native_runner(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the runner of phones, built here for this processor, and this environment's ONNX Runtime."""
+    if missing_phone() or shutil.which("gcc") is None:
+        pytest.skip(missing_phone() or "no C compiler here")
+    folder = tmp_path_factory.mktemp("native")
+    library = next(iter((Path(onnxruntime.__file__).parent / "capi").glob("libonnxruntime.so.*")))
+    with zipfile.ZipFile(folder / "onnxruntime.aar", "w") as archive:
+        archive.write(library, "jni/x86_64/libonnxruntime.so")
+        for header in HEADERS.glob("onnxruntime*.h"):
+            archive.write(header, f"headers/{header.name}")
+    native.build(folder / "onnxruntime.aar", "gcc", folder / "android", "x86_64")
+    return folder / "android"
+
+
+@pytest.fixture(scope="session")
+def plugged(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Phone]:
+    """A phone by cable."""
+    if missing_phone():
+        pytest.skip(missing_phone())
+    patch = pytest.MonkeyPatch()
+    patch.setenv("ANDROID_ADB_SERVER_PORT", str(free_port()))
+    made = Phone(tmp_path_factory.mktemp("phone"))
+    patch.setattr(android_device, "BASE", str(made.folder / "tmp"))
+    try:
+        made.start()
+        yield made
+    finally:
+        made.stop()
+        patch.undo()
+
+
+@pytest.fixture
+def phone(plugged: Phone, native_runner: Path, monkeypatch: pytest.MonkeyPatch) -> Phone:
+    """The phone, with a native runner."""
+    monkeypatch.setenv(native.VARIABLE, str(native_runner))
+    open_device.cache_clear()
+    return plugged

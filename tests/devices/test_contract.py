@@ -19,7 +19,7 @@ SMALL = """
 m (float scale, float[160, 160] x) => (float[160, 160] y) { y = Mul(x, scale) }
 """
 QUICK = Request(budget_s=0.0)
-WITHOUT_DETAILS = {"web"}
+WITHOUT_DETAILS = {"web", "android"}
 
 
 def model(text: str) -> bytes:
@@ -37,6 +37,8 @@ def device(request: pytest.FixtureRequest) -> Device:
         return open_device(request.getfixturevalue("reached").device)
     if request.param == "web":
         return request.getfixturevalue("browsed")
+    if request.param == "android":
+        return open_device(f"android:{request.getfixturevalue('phone').serial}")
     return open_device(request.param)
 
 
@@ -76,7 +78,7 @@ def test_a_model_with_more_work_takes_longer_in_either_order(device: Device, mod
 
 
 def test_details_are_kernels_and_memory(device: Device, models: list[bytes]) -> None:
-    if device.name in WITHOUT_DETAILS:
+    if device.name.partition(":")[0] in WITHOUT_DETAILS:
         pytest.skip("its runtime tells neither")
     large, small = device.measure(models, FEEDS, Request(budget_s=0.0, details=True)).latencies
     assert {k.op for k in large.kernels} == {"MatMul", "Mul"}

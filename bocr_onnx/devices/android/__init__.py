@@ -1,0 +1,5 @@
+"""Phones by cable as devices."""
+
+from bocr_onnx.devices.android.device import Android
+
+__all__ = ["Android"]
