@@ -125,7 +125,7 @@ def test_an_adapter_in_software_is_refused(ort_web: Path, tmp_path: Path, monkey
     monkeypatch.setattr(web_device, "_invite", person.invited)
     device = Web()
     try:
-        with pytest.raises(DeviceError, match=r"provider webgpu must be (a real adapter|available)"):
+        with pytest.raises(DeviceError, match="provider webgpu must be a real adapter"):
             device.measure([model(SMALL)], FEEDS, Request(provider="webgpu"))
     finally:
         device.close()
