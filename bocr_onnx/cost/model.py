@@ -13,13 +13,14 @@ times what is summed up for each.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 import numpy as np
 import numpy.typing as npt
 
 from bocr_onnx.cost.full import full_macs, hidden_params
+from bocr_onnx.cost.latency import LatencyModel, features_of, fit_latency
 from bocr_onnx.graph import INTEGER, ModelGraph, Node, Operand, operand_positions, serialized_size, weight_positions
 from bocr_onnx.groups import Channels, GroupIndex, Work
 
@@ -90,6 +91,7 @@ class CostModel:
         bytes_terms: Bytes of the stored constants.
         overhead_bytes: Bytes of the file that no policy changes.
         node_macs: MACs of every weighted node of the original, by node index.
+        latency: Time on a device; None where none was fitted.
     """
 
     full: Widths
@@ -98,6 +100,20 @@ class CostModel:
     bytes_terms: Terms
     overhead_bytes: int
     node_macs: Mapping[int, float] = field(default_factory=dict)
+    latency: LatencyModel | None = None
+
+    def latency_ms(self, widths: Widths) -> _Floats:
+        """Returns the predicted time of policies in ms, shape `(n_policies,)`."""
+        if self.latency is None:
+            raise ValueError("no latency was fitted")
+        asked = np.concatenate([self.full[None], np.atleast_2d(widths)])
+        terms = self.macs_terms
+        features = features_of(terms.scale, terms.forms, asked, self.latency.block)
+        return self.latency.full_ms * self.latency.share(features)[1:]
+
+    def timed(self, widths: Sequence[Widths], times_ms: Sequence[float]) -> CostModel:
+        """Returns the cost model with the latency that timings of policies say; the first one is the original."""
+        return replace(self, latency=fit_latency(self.macs_terms.scale, self.macs_terms.forms, widths, times_ms))
 
     def macs(self, widths: Widths) -> _Floats:
         """Returns MACs of policies, shape `(n_policies,)`, for widths `(n_policies, n_groups)`."""

@@ -47,7 +47,11 @@ QUANTITIES = {
         Quantity("size", "file size", "B", "size_bytes", CostModel.size_bytes),
     )
 }
-"""Every quantity by name."""
+"""Every quantity that is counted, by name."""
+
+LATENCY = Quantity("latency", "latency", "ms", "latency_ms", CostModel.latency_ms)
+BOUNDS = {**QUANTITIES, LATENCY.name: LATENCY}
+"""Every quantity that a budget can bound, by name; latency is predicted, where it was fitted."""
 
 
 def quantities_of(cost: CostModel, widths: Widths | None = None) -> dict[str, int]:

@@ -18,7 +18,6 @@ from bocr_onnx.options.parse import (
     parse_models,
     parse_patterns,
     parse_place,
-    parse_shares,
 )
 from bocr_onnx.options.record import Flag, options_of, record
 from bocr_onnx.options.strategies import SearchName, StrategyOptions
@@ -38,6 +37,7 @@ from bocr_onnx.options.types import (
     DeviceName,
     FinalImages,
     InputShapes,
+    Latencies,
     LayoutName,
     Model,
     ModelSource,
@@ -198,6 +198,10 @@ class PruneOptions(StrategyOptions, ImageOptions):
     flops: Annotated[Share, Flag("Share of the MACs to keep, or several: 0.7,0.5,0.3.", BUDGET, metavar="SHARE")] = None
     params: Annotated[Share, Flag("Share of the parameters to keep, or several.", BUDGET, metavar="SHARE")] = None
     size: Annotated[Share, Flag("Share of the file size to keep, or several.", BUDGET, metavar="SHARE")] = None
+    latency: Annotated[
+        Latencies,
+        Flag("Share of the latency on `device` to keep, or milliseconds: 0.6, 8ms.", BUDGET, metavar="SHARE|MS"),
+    ] = None
     data: Annotated[DataSource | None, BeforeValidator(parse_data), DATA_FLAG] = None
     score_images: Annotated[Count, Flag("Number of images each trial is scored on.", DATA)] = 2_000
     recovery_images: Annotated[Count, Flag("Number of images the recovery is fitted on.", DATA)] = 1_000
@@ -245,7 +249,7 @@ class PruneOptions(StrategyOptions, ImageOptions):
         Raises:
             UsageError: Bounds are given for different numbers of budgets, or a budget twice.
         """
-        given = {name: shares for name in BUDGETS if (shares := parse_shares(getattr(self, name)))}
+        given = {name: shares for name in BUDGETS if (shares := _bounds(getattr(self, name)))}
         n = max(map(len, given.values()), default=1)
         for name, shares in given.items():
             if len(shares) not in (1, n):
@@ -282,6 +286,11 @@ class PruneOptions(StrategyOptions, ImageOptions):
     def memory_bytes(self) -> int:
         """Returns what images and activations may take together."""
         return int(self.memory * 2**30)
+
+
+def _bounds(value: Any) -> tuple[float, ...]:
+    """Returns the bounds of an option in numbers: shares, or milliseconds."""
+    return tuple(float(one.removesuffix("ms")) if isinstance(one, str) else float(one) for one in value or ())
 
 
 BUDGETS = tuple(o.name for o in options_of(PruneOptions) if o.flag.panel == BUDGET)

@@ -37,6 +37,38 @@ def parse_shares(value: Any) -> tuple[float, ...] | None:
         raise ValueError(f"must be a share or several with commas between, got {value!r}") from error
 
 
+def parse_latencies(value: Any) -> tuple[float | str, ...] | None:
+    """Returns latencies to keep: shares of the original's as numbers, milliseconds as texts such as ``8ms``.
+
+    Raises:
+        ValueError: One of them is neither, or both kinds are mixed.
+
+    Examples:
+        >>> parse_latencies("0.7,0.5"), parse_latencies("8 ms"), parse_latencies(0.6)
+        ((0.7, 0.5), ('8ms',), (0.6,))
+    """
+    if value is None:
+        return None
+    parts = value.split(",") if isinstance(value, str) else value
+    parts = list(parts) if isinstance(parts, Sequence) else [parts]
+    try:
+        found = [_latency(part) for part in parts]
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"must be a share such as 0.6, or milliseconds such as 8ms, got {value!r}") from error
+    if len({type(one) for one in found}) > 1:
+        raise ValueError(f"must be shares or milliseconds, not both, got {value!r}")
+    return tuple(found)
+
+
+def _latency(part: Any) -> float | str:
+    if not isinstance(part, str) or not part.strip().endswith("ms"):
+        return float(part)
+    milliseconds = float(part.strip().removesuffix("ms"))
+    if not 0 < milliseconds < math.inf:
+        raise ValueError(part)
+    return f"{milliseconds:g}ms"
+
+
 def parse_grid(value: Any) -> Any:
     """Returns a channel grid, a whole number or ``auto``.
 

@@ -11,6 +11,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, PlainValidator
 from bocr_onnx.options.parse import (
     TASK_NAMES,
     parse_data,
+    parse_latencies,
     parse_model,
     parse_place,
     parse_shapes,
@@ -49,6 +50,7 @@ Count = Annotated[int, Field(ge=1, le=MAX_IMAGES)]
 
 Model = Annotated[ModelSource, BeforeValidator(parse_model), Flag("The .onnx file.", argument=True)]
 Share = Annotated[Shares, PlainValidator(parse_shares)]
+Latencies = Annotated[Shares | str, PlainValidator(parse_latencies)]
 DATA_FLAG = Flag(
     "Images or arrays: a folder, an .npz, an .npy, coco:FILE@FOLDER or torchvision:NAME@ROOT. Labels are optional.",
     DATA,

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import functools
+import json
 from collections.abc import Callable
 from dataclasses import replace
 
-from bocr_onnx.cost import Prunable, prunable
+from bocr_onnx.cost import LatencyModel, Prunable, prunable, read_latency
 from bocr_onnx.data import Pools, Samples, split
-from bocr_onnx.devices import default_file, open_device, remembered_grid
-from bocr_onnx.errors import HistoryError, UsageError
+from bocr_onnx.devices import Request, default_file, open_device, probe, remember, remembered_grid
+from bocr_onnx.errors import BudgetError, HistoryError, ResumeError, UsageError
 from bocr_onnx.graph import ModelGraph, check_writable
 from bocr_onnx.groups import GroupIndex
 from bocr_onnx.options import PruneOptions
@@ -20,8 +21,9 @@ from bocr_onnx.pipeline.outputs import check_outputs
 from bocr_onnx.pipeline.run import Run
 from bocr_onnx.pipeline.rundir import RunDir, folder_of, open_images, output_of
 from bocr_onnx.pipeline.sized import read_for_images
+from bocr_onnx.pipeline.timing import shares_of, timed
 from bocr_onnx.progress import Progress, Silent
-from bocr_onnx.search import Budget, PriorSearch, Projection, build_space
+from bocr_onnx.search import Budget, PriorSearch, Projection, SearchSpace, build_space
 from bocr_onnx.search.history import History
 from bocr_onnx.search.strategies import STRATEGIES
 from bocr_onnx.search.workers import check_ray
@@ -52,11 +54,11 @@ def prepare(options: PruneOptions) -> tuple[Run, ...]:
             from bocr_onnx.pipeline.training import check_trainable
 
             check_trainable(graph, task)
-    model = prunable(graph)
+    top = RunDir(folder_of(options))
+    options, model = _timed(options, prunable(graph), top, progress)
     history, others = _remembered(options, graph, progress)
     if options.resume is None:
         check_transfer(options, others)
-    top = RunDir(folder_of(options))
     runs = [begin(part, model, folder, history) for part, folder in _parts(options, top)]
     for run in runs:
         shared = () if len(runs) == 1 else (top.path, top.options, top.front)
@@ -75,6 +77,11 @@ def _on_its_grid(options: PruneOptions, progress: Progress) -> PruneOptions:
     if options.device != "host":
         progress.note(f"device: {options.device}, {machine.cpu or machine.architecture}")
     grid = remembered_grid(default_file(), device, machine) if options.round_to == "auto" else None
+    if grid is None and options.round_to == "auto" and options.latency is not None:
+        with progress.task(f"Measuring the channel grid of {options.device}") as update:
+            found = probe(device, update)
+        remember(default_file(), device, machine, found)
+        grid = found.grid
     if grid is None:
         return options
     progress.note(f"channel grid: {grid}, as `device check {options.device}` has measured it")
@@ -107,7 +114,7 @@ def begin(options: PruneOptions, model: Prunable, run_dir: RunDir, history: Hist
         BocrError: The budget cannot be reached, a pattern matches no group, or the output cannot be written.
     """
     index = model.index
-    space = build_space(index, grid=options.grid, frozen=_frozen(index, options), min_width=options.min_width)
+    space = _space(index, options)
     (bounds,) = options.budgets
     budget = Budget(bounds)
     budget.check_reachable(model.cost, space, _further(options, inspect_graph(model)))
@@ -124,6 +131,45 @@ def begin(options: PruneOptions, model: Prunable, run_dir: RunDir, history: Hist
     )
 
 
+def _space(index: GroupIndex, options: PruneOptions) -> SearchSpace:
+    return build_space(index, grid=options.grid, frozen=_frozen(index, options), min_width=options.min_width)
+
+
+def _timed(options: PruneOptions, model: Prunable, top: RunDir, progress: Progress) -> tuple[PruneOptions, Prunable]:
+    """Returns options with latencies as shares, and the model with the latency of its policies; a resumed run's own.
+
+    Raises:
+        BudgetError: A latency is not below the original's.
+        DeviceError: The device is lost.
+        ResumeError: The timings of a resumed run cannot be read.
+    """
+    if not isinstance(options.latency, tuple):
+        return options, model
+    if options.resume is not None and top.timing.exists():
+        model = replace(model, cost=replace(model.cost, latency=_read_timing(top)))
+    else:
+        batch = 1 if model.graph.batch_is_symbolic() else model.graph.batch
+        request = Request(options.threads, batch)
+        space = _space(model.index, options)
+        model = timed(model, space, open_device(options.device), request, options.seed, progress)
+    found = model.cost.latency
+    assert found is not None
+    shares = shares_of(options.latency, found)
+    progress.note(f"latency of the original on {options.device}: {found.full_ms:.3g} ms; predictions are off by "
+                  f"{found.error:.1%}, kernels work on blocks of {found.block} channels")  # fmt: skip
+    for asked, share in zip(options.latency, shares, strict=True):
+        if share >= 1:
+            raise BudgetError(f"`latency={asked}` must be below that of the original, {found.full_ms:.4g} ms")
+    return replace(options, latency=shares), model
+
+
+def _read_timing(top: RunDir) -> LatencyModel:
+    try:
+        return read_latency(json.loads(top.timing.read_text(encoding="utf-8")))
+    except (OSError, ValueError, RecursionError) as error:
+        raise ResumeError(f"{top.timing} must hold the timings of the run, got: {error}") from error
+
+
 def check_together(options: PruneOptions) -> None:
     """Checks what no option can be checked for alone.
 
@@ -133,6 +179,8 @@ def check_together(options: PruneOptions) -> None:
     options.check_read_by(options.search)
     if options.rounds > 1 and len(options.budgets) > 1:
         raise UsageError("`rounds` must go towards one budget, got several")
+    if options.rounds > 1 and options.latency is not None:
+        raise UsageError("`rounds` must go towards a budget that is counted, got `latency`")
     needed = STRATEGIES[options.search].min_trials * len(options.budgets) * options.rounds
     if options.trials < needed:
         raise UsageError(

@@ -43,6 +43,7 @@ class RunDir:
     options, journal, prior = _File("run.json"), _File("journal.jsonl"), _File("past.json")
     plan, checkpoint, front = _File("plan.json"), _File("finetune.pt"), _File("front.json")
     report_json, report_md = _File("report.json"), _File("report.md")
+    timing = _File("latency.json")
     model, arrays = _File("model.onnx", made=False), _File("data.npz", made=False)
     """A model and images that were given in memory; a resumed run reads them."""
 

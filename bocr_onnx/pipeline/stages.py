@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
@@ -16,12 +17,20 @@ from bocr_onnx.pipeline.recover import recover
 from bocr_onnx.pipeline.run import Run
 from bocr_onnx.pipeline.rundir import RunDir
 from bocr_onnx.pipeline.search import search
+from bocr_onnx.pipeline.timing import settle
 from bocr_onnx.report import Report, front_text
 
 Stages = dict[str, Callable[[Run], Run]]
 """Stages in their order, by the name under which the report gives their seconds."""
 
-CUT: Stages = {"search": search, "recovery": recover, "finetune": finetune, "proof": prove, "write": write}
+CUT: Stages = {
+    "search": search,
+    "timing": settle,
+    "recovery": recover,
+    "finetune": finetune,
+    "proof": prove,
+    "write": write,
+}
 """From a measured model to a slim file."""
 
 FINISH: Stages = {"latency": benchmark, "report": report}
@@ -57,7 +66,7 @@ def run_budgets(runs: tuple[Run, ...], asked: PruneOptions) -> tuple[Report, ...
         return _go_all(runs)
     top = RunDir(runs[0].run_dir.path.parent)
     with top.alone():
-        top.create(asked)
+        _create(top, asked, runs[0])
         reports = _go_all(runs)
         write_text(top.front, front_text(reports))
         return reports
@@ -68,10 +77,16 @@ def _go_all(runs: tuple[Run, ...]) -> tuple[Report, ...]:
     with ExitStack() as stack:
         for run in runs:
             stack.enter_context(run.run_dir.alone(run.output))
-            run.run_dir.create(run.options)
+            _create(run.run_dir, run.options, run)
         first = go(first, {"calibration": measure})
         done: tuple[Run, ...] = ()
         for run in (first, *(run.measured_as(first) for run in runs[1:])):
             known = tuple(trial for other in done for trial in other.result.trials)
             done = (*done, go(replace(run, known=known), CUT | FINISH))
         return tuple(map(reported, done))
+
+
+def _create(folder: RunDir, options: PruneOptions, run: Run) -> None:
+    folder.create(options)
+    if run.cost.latency is not None:
+        write_text(folder.timing, json.dumps(run.cost.latency.as_json()) + "\n")

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from bocr_onnx.cost import QUANTITIES, CostModel, Widths
+from bocr_onnx.cost import BOUNDS, CostModel, Widths
 from bocr_onnx.errors import BudgetError, UsageError
 from bocr_onnx.search.space import Point, SearchSpace
 
@@ -17,7 +17,7 @@ class Budget:
     """Shares of the original that may be kept.
 
     Attributes:
-        shares: Share in (0, 1) by name of quantity, see `bocr_onnx.cost.QUANTITIES`.
+        shares: Share in (0, 1) by name of quantity, see `bocr_onnx.cost.BOUNDS`.
 
     Raises:
         UsageError: There is no bound, or one is out of range.
@@ -55,7 +55,7 @@ class Budget:
         """
         used = []
         for name, share in self.shares.items():
-            total = QUANTITIES[name].total
+            total = BOUNDS[name].total
             used.append(total(cost, widths) / (share * total(cost, cost.full)[0]))
         return np.asarray(np.max(used, axis=0))
 
@@ -71,14 +71,14 @@ class Budget:
             BudgetError: Names the smallest reachable share of the first bound that is out of reach.
         """
         for name, share in self.shares.items():
-            if not space.free.size or QUANTITIES[name].total(cost, cost.full)[0] <= 0:
+            if not space.free.size or BOUNDS[name].total(cost, cost.full)[0] <= 0:
                 raise BudgetError(
                     f"`{name}={share:g}` must be reachable, but no group of channels can be cut",
                     hint=hint or "bocr-onnx inspect MODEL says why.",
                 )
         if self.use(cost, space.low[None])[0] <= 1:
             return
-        least = {name: QUANTITIES[name].share(cost, space.low) for name in self.shares}
+        least = {name: BOUNDS[name].share(cost, space.low) for name in self.shares}
         name, share = next((n, s) for n, s in self.shares.items() if least[n] > s)
         smallest = np.ceil(least[name] * 1000) / 1000
         raise BudgetError(

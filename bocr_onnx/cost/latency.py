@@ -1,0 +1,138 @@
+"""Latency of a policy by arithmetic, fitted to the timings of some policies of the same model on the same device.
+
+Kernels work on blocks of b channels, so the time of an operator follows its lengths padded to whole blocks:
+
+    macs_i(w)  = scale_i * pad(n_out(w)) * pad(n_in(w))        one term of the cost model
+    moved_i(w) = scale_i * pad(n(w)) for each of its axes      what is read and written for it
+    share(w)   = a + sum over classes c of (beta_c * macs_c(w) + gamma_c,axis * moved_c,axis(w))
+
+Terms of the same scale are a class: they have as many positions and as large a kernel, so they run at the same speed.
+The coefficients are not negative. b is the one of `BLOCKS` that predicts policies best which it was not fitted to.
+Timings of whole models need nothing of a device but that it runs models, and see what no table of single kernels sees:
+caches, and what kernels cost each other.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from scipy.optimize import nnls
+
+Floats = npt.NDArray[np.float64]
+
+BLOCKS = (1, 4, 8, 16, 32)
+"""Blocks of channels that are tried; of equals the first."""
+
+RIDGE = 1e-3
+N_FOLDS = 5
+NARROW = 3
+"""Axes up to this length are not padded: the colours of an image."""
+
+
+@dataclass(frozen=True, slots=True)
+class LatencyModel:
+    """Time of policies.
+
+    Attributes:
+        block: Channels that a kernel works on at once.
+        coefficients: Of the constant and every feature, share of the original's time, shape `(1 + n_features,)`.
+        full_ms: Time of the original in ms.
+        error: Typical relative error on policies that it was not fitted to.
+    """
+
+    block: int
+    coefficients: tuple[float, ...]
+    full_ms: float
+    error: float
+
+    def share(self, features: Floats) -> Floats:
+        """Returns the share of the original's time, shape `(n_policies,)`, for features `(n_policies, n_features)`."""
+        return np.asarray(self.coefficients[0] + features @ np.array(self.coefficients[1:]))
+
+    def as_json(self) -> dict[str, Any]:
+        """Returns it as JSON."""
+        return {"block": self.block, "coefficients": list(self.coefficients), "full_ms": self.full_ms,
+                "error": self.error}  # fmt: skip
+
+
+def features_of(scale: Floats, forms: Floats, widths: Floats, block: int) -> Floats:
+    """Returns what time follows, shape `(n_policies, n_features)`, each 1 at the full widths.
+
+    Args:
+        scale: Factor of each term, shape `(n_terms,)`.
+        forms: Axis lengths as linear forms, shape `(n_terms, n_axes, 1 + n_groups)`.
+        widths: Shape `(n_policies, n_groups)`; the first row the full ones. They need not be whole.
+        block: Channels that a kernel works on at once.
+    """
+    ones = np.ones((len(widths), 1))
+    lengths: Floats = np.einsum("pg,tag->pta", np.concatenate([ones, widths], axis=1), forms)
+    depends: npt.NDArray[np.bool_] = np.any(forms[:, :, 1:], axis=2)
+    cut = depends[None] & (lengths > NARROW)
+    padded: Floats = np.where(cut, np.ceil(lengths / block - 1e-9) * block, lengths)
+    macs, moved = scale * padded.prod(axis=2), scale[:, None] * padded
+    classes = np.log2(np.maximum(scale, 1e-9)).round(1)
+    found: list[Floats] = []
+    for one in np.unique(classes):
+        rows = np.nonzero(classes == one)[0]
+        found += [macs[:, rows].sum(axis=1), *(moved[:, rows, axis].sum(axis=1) for axis in range(forms.shape[1]))]
+    made: Floats = np.array(found).T
+    return np.asarray(made / np.maximum(made[:1], 1e-9), dtype=np.float64)
+
+
+def fit_latency(
+    scale: Floats, forms: Floats, widths: Sequence[npt.NDArray[np.int64]], times_ms: Sequence[float]
+) -> LatencyModel:
+    """Returns the model that timings fit best.
+
+    Args:
+        scale: As in `features_of`.
+        forms: Likewise.
+        widths: Policies; the first one the original.
+        times_ms: Time of each.
+    """
+    asked, shares = np.array(widths, dtype=np.float64), np.array(times_ms) / times_ms[0]
+    tables = {block: features_of(scale, forms, asked, block) for block in BLOCKS}
+    errors = {block: _unseen_error(table, shares) for block, table in tables.items()}
+    block = min(errors, key=lambda one: errors[one])
+    return LatencyModel(block, tuple(_solve(tables[block], shares)), float(times_ms[0]), errors[block])
+
+
+def _solve(table: Floats, shares: Floats) -> Floats:
+    """Returns coefficients of relative errors squared; the ridge draws towards all features alike."""
+    design = np.concatenate([np.ones((len(table), 1)), table], axis=1)
+    n = design.shape[1]
+    rows = np.concatenate([design / shares[:, None], RIDGE * np.eye(n)])
+    found, _ = nnls(rows, np.concatenate([np.ones(len(table)), np.full(n, RIDGE / n)]))
+    return np.asarray(found, dtype=np.float64)
+
+
+def _unseen_error(table: Floats, shares: Floats) -> float:
+    """Returns the root mean square relative error on the policies that a fit leaves out, a fold at a time."""
+    folds = np.arange(len(table)) % N_FOLDS
+    errors = []
+    for fold in range(N_FOLDS):
+        left, used = folds == fold, folds != fold
+        if left.any() and used.sum() > 1:
+            coefficients = _solve(table[used], shares[used])
+            errors.append((coefficients[0] + table[left] @ coefficients[1:]) / shares[left] - 1)
+    return float(np.sqrt(np.mean(np.concatenate(errors) ** 2))) if errors else 0.0
+
+
+def read_latency(record: Mapping[str, Any]) -> LatencyModel:
+    """Returns the model that `LatencyModel.as_json` has written.
+
+    Raises:
+        ValueError: It is another record.
+    """
+    try:
+        coefficients = tuple(float(value) for value in record["coefficients"])
+        found = LatencyModel(int(record["block"]), coefficients, float(record["full_ms"]), float(record["error"]))
+    except (KeyError, TypeError, ValueError) as error:
+        raise ValueError(f"a record of latency must hold block, coefficients, full_ms and error: {error}") from error
+    if not (found.block >= 1 and np.isfinite([*coefficients, found.full_ms, found.error]).all()):
+        raise ValueError("a record of latency must hold finite numbers")
+    return found
