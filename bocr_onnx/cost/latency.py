@@ -1,4 +1,4 @@
-"""Latency of a policy by arithmetic, fitted to the timings of some policies of the same model on the same device.
+"""Latency of a policy by arithmetic, once `bocr_onnx.devices.fit` has fitted it to timings on a device.
 
 Kernels work on blocks of b channels, so the time of an operator follows its lengths padded to whole blocks:
 
@@ -7,28 +7,20 @@ Kernels work on blocks of b channels, so the time of an operator follows its len
     share(w)   = a + sum over classes c of (beta_c * macs_c(w) + gamma_c,axis * moved_c,axis(w))
 
 Terms of the same scale are a class: they have as many positions and as large a kernel, so they run at the same speed.
-The coefficients are not negative. b is the one of `BLOCKS` that predicts policies best which it was not fitted to.
-Timings of whole models need nothing of a device but that it runs models, and see what no table of single kernels sees:
-caches, and what kernels cost each other.
+The coefficients are not negative, so time never falls as channels come.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from scipy.optimize import nnls
 
 Floats = npt.NDArray[np.float64]
 
-BLOCKS = (1, 4, 8, 16, 32)
-"""Blocks of channels that are tried; of equals the first."""
-
-RIDGE = 1e-3
-N_FOLDS = 5
 NARROW = 3
 """Axes up to this length are not padded: the colours of an image."""
 
@@ -81,45 +73,6 @@ def features_of(scale: Floats, forms: Floats, widths: Floats, block: int) -> Flo
         found += [macs[:, rows].sum(axis=1), *(moved[:, rows, axis].sum(axis=1) for axis in range(forms.shape[1]))]
     made: Floats = np.array(found).T
     return np.asarray(made / np.maximum(made[:1], 1e-9), dtype=np.float64)
-
-
-def fit_latency(
-    scale: Floats, forms: Floats, widths: Sequence[npt.NDArray[np.int64]], times_ms: Sequence[float]
-) -> LatencyModel:
-    """Returns the model that timings fit best.
-
-    Args:
-        scale: As in `features_of`.
-        forms: Likewise.
-        widths: Policies; the first one the original.
-        times_ms: Time of each.
-    """
-    asked, shares = np.array(widths, dtype=np.float64), np.array(times_ms) / times_ms[0]
-    tables = {block: features_of(scale, forms, asked, block) for block in BLOCKS}
-    errors = {block: _unseen_error(table, shares) for block, table in tables.items()}
-    block = min(errors, key=lambda one: errors[one])
-    return LatencyModel(block, tuple(_solve(tables[block], shares)), float(times_ms[0]), errors[block])
-
-
-def _solve(table: Floats, shares: Floats) -> Floats:
-    """Returns coefficients of relative errors squared; the ridge draws towards all features alike."""
-    design = np.concatenate([np.ones((len(table), 1)), table], axis=1)
-    n = design.shape[1]
-    rows = np.concatenate([design / shares[:, None], RIDGE * np.eye(n)])
-    found, _ = nnls(rows, np.concatenate([np.ones(len(table)), np.full(n, RIDGE / n)]))
-    return np.asarray(found, dtype=np.float64)
-
-
-def _unseen_error(table: Floats, shares: Floats) -> float:
-    """Returns the root mean square relative error on the policies that a fit leaves out, a fold at a time."""
-    folds = np.arange(len(table)) % N_FOLDS
-    errors = []
-    for fold in range(N_FOLDS):
-        left, used = folds == fold, folds != fold
-        if left.any() and used.sum() > 1:
-            coefficients = _solve(table[used], shares[used])
-            errors.append((coefficients[0] + table[left] @ coefficients[1:]) / shares[left] - 1)
-    return float(np.sqrt(np.mean(np.concatenate(errors) ** 2))) if errors else 0.0
 
 
 def read_latency(record: Mapping[str, Any]) -> LatencyModel:

@@ -13,14 +13,14 @@ times what is summed up for each.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
 import numpy as np
 import numpy.typing as npt
 
 from bocr_onnx.cost.full import full_macs, hidden_params
-from bocr_onnx.cost.latency import LatencyModel, features_of, fit_latency
+from bocr_onnx.cost.latency import LatencyModel, features_of
 from bocr_onnx.graph import INTEGER, ModelGraph, Node, Operand, operand_positions, serialized_size, weight_positions
 from bocr_onnx.groups import Channels, GroupIndex, Work
 
@@ -110,10 +110,6 @@ class CostModel:
         terms = self.macs_terms
         features = features_of(terms.scale, terms.forms, asked, self.latency.block)
         return self.latency.full_ms * self.latency.share(features)[1:]
-
-    def timed(self, widths: Sequence[Widths], times_ms: Sequence[float]) -> CostModel:
-        """Returns the cost model with the latency that timings of policies say; the first one is the original."""
-        return replace(self, latency=fit_latency(self.macs_terms.scale, self.macs_terms.forms, widths, times_ms))
 
     def macs(self, widths: Widths) -> _Floats:
         """Returns MACs of policies, shape `(n_policies,)`, for widths `(n_policies, n_groups)`."""

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from bocr_onnx.devices.android import Android
 from bocr_onnx.devices.compare import Speedup, choose_clock, speedup
 from bocr_onnx.devices.device import Clock, Device, Kernel, Latency, Machine, Measured, Request, Rounds, Tensors
+from bocr_onnx.devices.fit import fit_latency
 from bocr_onnx.devices.host import Host
 from bocr_onnx.devices.probe import Probe, default_file, find_grid, probe, remember, remembered_grid
 from bocr_onnx.devices.ssh import Ssh
@@ -54,6 +55,7 @@ __all__ = [
     "choose_clock",
     "default_file",
     "find_grid",
+    "fit_latency",
     "open_device",
     "probe",
     "remember",

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from bocr_onnx.cost import LATENCY, LatencyModel, Prunable, Widths
-from bocr_onnx.devices import Device, Request, open_device
+from bocr_onnx.devices import Device, Request, fit_latency, open_device
 from bocr_onnx.graph import random_feeds
 from bocr_onnx.pipeline.run import Run
 from bocr_onnx.progress import Progress, Update
@@ -49,7 +49,7 @@ def timed(
     policies = [space.full, *_drawn(space, seed)]
     with progress.task(f"Timing {len(policies) - 1} policies on {device.name}") as update:
         times = time_policies(model, policies, device, request, SECONDS_EACH, update)
-    return replace(model, cost=model.cost.timed(policies, times))
+    return replace(model, cost=fit_latency(model.cost, policies, times))
 
 
 def _drawn(space: SearchSpace, seed: int) -> list[Widths]:

@@ -17,7 +17,7 @@ from typer.testing import CliRunner
 import bocr_onnx
 from bocr_onnx.cli.main import app
 from bocr_onnx.cost import CostModel, prunable
-from bocr_onnx.devices import Host, Request
+from bocr_onnx.devices import Host, Request, fit_latency
 from bocr_onnx.errors import BudgetError, DeviceError, ResumeError, UsageError
 from bocr_onnx.graph import from_proto, load
 from bocr_onnx.options import PruneOptions
@@ -98,14 +98,12 @@ def test_large_models_are_timed_in_slices_with_the_original_in_each(
 def test_finalists_that_miss_their_budget_as_measured_are_corrected(
     clockwork: Clockwork, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, factor: float
 ) -> None:
-    fit = CostModel.timed
-
-    def fitted(self: CostModel, widths: Any, times: Any) -> CostModel:  # the device changes behind the fit
-        made = fit(self, widths, times)
+    def fitted(cost: CostModel, widths: Any, times: Any) -> CostModel:  # the device changes behind the fit
+        made = fit_latency(cost, widths, times)
         clockwork.factor = factor
         return made
 
-    monkeypatch.setattr(CostModel, "timed", fitted)
+    monkeypatch.setattr(timing, "fit_latency", fitted)
     report = bocr_onnx.prune(DEMO, latency=0.6, output=tmp_path / "s.onnx", **{**GIVEN, "round_to": 1})
     (row,) = report.latency["finalists"]
     assert row["measured"] == pytest.approx(0.6, abs=0.03)

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from bocr_onnx.cost import BOUNDS, LATENCY, CostModel, Terms, read_latency
-from bocr_onnx.cost.latency import BLOCKS, fit_latency
+from bocr_onnx.devices.fit import BLOCKS, fit_latency
 
 FULL = np.array([64, 128, 48, 96])
 SCALE = np.array([784.0 * 9, 784.0, 196.0 * 9, 196.0])
@@ -26,6 +26,10 @@ def terms() -> Terms:
     return Terms(SCALE, forms)
 
 
+def plain() -> CostModel:
+    return CostModel(FULL, terms(), terms(), terms(), 0)
+
+
 def true_ms(widths: np.ndarray, block: int) -> np.ndarray:
     padded = np.ceil(widths / block) * block
     inputs = np.concatenate([np.full((len(widths), 1), 3.0), padded[:, :-1]], axis=1)
@@ -40,10 +44,10 @@ def policies(n: int) -> np.ndarray:
 @pytest.mark.parametrize("block", [1, 4, 16])
 def test_block_and_times_are_found(block: int) -> None:
     seen, unseen = policies(40), policies(20)
-    model = fit_latency(SCALE, terms().forms, list(seen), list(true_ms(seen, block)))
-    assert model.block == block
-    assert model.error < 0.02
-    cost = CostModel(FULL, terms(), terms(), terms(), 0, latency=model)
+    cost = fit_latency(plain(), list(seen), list(true_ms(seen, block)))
+    assert cost.latency is not None
+    assert cost.latency.block == block
+    assert cost.latency.error < 0.02
     np.testing.assert_allclose(cost.latency_ms(unseen), true_ms(unseen, block), rtol=0.03)
     assert cost.latency_ms(FULL)[0] == pytest.approx(true_ms(FULL[None], block)[0], rel=0.03)
 
@@ -51,7 +55,7 @@ def test_block_and_times_are_found(block: int) -> None:
 def test_noise_is_not_believed() -> None:
     seen, unseen = policies(40), policies(20)
     noisy = true_ms(seen, 8) * RNG.normal(1, 0.02, len(seen))
-    cost = CostModel(FULL, terms(), terms(), terms(), 0).timed(list(seen), list(noisy))
+    cost = fit_latency(plain(), list(seen), list(noisy))
     assert cost.latency is not None
     assert cost.latency.error > 0.01
     assert np.median(np.abs(cost.latency_ms(unseen) / true_ms(unseen, 8) - 1)) < 0.03
@@ -59,7 +63,7 @@ def test_noise_is_not_believed() -> None:
 
 def test_time_never_falls_as_channels_come() -> None:
     seen = policies(40)
-    cost = CostModel(FULL, terms(), terms(), terms(), 0).timed(list(seen), list(true_ms(seen, 16)))
+    cost = fit_latency(plain(), list(seen), list(true_ms(seen, 16)))
     for group in range(4):
         widths = np.repeat(FULL[None], FULL[group], axis=0)
         widths[:, group] = np.arange(1, FULL[group] + 1)
@@ -68,7 +72,7 @@ def test_time_never_falls_as_channels_come() -> None:
 
 def test_few_policies_are_fitted_too() -> None:
     seen = policies(2)
-    cost = CostModel(FULL, terms(), terms(), terms(), 0).timed(list(seen), list(true_ms(seen, 4)))
+    cost = fit_latency(plain(), list(seen), list(true_ms(seen, 4)))
     assert cost.latency is not None
     assert cost.latency.block in BLOCKS
     assert LATENCY.share(cost, FULL) == pytest.approx(1)
@@ -76,12 +80,13 @@ def test_few_policies_are_fitted_too() -> None:
 
 def test_a_model_without_timings_has_no_latency() -> None:
     with pytest.raises(ValueError, match="no latency was fitted"):
-        BOUNDS["latency"].total(CostModel(FULL, terms(), terms(), terms(), 0), FULL)
+        BOUNDS["latency"].total(plain(), FULL)
 
 
 def test_it_is_written_and_read() -> None:
     seen = policies(40)
-    model = fit_latency(SCALE, terms().forms, list(seen), list(true_ms(seen, 8)))
+    model = fit_latency(plain(), list(seen), list(true_ms(seen, 8))).latency
+    assert model is not None
     assert read_latency(json.loads(json.dumps(model.as_json()))) == model
     for broken in ({}, {"block": 0}, {"coefficients": "x"}, {"full_ms": float("nan")}, {"error": None}):
         with pytest.raises(ValueError, match="a record of latency must hold"):
