@@ -5,9 +5,9 @@ Usage:
     python tools/bench_latency.py search FILE.onnx --data DIR [--latency 0.6] [--flops 0.6,0.5] [--seeds 0,1,2]
         [--trials 40] [--minutes 10]
 
-"predict" fits the latency of a model as `prune --latency` does, and measures ten further policies, drawn from another
-seed. "search" prunes for a latency, and for shares of the MACs with the same seeds and trials, and measures all of them:
-what one is worth at the latency of the other. A row is one run; rows that the output file holds are not repeated, and
+"predict" fits the latency of a model as `prune --latency` does, and measures ten further policies from another seed.
+"search" prunes for a latency, and for shares of the MACs with the same seeds and trials, and measures all of them: what
+one is worth at the latency of the other. A row is one run; rows that the output file holds are not repeated, and
 `--minutes` begins no run later than that.
 """
 

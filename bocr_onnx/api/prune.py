@@ -8,6 +8,7 @@ from typing import Any
 
 from bocr_onnx.errors import UsageError
 from bocr_onnx.options import PruneOptions, keywords, options_of
+from bocr_onnx.pipeline.cheapest import run_floor
 from bocr_onnx.pipeline.prepare import prepare
 from bocr_onnx.pipeline.rounds import run_rounds
 from bocr_onnx.pipeline.rundir import RunDir
@@ -55,6 +56,8 @@ def prune_each(options: PruneOptions) -> tuple[Report, ...]:
     if options.resume is not None:
         options = _resumed(Path(options.resume), options)
     runs = prepare(options)
+    if options.has_floor:
+        return (run_floor(runs[0]),)
     return (run_rounds(runs[0]),) if options.rounds > 1 else run_budgets(runs, options)
 
 

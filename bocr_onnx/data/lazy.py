@@ -83,7 +83,7 @@ class LazyInputs:
     """
 
     def __init__(
-        self, pixels: Pixels | PixelFile, preprocessing: Preprocessing, dtype: npt.DTypeLike = np.float32
+        self, pixels: Pixels | PixelFile | PixelPart, preprocessing: Preprocessing, dtype: npt.DTypeLike = np.float32
     ) -> None:
         self.pixels, self.preprocessing, self.dtype = pixels, preprocessing, np.dtype(dtype)
         self.shape = (pixels.shape[0], *preprocessing.values(np.zeros((1, *pixels.shape[1:]), np.uint8)).shape[1:])
@@ -101,6 +101,32 @@ class LazyInputs:
     def cast(self, dtype: npt.DTypeLike) -> LazyInputs:
         """Returns the same inputs in another element type; integers are rounded."""
         return LazyInputs(self.pixels, self.preprocessing, dtype)
+
+
+class PixelPart:
+    """Pixels from one row to another, which lie where they did.
+
+    Args:
+        pixels: All of them.
+        start: First row.
+        stop: Row behind the last one.
+    """
+
+    def __init__(self, pixels: Pixels | PixelFile | PixelPart, start: int, stop: int) -> None:
+        self.pixels, self.start = pixels, start
+        self.shape: tuple[int, ...] = (stop - start, *pixels.shape[1:])
+
+    def __getitem__(self, rows: Rows) -> Pixels:
+        """Returns images by rows."""
+        return self.pixels[np.arange(self.shape[0])[rows] + self.start]
+
+
+def part(images: InputRows, start: int, stop: int) -> InputRows:
+    """Returns the rows of inputs from one to another; what is not in memory does not come into it."""
+    if isinstance(images, LazyInputs):
+        return LazyInputs(PixelPart(images.pixels, start, stop), images.preprocessing, images.dtype)
+    found: InputRows = images[start:stop]
+    return found
 
 
 class JoinedInputs:

@@ -1,6 +1,8 @@
 """What people ask for: one checked record per command, read by the command line, by Python and by the docs."""
 
 from bocr_onnx.options.commands import (
+    MAX_BUDGETS,
+    MOST_SHARE,
     AddOptions,
     ApplyOptions,
     BenchOptions,
@@ -35,6 +37,8 @@ __all__ = [
     "EvaluateOptions",
     "FinetuneOptions",
     "FinetuneSettings",
+    "MAX_BUDGETS",
+    "MOST_SHARE",
     "ImageOptions",
     "Flag",
     "InspectOptions",

@@ -26,6 +26,7 @@ from bocr_onnx.options.types import (
     BUDGET,
     DATA,
     DATA_FLAG,
+    FLOOR,
     MACHINES,
     MAX_EPOCHS,
     RECOVERY,
@@ -57,6 +58,12 @@ NDK_COMPILER = "aarch64-linux-android24-clang"
 """Name of the C compiler in the Android NDK, for 64-bit phones of Android 7 and later."""
 
 CPU_PROVIDER = "CPUExecutionProvider"
+
+MAX_BUDGETS = 7
+"""Budgets that are tried at most where the score is bounded."""
+
+MOST_SHARE = 0.97
+"""The most generous budget that is tried where the score is bounded."""
 
 AUTO_GRID = 8
 """Full blocks of the CPU kernels of ONNX Runtime: counts off the grid run up to twice as slow as the unpruned layer."""
@@ -202,6 +209,22 @@ class PruneOptions(StrategyOptions, ImageOptions):
         Latencies,
         Flag("Share of the latency on `device` to keep, or milliseconds: 0.6, 8ms.", BUDGET, metavar="SHARE|MS"),
     ] = None
+    max_drop: Annotated[
+        float | None,
+        Field(gt=0, lt=100),
+        Flag("Points of the score that may be lost; the cheapest budget is found.", FLOOR, metavar="POINTS"),
+    ] = None
+    min_score: Annotated[
+        float | None,
+        Field(gt=0, lt=1),
+        Flag("Score to hold, in [0, 1]; the cheapest budget is found.", FLOOR, metavar="SCORE"),
+    ] = None
+    minimize: Annotated[
+        Literal["flops", "latency", "params", "size"], Flag("What is made as small as the floor allows.", FLOOR)
+    ] = "flops"
+    confidence: Annotated[
+        float, Field(ge=0.5, lt=1), Flag("Confidence that the floor holds on other images.", FLOOR)
+    ] = 0.9
     data: Annotated[DataSource | None, BeforeValidator(parse_data), DATA_FLAG] = None
     score_images: Annotated[Count, Flag("Number of images each trial is scored on.", DATA)] = 2_000
     recovery_images: Annotated[Count, Flag("Number of images the recovery is fitted on.", DATA)] = 1_000
@@ -250,6 +273,8 @@ class PruneOptions(StrategyOptions, ImageOptions):
             UsageError: Bounds are given for different numbers of budgets, or a budget twice.
         """
         given = {name: shares for name in BUDGETS if (shares := _bounds(getattr(self, name)))}
+        if self.has_floor:
+            given.setdefault(self.minimize, (MOST_SHARE,))
         n = max(map(len, given.values()), default=1)
         for name, shares in given.items():
             if len(shares) not in (1, n):
@@ -258,6 +283,11 @@ class PruneOptions(StrategyOptions, ImageOptions):
         if any(found.count(bounds) > 1 for bounds in found):
             raise UsageError("budgets must differ, got one twice")
         return tuple(sorted(found, key=lambda bounds: [-bounds.get(name, 1.0) for name in BUDGETS]))
+
+    @property
+    def has_floor(self) -> bool:
+        """Returns whether a score is to be held, at a budget that is found."""
+        return self.max_drop is not None or self.min_score is not None
 
     def part(self, number: int, n: int, bounds: Mapping[str, float], output: str) -> PruneOptions:
         """Returns the options of one of several budgets or rounds, with its share of the trials.

@@ -37,11 +37,11 @@ if TYPE_CHECKING:
 else:  # checked by our own validators, so that neither onnx nor numpy is loaded for a help page
     ModelSource = DataSource = Shares = ShapeSource = WeightSource = ProgressProtocol = Any
 
-BUDGET, DATA, SEARCH = "Budget", "Images", "Search"
+BUDGET, FLOOR, DATA, SEARCH = "Budget", "Floor", "Images", "Search"
 RECOVERY, MACHINES = "Recovery and finetuning", "Machines and history"
 LOSS, OPTIMIZER, DEVICES = "Loss", "Optimizer", "Devices"
 STRATEGY = "Options of particular strategies"
-PANELS = ("", BUDGET, DATA, SEARCH, RECOVERY, LOSS, OPTIMIZER, DEVICES, STRATEGY, MACHINES)
+PANELS = ("", BUDGET, FLOOR, DATA, SEARCH, RECOVERY, LOSS, OPTIMIZER, DEVICES, STRATEGY, MACHINES)
 """Headings of the help pages in their order; options without one come first."""
 
 MAX_IMAGES, MAX_SEED, MAX_EPOCHS = 100_000_000, 2**32 - 1, 10_000

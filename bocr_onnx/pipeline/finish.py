@@ -196,6 +196,7 @@ def search_record(run: Run) -> dict[str, Any]:
         "grid": options.grid,
         "recover": slim.recovery,
         "undecided": list(slim.undecided),
+        **({"floor": dict(run.floor)} if run.floor else {}),
         **({"trials": sum(r["trials"] for r in run.rounds), "rounds": list(run.rounds)} if run.rounds else {}),
     }
 

@@ -7,13 +7,13 @@ import json
 from collections.abc import Callable
 from dataclasses import replace
 
-from bocr_onnx.cost import LatencyModel, Prunable, prunable, read_latency
+from bocr_onnx.cost import LATENCY, LatencyModel, Prunable, prunable, read_latency
 from bocr_onnx.data import Pools, Samples, split
 from bocr_onnx.devices import Request, default_file, open_device, probe, remember, remembered_grid
 from bocr_onnx.errors import BudgetError, HistoryError, ResumeError, UsageError
 from bocr_onnx.graph import ModelGraph, check_writable
 from bocr_onnx.groups import GroupIndex
-from bocr_onnx.options import PruneOptions
+from bocr_onnx.options import MAX_BUDGETS, PruneOptions
 from bocr_onnx.pipeline.history import check_transfer, open_history
 from bocr_onnx.pipeline.inspection import Inspection, inspect_graph, match_groups
 from bocr_onnx.pipeline.model import read_model
@@ -143,7 +143,7 @@ def _timed(options: PruneOptions, model: Prunable, top: RunDir, progress: Progre
         DeviceError: The device is lost.
         ResumeError: The timings of a resumed run cannot be read.
     """
-    if not isinstance(options.latency, tuple):
+    if not isinstance(options.latency, tuple) and not (options.has_floor and options.minimize == LATENCY.name):
         return options, model
     if options.resume is not None and top.timing.exists():
         model = replace(model, cost=replace(model.cost, latency=_read_timing(top)))
@@ -154,13 +154,14 @@ def _timed(options: PruneOptions, model: Prunable, top: RunDir, progress: Progre
         model = timed(model, space, open_device(options.device), request, options.seed, progress)
     found = model.cost.latency
     assert found is not None
-    shares = shares_of(options.latency, found)
+    latencies = options.latency if isinstance(options.latency, tuple) else ()
+    shares = shares_of(latencies, found)
     progress.note(f"latency of the original on {options.device}: {found.full_ms:.3g} ms; predictions are off by "
                   f"{found.error:.1%}, kernels work on blocks of {found.block} channels")  # fmt: skip
-    for asked, share in zip(options.latency, shares, strict=True):
+    for asked, share in zip(latencies, shares, strict=True):
         if share >= 1:
             raise BudgetError(f"`latency={asked}` must be below that of the original, {found.full_ms:.4g} ms")
-    return replace(options, latency=shares), model
+    return replace(options, latency=shares or None), model
 
 
 def _read_timing(top: RunDir) -> LatencyModel:
@@ -181,7 +182,9 @@ def check_together(options: PruneOptions) -> None:
         raise UsageError("`rounds` must go towards one budget, got several")
     if options.rounds > 1 and options.latency is not None:
         raise UsageError("`rounds` must go towards a budget that is counted, got `latency`")
-    needed = STRATEGIES[options.search].min_trials * len(options.budgets) * options.rounds
+    _check_floor(options)
+    n_searches = MAX_BUDGETS if options.has_floor else len(options.budgets) * options.rounds
+    needed = STRATEGIES[options.search].min_trials * n_searches
     if options.trials < needed:
         raise UsageError(
             f"`trials` must be at least {needed} for `search={options.search}`"
@@ -198,6 +201,23 @@ def check_together(options: PruneOptions) -> None:
         )
     if options.finetune:
         raise UsageError("`finetune` must have images to train on, got no `data`")
+
+
+def _check_floor(options: PruneOptions) -> None:
+    if not options.has_floor:
+        return
+    named = "max_drop" if options.max_drop is not None else "min_score"
+    if options.max_drop is not None and options.min_score is not None:
+        raise UsageError("one of `max_drop` and `min_score` must be given, got both")
+    if options.data is None:
+        raise UsageError(f"`{named}` must have images to score with, got no `data`")
+    if getattr(options, options.minimize) is not None:
+        raise UsageError(
+            f"`{named}` finds the share of `{options.minimize}` itself, got `{options.minimize}`",
+            hint="Leave it out, or name another quantity: `minimize=latency`",
+        )
+    if options.rounds > 1 or len(options.budgets) > 1:
+        raise UsageError(f"`{named}` must go with one round and single budgets, got several")
 
 
 def _remembered(

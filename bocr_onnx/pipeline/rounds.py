@@ -26,11 +26,11 @@ from bocr_onnx.pipeline.prepare import begin
 from bocr_onnx.pipeline.recover import unseen
 from bocr_onnx.pipeline.run import Images, Run, Slim
 from bocr_onnx.pipeline.rundir import RunDir
-from bocr_onnx.pipeline.stages import CUT, FINISH, go, reported
+from bocr_onnx.pipeline.stages import EMIT, FINISH, SHAPE, go, reported
 from bocr_onnx.report import Report
 from bocr_onnx.slimming import Mask, read_plan
 
-ROUND = {"calibration": measure, **CUT, "report": report}
+ROUND = {"calibration": measure, **SHAPE, **EMIT, "report": report}
 """The stages of a round; its model is an intermediate one, so that its latency says nothing."""
 
 

@@ -119,6 +119,7 @@ class Run:
         proof: Its proof, from `prove` on.
         after: Its cost model, counted on itself, from `write` on.
         latency: Latency of both, from `benchmark` on.
+        floor: Budgets that were tried for a floor under the score; empty without one.
         report: The report, from `report` on.
         seconds: Wall time of the stages so far, by name.
     """
@@ -143,6 +144,7 @@ class Run:
     proof: Proof | None = None
     after: CostModel | None = None
     latency: Mapping[str, Any] = field(default_factory=dict)
+    floor: Mapping[str, Any] = field(default_factory=dict)
     report: Report | None = None
     seconds: Mapping[str, float] = field(default_factory=dict)
 

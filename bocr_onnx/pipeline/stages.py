@@ -23,15 +23,11 @@ from bocr_onnx.report import Report, front_text
 Stages = dict[str, Callable[[Run], Run]]
 """Stages in their order, by the name under which the report gives their seconds."""
 
-CUT: Stages = {
-    "search": search,
-    "timing": settle,
-    "recovery": recover,
-    "finetune": finetune,
-    "proof": prove,
-    "write": write,
-}
-"""From a measured model to a slim file."""
+SHAPE: Stages = {"search": search, "timing": settle, "recovery": recover, "finetune": finetune}
+"""From a measured model to a slim one."""
+
+EMIT: Stages = {"proof": prove, "write": write}
+"""From a slim model to a file."""
 
 FINISH: Stages = {"latency": benchmark, "report": report}
 """From a slim file to the report on it."""
@@ -66,7 +62,7 @@ def run_budgets(runs: tuple[Run, ...], asked: PruneOptions) -> tuple[Report, ...
         return _go_all(runs)
     top = RunDir(runs[0].run_dir.path.parent)
     with top.alone():
-        _create(top, asked, runs[0])
+        create(top, asked, runs[0])
         reports = _go_all(runs)
         write_text(top.front, front_text(reports))
         return reports
@@ -77,16 +73,17 @@ def _go_all(runs: tuple[Run, ...]) -> tuple[Report, ...]:
     with ExitStack() as stack:
         for run in runs:
             stack.enter_context(run.run_dir.alone(run.output))
-            _create(run.run_dir, run.options, run)
+            create(run.run_dir, run.options, run)
         first = go(first, {"calibration": measure})
         done: tuple[Run, ...] = ()
         for run in (first, *(run.measured_as(first) for run in runs[1:])):
             known = tuple(trial for other in done for trial in other.result.trials)
-            done = (*done, go(replace(run, known=known), CUT | FINISH))
+            done = (*done, go(replace(run, known=known), SHAPE | EMIT | FINISH))
         return tuple(map(reported, done))
 
 
-def _create(folder: RunDir, options: PruneOptions, run: Run) -> None:
+def create(folder: RunDir, options: PruneOptions, run: Run) -> None:
+    """Makes the folder of a run, with its options and, where latency is bounded, its timings."""
     folder.create(options)
     if run.cost.latency is not None:
         write_text(folder.timing, json.dumps(run.cost.latency.as_json()) + "\n")

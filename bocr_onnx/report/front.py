@@ -25,8 +25,23 @@ def front_record(reports: tuple[Report, ...]) -> dict[str, Any]:
         "model": first["model"],
         "metric": first["metric"],
         "baseline": first["baseline"],
-        "front": [_point(report) for report in reports],
+        "front": [{**_point(report), "dominated": is_dominated(report, reports)} for report in reports],
     }
+
+
+def is_dominated(report: Report, reports: tuple[Report, ...]) -> bool:
+    """Returns whether another point is as good in score, latency, MACs and size, and better in one of them."""
+    own = _figures(report)
+    others = [_figures(other) for other in reports if other is not report]
+    return any(all(a <= b for a, b in zip(o, own, strict=True)) and o != own for o in others)
+
+
+def _figures(report: Report) -> tuple[float, ...]:
+    """Returns what is the better the smaller it is; what was not measured counts as equal."""
+    before, after = report.baseline.latency_ms, report.result.latency_ms
+    latency = after / before if before and after else 0.0
+    kept = report.result.quantities
+    return -(report.result.accuracy or 0.0), latency, kept["macs"], kept["size_bytes"]
 
 
 def front_text(reports: tuple[Report, ...]) -> str:

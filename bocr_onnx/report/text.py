@@ -51,8 +51,26 @@ def _place(report: Report) -> str:
 
 def remarks(report: Report) -> tuple[str, ...]:
     """Returns what must be said beside the figures, a sentence each."""
-    told = (quality_text, guess_text, undecided_text, difference_text, slower_text)
+    told = (floor_text, latency_text, quality_text, guess_text, undecided_text, difference_text, slower_text)
     return tuple(text for tell in told if (text := tell(report)))
+
+
+def floor_text(report: Report) -> str:
+    """Returns which budgets were tried for a floor under the score, and which one held; empty without a floor."""
+    floor = report.search.get("floor")
+    if not floor:
+        return ""
+    name = floor["minimize"]
+    rows = sorted(floor["budgets"], key=lambda row: -row[name])
+    tried = ", ".join(f"{row[name]:g} {'holds' if row['holds'] else 'misses'} ({row['margin']:+.2%})" for row in rows)
+    return f"Floor: {floor['floor']}; {name} {tried} above it on images that decide."
+
+
+def latency_text(report: Report) -> str:
+    """Returns what was predicted and measured of finalists; empty where latency was no budget."""
+    rows = report.latency.get("finalists", [])
+    told = ", ".join(f"{row['predicted']:.3f} predicted, {row['measured']:.3f} measured" for row in rows)
+    return f"Latency of finalists, share of the original: {told}." if rows else ""
 
 
 def slower_text(report: Report) -> str:

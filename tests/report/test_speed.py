@@ -1,5 +1,7 @@
 """A change of latency has one wording, and it never calls a slower model faster."""
 
+from dataclasses import replace
+
 import pytest
 
 from bocr_onnx.cli.prune import _show
@@ -69,6 +71,16 @@ def test_a_front_compares_each_model_with_its_own_measurement_of_the_original():
         (2.0, 3.0, "cpu"),
         (5.0, 4.0, "wall"),
     ]
+
+
+def test_points_of_a_front_that_another_one_beats_are_marked():
+    def point(accuracy, after_ms, macs):
+        made = timed(1.0, after_ms, latency=CPU)
+        quantities = {**made.result.quantities, "macs": macs}
+        return replace(made, result=replace(made.result, accuracy=accuracy, quantities=quantities))
+
+    points = point(0.9, 0.8, 50), point(0.8, 0.7, 40), point(0.79, 0.75, 45), point(0.9, 0.8, 50)
+    assert [p["dominated"] for p in front_record(points)["front"]] == [False, False, True, False]
 
 
 def test_a_front_without_latency_leaves_it_empty():
