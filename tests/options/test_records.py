@@ -12,7 +12,7 @@ import typer
 
 import bocr_onnx
 from bocr_onnx.cli.main import app
-from bocr_onnx.cost import QUANTITIES
+from bocr_onnx.cost import BOUNDS
 from bocr_onnx.errors import UsageError
 from bocr_onnx.options import COMMANDS, PANELS, RENAMED, TASK_NAMES, FinetuneOptions, PruneOptions, options_of, stored
 from bocr_onnx.options.commands import BUDGETS
@@ -62,7 +62,9 @@ def test_the_page_of_options_is_the_one_that_the_records_make(name: str) -> None
 
 def test_choices_and_budgets_are_those_of_the_registries() -> None:
     assert set(get_args(SearchName)) == set(STRATEGIES)
-    assert set(BUDGETS) == set(QUANTITIES)
+    assert set(BUDGETS) == set(BOUNDS)
+    (minimize,) = (o.type for o in options_of(PruneOptions) if o.name == "minimize")
+    assert set(get_args(minimize)) == set(BOUNDS)
     (layout,) = (o.type for o in options_of(PruneOptions) if o.name == "layout")
     assert set(TASK_NAMES) == {"auto", *TASKS}
     assert set(get_args(layout)) == {"auto", *LAYOUTS}
