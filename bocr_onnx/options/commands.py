@@ -209,6 +209,9 @@ class PruneOptions(StrategyOptions, ImageOptions):
         Latencies,
         Flag("Share of the latency on `device` to keep, or milliseconds: 0.6, 8ms.", BUDGET, metavar="SHARE|MS"),
     ] = None
+    force: Annotated[bool, Flag("Write a model that is slower than its original in spite of `latency`.", BUDGET)] = (
+        False
+    )
     max_drop: Annotated[
         float | None,
         Field(gt=0, lt=100),
@@ -323,7 +326,7 @@ def _bounds(value: Any) -> tuple[float, ...]:
     return tuple(float(one.removesuffix("ms")) if isinstance(one, str) else float(one) for one in value or ())
 
 
-BUDGETS = tuple(o.name for o in options_of(PruneOptions) if o.flag.panel == BUDGET)
+BUDGETS = tuple(o.name for o in options_of(PruneOptions) if o.flag.panel == BUDGET and o.type is not bool)
 """Options that bound a quantity."""
 
 

@@ -10,6 +10,7 @@ import numpy as np
 
 from bocr_onnx.cost import LATENCY, LatencyModel, Prunable, Widths
 from bocr_onnx.devices import Device, Request, fit_latency, open_device
+from bocr_onnx.errors import BudgetError
 from bocr_onnx.graph import random_feeds
 from bocr_onnx.pipeline.run import Run
 from bocr_onnx.progress import Progress, Update
@@ -110,6 +111,7 @@ def settle(run: Run) -> Run:
     Those that do not are projected anew onto a budget that is corrected by what was measured.
 
     Raises:
+        BudgetError: All of them are slower than the original, and nobody forces them to be written.
         DeviceError: The device is lost; the trials are in the journal.
     """
     target = run.projection.budget.shares.get(LATENCY.name)
@@ -117,7 +119,7 @@ def settle(run: Run) -> Run:
         return run
     device, request = open_device(run.options.device), Request(run.options.threads)
     full, finalists, rows = run.cost.full, list(run.result.finalists), []
-    bounds = [target] * len(finalists)
+    bounds, shares = [target] * len(finalists), [0.0]
     with run.progress.task(f"Timing finalists on {device.name}") as update:
         for number in range(MAX_CORRECTIONS + 1):
             times = time_policies(run.model, [full, *finalists], device, request, FINAL_SECONDS_EACH, lambda *_: None)
@@ -131,6 +133,12 @@ def settle(run: Run) -> Run:
             for i in off:
                 bounds[i] *= target / shares[i]
                 finalists[i] = _projected(run, bounds[i], finalists[i])
+    if min(shares) >= 1 and not run.options.force:
+        raise BudgetError(
+            f"`latency={target:g}` must be reachable on {device.name}; as measured, finalists take "
+            f"{min(shares):.2f} of the original's time or more",
+            hint="A coarser channel grid may help: `round_to=16`. `force` writes one all the same.",
+        )
     result = replace(run.result, finalists=tuple(finalists))
     return replace(run, result=result, latency={**run.latency, "finalists": rows})
 

@@ -113,6 +113,24 @@ def test_finalists_that_miss_their_budget_as_measured_are_corrected(
     assert report.missed == ()
 
 
+def test_a_model_that_turns_out_slower_is_not_written_unless_forced(
+    clockwork: Clockwork, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fitted(cost: CostModel, widths: Any, times: Any) -> CostModel:
+        made = fit_latency(cost, widths, times)
+        clockwork.factor = 20.0
+        return made
+
+    monkeypatch.setattr(timing, "fit_latency", fitted)
+    with pytest.raises(BudgetError, match=r"`latency=0.6` must be reachable on host; as measured, finalists take"):
+        bocr_onnx.prune(DEMO, latency=0.6, output=tmp_path / "s.onnx", **GIVEN)
+    assert not (tmp_path / "s.onnx").exists()
+    clockwork.factor = 1.0
+    report = bocr_onnx.prune(DEMO, latency=0.6, force=True, output=tmp_path / "s.onnx", **GIVEN)
+    assert (tmp_path / "s.onnx").exists()
+    assert report.missed
+
+
 def test_milliseconds_are_shares_of_the_original(clockwork: Clockwork, tmp_path: Path) -> None:
     full = timing.timed(
         prunable(load(DEMO, {})), build_space(prunable(load(DEMO, {})).index), clockwork, Request(), 0, Silent()
