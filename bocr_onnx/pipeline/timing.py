@@ -22,7 +22,7 @@ N_POLICIES = 40
 
 LEAST_RATIO = 0.2
 SECONDS_EACH = 0.25
-SLICE_BYTES = 1 << 28
+SLICE_BYTES = 1 << 27
 """Models that are measured in turn at once; each slice has the original among them."""
 
 FINAL_SECONDS_EACH = 2.0
