@@ -69,7 +69,7 @@ AUTO_GRID = 8
 """Full blocks of the CPU kernels of ONNX Runtime: counts off the grid run up to twice as slow as the unpruned layer."""
 
 Patterns = Annotated[tuple[str, ...], PlainValidator(parse_patterns)]
-Recovery = Literal["none", "oneshot", "sequential"]
+Recovery = Literal["none", "oneshot", "sequential", "blockwise"]
 """How weights are refitted after the cut."""
 
 

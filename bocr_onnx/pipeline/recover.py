@@ -10,6 +10,7 @@ from onnx import ModelProto
 from bocr_onnx.cost import Widths
 from bocr_onnx.data import joined
 from bocr_onnx.options import Recovery
+from bocr_onnx.pipeline.rebuild import rebuild
 from bocr_onnx.pipeline.run import Run, Slim
 from bocr_onnx.recovery import PolicyScorer, Weights
 from bocr_onnx.runtime import predict_heads, session_threads
@@ -21,10 +22,14 @@ WEAKER: dict[Recovery, tuple[Recovery, ...]] = {
     "none": ("none",),
     "oneshot": ("oneshot",),
     "sequential": ("sequential", "oneshot"),
+    "blockwise": ("sequential", "oneshot"),
 }
 """What is tried for the emitted model: fitted layer by layer on few images, a model without residual streams may end
 further from the original than in one shot."""
 
+
+Tried = tuple[float, Widths, Weights, Recovery]
+"""Distortion of a choice on the search images, and the choice."""
 
 Choice = tuple[Widths, Weights, Recovery]
 """Kept channels of every group, weights that recovery has set, and which recovery it was."""
@@ -45,7 +50,9 @@ def choose(run: Run, scorer: PolicyScorer, result: SearchResult) -> Choice:
     When that is the sequential one, the finalist is fitted once more, on the search images too: now that nothing is
     chosen by them, they may teach.
     """
-    widths, weights, recovery = _nearest(run, scorer, result)
+    if run.options.recover == "blockwise":
+        return rebuild(run, scorer, _tried(run, scorer, result))
+    _, widths, weights, recovery = min(_tried(run, scorer, result), key=lambda choice: choice[0])
     if recovery != "sequential":
         return widths, weights, recovery
     calibration = scorer.calibration
@@ -55,16 +62,16 @@ def choose(run: Run, scorer: PolicyScorer, result: SearchResult) -> Choice:
         return widths, taught.recover(calibration.mask(widths), "sequential", update), recovery
 
 
-def _nearest(run: Run, scorer: PolicyScorer, result: SearchResult) -> Choice:
-    found: list[tuple[float, Widths, Weights, Recovery]] = []
+def _tried(run: Run, scorer: PolicyScorer, result: SearchResult) -> list[Tried]:
+    """Returns every finalist with every recovery, and the distortion on the search images."""
+    found: list[Tried] = []
     for i, widths in enumerate(result.finalists):
         for recovery in WEAKER[run.options.recover]:
             with run.progress.task(f"Recovering finalist {i + 1} of {len(result.finalists)} ({recovery})") as update:
                 scored, weights = scorer.score(widths, recovery, update)
             assert scored.distortion is not None
             found.append((scored.distortion, widths, weights, recovery))
-    _, widths, weights, recovery = min(found, key=lambda choice: choice[0])
-    return widths, weights, recovery
+    return found
 
 
 def _slim(run: Run, widths: Widths, weights: Weights, recovery: Recovery) -> Slim:

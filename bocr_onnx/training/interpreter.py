@@ -5,7 +5,7 @@ ModelGraph -> OnnxModule -> (training) -> export -> ModelProto, the same graph w
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -144,15 +144,40 @@ class OnnxModule(nn.Module):
         Raises:
             TrainingError: An operator's attributes ask for something that is not supported.
         """
+        given = dict(zip(self.graph.inputs, inputs, strict=True))
+        return self.run_part(0, len(self._steps), given, self.graph.outputs)
+
+    @property
+    def steps(self) -> tuple[Step, ...]:
+        """Returns the nodes that run, in their order."""
+        return self._steps
+
+    def run_part(self, start: int, stop: int, given: Mapping[str, Tensor], wanted: Sequence[str]) -> tuple[Tensor, ...]:
+        """Returns tensors that some of the steps make.
+
+        Args:
+            start: Number of the first step.
+            stop: Number behind the last step.
+            given: What they read of what others make.
+            wanted: Tensors that are read by later steps, or outputs.
+
+        Raises:
+            TrainingError: An operator's attributes ask for something that is not supported.
+        """
         tensors: dict[Slot, Tensor] = {}
         tensors.update(self._constants)
         tensors.update(zip(self._weight_names, self._weights, strict=True))
         tensors.update((at, self.get_buffer(f"statistic_{i}")) for i, at in enumerate(self._statistics))
-        tensors.update(zip(self.graph.inputs, inputs, strict=True))
+        tensors.update(given)
         context = Context(self.graph.label, self.graph.opset, self.training)
-        for step in self._steps:
+        for step in self._steps[start:stop]:
             self._run(step, tensors, context)
-        return tuple(tensors[name] for name in self.graph.outputs)
+        return tuple(tensors[name] for name in wanted)
+
+    def weights_of(self, start: int, stop: int) -> list[nn.Parameter]:
+        """Returns the parameters that some of the steps read."""
+        read = {slot for step in self._steps[start:stop] for slot in step.slots if isinstance(slot, str)}
+        return [w for name, w in zip(self._weight_names, self._weights, strict=True) if name in read]
 
     def _run(self, step: Step, tensors: dict[Slot, Tensor], context: Context) -> None:
         read = [None if slot is None else tensors[slot] for slot in step.slots]
