@@ -39,6 +39,7 @@ def main() -> None:
     parser.add_argument("what", choices=("predict", "search"))
     parser.add_argument("files", type=Path, nargs="+")
     parser.add_argument("--data", type=Path)
+    parser.add_argument("--preprocess", type=Path)
     parser.add_argument("--latency", type=float, default=0.6)
     parser.add_argument("--flops", default="0.6,0.5")
     parser.add_argument("--seeds", default="0,1,2")
@@ -95,7 +96,7 @@ def search(args: argparse.Namespace, file: Path, budget: dict[str, float], seed:
         start = time.monotonic()
         report = bocr_onnx.prune(
             file, data=str(args.data), seed=seed, trials=args.trials, history="none", output=f"{folder}/slim.onnx",
-            round_to=args.round_to, **budget,
+            round_to=args.round_to, preprocess=args.preprocess, **budget,
         )  # fmt: skip
         seconds = time.monotonic() - start
         ratio = bocr_onnx.bench([file, f"{folder}/slim.onnx"], seconds=8).speedups[0]
