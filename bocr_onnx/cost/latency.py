@@ -1,10 +1,12 @@
 """Latency of a policy by arithmetic, once `bocr_onnx.devices.fit` has fitted it to timings on a device.
 
-Kernels work on blocks of b channels, so the time of an operator follows its lengths padded to whole blocks:
+Kernels work on blocks of b channels, so part of the time of an operator follows its lengths padded to whole blocks, and
+part of it the lengths themselves:
 
-    macs_i(w)  = scale_i * pad(n_out(w)) * pad(n_in(w))        one term of the cost model
-    moved_i(w) = scale_i * pad(n(w)) for each of its axes      what is read and written for it
-    share(w)   = a + sum over classes c of (beta_c * macs_c(w) + gamma_c,axis * moved_c,axis(w))
+    macs_i(n)  = scale_i * n_out * n_in                        one term of the cost model, of some lengths n
+    moved_i(n) = scale_i * n for each of its axes              what is read and written for it
+    share(w)   = a + sum over classes c, and over n = n(w) and n = pad(n(w)), of
+                     beta * macs_c(n) + gamma_axis * moved_c,axis(n)
 
 Terms of the same scale are a class: they have as many positions and as large a kernel, so they run at the same speed.
 The coefficients are not negative, so time never falls as channels come.
@@ -62,15 +64,22 @@ def features_of(scale: Floats, forms: Floats, widths: Floats, block: int) -> Flo
     """
     ones = np.ones((len(widths), 1))
     lengths: Floats = np.einsum("pg,tag->pta", np.concatenate([ones, widths], axis=1), forms)
+    if block == 1:
+        return _of_lengths(scale, lengths)
     depends: npt.NDArray[np.bool_] = np.any(forms[:, :, 1:], axis=2)
     cut = depends[None] & (lengths > NARROW)
     padded: Floats = np.where(cut, np.ceil(lengths / block - 1e-9) * block, lengths)
-    macs, moved = scale * padded.prod(axis=2), scale[:, None] * padded
+    return np.concatenate([_of_lengths(scale, lengths), _of_lengths(scale, padded)], axis=1)
+
+
+def _of_lengths(scale: Floats, lengths: Floats) -> Floats:
+    """Returns MACs and what is moved of every class, for axis lengths `(n_policies, n_terms, n_axes)`."""
+    macs, moved = scale * lengths.prod(axis=2), scale[:, None] * lengths
     classes = np.log2(np.maximum(scale, 1e-9)).round(1)
     found: list[Floats] = []
     for one in np.unique(classes):
         rows = np.nonzero(classes == one)[0]
-        found += [macs[:, rows].sum(axis=1), *(moved[:, rows, axis].sum(axis=1) for axis in range(forms.shape[1]))]
+        found += [macs[:, rows].sum(axis=1), *(moved[:, rows, axis].sum(axis=1) for axis in range(lengths.shape[2]))]
     made: Floats = np.array(found).T
     return np.asarray(made / np.maximum(made[:1], 1e-9), dtype=np.float64)
 
