@@ -52,6 +52,19 @@ def test_block_and_times_are_found(block: int) -> None:
     assert cost.latency_ms(FULL)[0] == pytest.approx(true_ms(FULL[None], block)[0], rel=0.03)
 
 
+def test_kernels_that_skip_what_pads_their_blocks_are_understood() -> None:
+    """Half of the time follows blocks of 16, half the channels themselves."""
+
+    def mixed(widths: np.ndarray) -> np.ndarray:
+        return 0.5 * true_ms(widths, 16) + 0.5 * true_ms(widths, 1)
+
+    seen, unseen = policies(40), policies(20)
+    cost = fit_latency(plain(), list(seen), list(mixed(seen)))
+    np.testing.assert_allclose(cost.latency_ms(unseen), mixed(unseen), rtol=0.03)
+    narrow, wide = np.array([[8, 64, 24, 48]]), np.array([[16, 64, 24, 48]])
+    assert cost.latency_ms(narrow)[0] < cost.latency_ms(wide)[0]
+
+
 def test_noise_is_not_believed() -> None:
     seen, unseen = policies(40), policies(20)
     noisy = true_ms(seen, 8) * RNG.normal(1, 0.02, len(seen))
