@@ -26,7 +26,7 @@ PER_SLICE, SLICE_BYTES = 6, 1 << 27
 """Policies that are measured in turn at once, beside the original: more would push each other's weights out of caches,
 and the time of a model alone is what counts."""
 
-FINAL_SECONDS_EACH = 2.0
+FINAL_SECONDS_EACH = 1.0
 MAX_CORRECTIONS = 3
 ABOVE, BELOW = 1.01, 0.97
 """Measured over asked share within which a finalist is on its budget."""

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 
+from bocr_onnx.cost import LATENCY, Widths
+from bocr_onnx.search.budget import Budget
 from bocr_onnx.search.problem import Problem, allocate
 from bocr_onnx.search.proposals.hints import hints
 from bocr_onnx.search.space import Point
 from bocr_onnx.search.trial import Proposal
 
+BISECTIONS = 7
 SHARPNESS = {1.0: "sensitivity", 0.7: "sensitivity, flatter", 1.5: "sensitivity, sharper"}
 
 
@@ -19,6 +24,8 @@ def start_policies(problem: Problem) -> list[Proposal]:
     """
     space = problem.space
     points: list[tuple[Point, str]] = [(allocate(problem) / space.full, SHARPNESS[1.0])]
+    if LATENCY.name in problem.projection.budget.shares:
+        points.append((allocate_by_macs(problem) / space.full, "sensitivity, by MACs"))
     points += [(point, "history") for point in hints(problem)]
     points += [(allocate(problem, e) / space.full, text) for e, text in SHARPNESS.items() if e != 1.0]
     points += [(np.full(len(space.full), 0.5), "uniform")]
@@ -28,6 +35,24 @@ def start_policies(problem: Problem) -> list[Proposal]:
         if not any(np.array_equal(widths, known.widths) for known in starts):
             starts.append(Proposal(widths, origin))
     return starts
+
+
+def allocate_by_macs(problem: Problem) -> Widths:
+    """Returns the greedy allocation on the error curves for a share of the MACs that just meets the budget.
+
+    Steps of latency are coarse, and an allocation that weighs errors by them alone may be far from the best one.
+    """
+    budget, cost, best = problem.projection.budget, problem.projection.cost, problem.space.low
+    low, high = 0.0, 1.0
+    for _ in range(BISECTIONS):
+        share = (low + high) / 2
+        projection = replace(problem.projection, budget=Budget({"flops": share}))
+        widths = allocate(replace(problem, projection=projection))
+        if budget.use(cost, widths[None])[0] <= 1:
+            low, best = share, widths
+        else:
+            high = share
+    return best
 
 
 def scatter(problem: Problem, rng: np.random.Generator) -> Proposal:

@@ -5,9 +5,10 @@ from dataclasses import replace
 import numpy as np
 
 from bocr_onnx.cost import CostModel, Terms
+from bocr_onnx.devices import fit_latency
 from bocr_onnx.search import Budget, Prior, Projection, Trial, TrialState, allocate, build_space
 from bocr_onnx.search.proposals.hints import hints
-from bocr_onnx.search.proposals.starts import scatter, start_policies
+from bocr_onnx.search.proposals.starts import allocate_by_macs, scatter, start_policies
 from tests.search.problems import problem, scorer
 from tests.search.strategies.test_amc import prior_search
 from tests.search.test_projection import chain, single
@@ -50,6 +51,25 @@ def test_every_start_is_what_its_origin_says():
         assert found[origin] == expected.tolist()
     ratios = np.array(found["uniform"]) / asked.space.full
     assert np.ptp(ratios) < 0.05
+
+
+def test_a_budget_of_latency_begins_with_the_allocation_by_macs_too():
+    base = problem(grid=8)
+    cost, full, rng = base.projection.cost, base.space.full, np.random.default_rng(0)
+    seen = [full, *(rng.integers(4, full + 1) for _ in range(30))]
+    times = [0.1 + 1e-5 * float(cost.macs(np.minimum(full, -(-w // 16) * 16))[0]) for w in seen]
+    timed = fit_latency(cost, seen, times)
+    asked = replace(base, projection=replace(base.projection, cost=timed, budget=Budget({"latency": 0.6})))
+    starts = {s.origin: s.widths for s in start_policies(asked)}
+    budget = asked.projection.budget
+    assert list(starts)[:1] == ["sensitivity"]
+    assert all(budget.use(timed, w[None])[0] <= 1 for w in starts.values())
+    by_macs = allocate_by_macs(asked)
+    share = float(timed.macs(by_macs)[0] / timed.macs(full)[0])
+    for more in (share + 0.05, share + 0.1):
+        wider = allocate(replace(base, projection=replace(base.projection, budget=Budget({"flops": more}))))
+        assert budget.use(timed, wider[None])[0] > 1
+    assert "sensitivity, by MACs" in starts or by_macs.tolist() == starts["sensitivity"].tolist()
 
 
 def test_by_the_curves_the_first_start_is_the_best():
