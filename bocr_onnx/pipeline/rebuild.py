@@ -8,17 +8,26 @@ from dataclasses import replace
 import numpy as np
 
 from bocr_onnx.cost import Widths
+from bocr_onnx.data import part
 from bocr_onnx.errors import TrainingError
-from bocr_onnx.graph import from_proto
+from bocr_onnx.graph import ModelGraph, from_proto
 from bocr_onnx.options import Recovery
 from bocr_onnx.pipeline.run import Run
-from bocr_onnx.recovery import PolicyScorer, Weights
+from bocr_onnx.recovery import PolicyScorer, Weights, peak_bytes
 from bocr_onnx.runtime import predict_heads
 from bocr_onnx.slimming import cut, kept_positions
 from bocr_onnx.tasks import total_distortion
 
+STREAMS = 2
+"""Tensors of all images that are held at once, in those that are alive at the widest point of the graph."""
+
 GOOD_START = 0.3
 """Distortion of the one-shot recovery up to which a reconstruction starts from it: it overfits less."""
+
+
+def images_within(graph: ModelGraph, n: int, memory_bytes: int) -> int:
+    """Returns how many of `n` images a reconstruction may hold: what segments read and make, of both models."""
+    return min(n, memory_bytes // max(1, STREAMS * peak_bytes(graph)))
 
 
 def rebuild(
@@ -44,13 +53,12 @@ def rebuild(
         for name, axes in run.index.axes.items()
     }
     assert calibration.images is not None
+    images = part(calibration.images, 0, images_within(graph, len(calibration.images), calibration.memory_bytes))
     from bocr_onnx.training import reconstruct
 
     with run.progress.task("Reconstructing block by block") as update:
         try:
-            changed, segments = reconstruct(
-                graph, slim, kept, calibration.images, seed=run.options.seed, progress=update
-            )
+            changed, segments = reconstruct(graph, slim, kept, images, seed=run.options.seed, progress=update)
         except TrainingError as error:
             run.progress.note(f"not reconstructed block by block: {error.message}")
             return widths, weights, recovery

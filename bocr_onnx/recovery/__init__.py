@@ -3,6 +3,7 @@
 from bocr_onnx.recovery.calibration import Calibration, Weights, calibrate, weigh_curves
 from bocr_onnx.recovery.patches import Affine, find_affines
 from bocr_onnx.recovery.scorer import PolicyScorer, ScoredModel
+from bocr_onnx.recovery.sequential import peak_bytes
 
 __all__ = [
     "Affine",
@@ -12,5 +13,6 @@ __all__ = [
     "Weights",
     "calibrate",
     "find_affines",
+    "peak_bytes",
     "weigh_curves",
 ]

@@ -15,6 +15,7 @@ import bocr_onnx
 from bocr_onnx.cost import prunable
 from bocr_onnx.errors import TrainingError
 from bocr_onnx.graph import ModelGraph, from_proto
+from bocr_onnx.pipeline.rebuild import images_within
 from bocr_onnx.runtime import run_once
 from bocr_onnx.slimming import cut, kept_positions
 from bocr_onnx.training import OnnxModule, find_segments, reconstruct
@@ -161,6 +162,14 @@ def test_what_cannot_be_reconstructed_is_refused() -> None:
         m (float[N, 3, 8, 8] x) => (float[N, 3, 8, 8] y) { y = Relu(x) }"""))  # fmt: skip
     with pytest.raises(TrainingError, match="must have the segments of its original"):
         reconstruct(other, slim, kept, IMAGES[:80])
+
+
+def test_memory_bounds_the_images_that_are_held() -> None:
+    graph = residual()
+    widest = 3 * 16 * 8 * 8 * 4  # w1's input, its output and the stream beside it, about
+    assert images_within(graph, 1000, 1 << 40) == 1000
+    assert 50 <= images_within(graph, 1000, 200 * widest) <= 200
+    assert images_within(graph, 1000, 10) == 0
 
 
 def test_prune_reconstructs_and_proves(tmp_path: Path) -> None:
