@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict, replace
 from importlib.metadata import version
 from typing import Any
@@ -16,7 +17,7 @@ from bocr_onnx.pipeline.inspection import inspect_graph, refusal_records
 from bocr_onnx.pipeline.run import Images, Run, Slim
 from bocr_onnx.report import Figures, GroupFigures, Report, markdown
 from bocr_onnx.runtime import run_once
-from bocr_onnx.search import TrialState
+from bocr_onnx.search import Budget, TrialState
 from bocr_onnx.slimming import plan_of_mask, prove_cut, prove_structure, write_plan
 
 COUNT_SLACK, LATENCY_SLACK = 1.001, 1.03
@@ -165,7 +166,7 @@ def _report(run: Run) -> Report:
         finetune=dict(slim.finetune),
         task="" if images is None else images.task.name,
         outputs=tuple(map(dict, slim.outputs)),
-        missed=tuple(_missed(run, after)),
+        missed=tuple(_missed(run.projection.budget, run.cost, after, run.latency)),
         versions={
             "version": version("bocr-onnx"),
             "onnx": version("onnx"),
@@ -206,15 +207,15 @@ def _file_size(run: Run) -> int:
     return run.output.stat().st_size + (data.stat().st_size if run.graph.external and data.exists() else 0)
 
 
-def _missed(run: Run, after: CostModel) -> list[str]:
+def _missed(budget: Budget, before: CostModel, after: CostModel, latency: Mapping[str, Any]) -> list[str]:
     """Returns the bounds that are exceeded: counts by anything, latency by more than it can be measured."""
     missed = []
-    for name, share in run.projection.budget.shares.items():
+    for name, share in budget.shares.items():
         if name == LATENCY.name:
-            kept = run.latency["result_median_ms"] / run.latency["baseline_median_ms"]
+            kept = latency["result_median_ms"] / latency["baseline_median_ms"]
             slack = LATENCY_SLACK
         else:
-            kept = QUANTITIES[name].of(after) / max(QUANTITIES[name].of(run.cost), 1)
+            kept = QUANTITIES[name].of(after) / max(QUANTITIES[name].of(before), 1)
             slack = COUNT_SLACK
         if kept > share * slack:
             missed.append(f"--{name} {share:g}: kept {kept:.4f}")

@@ -57,4 +57,10 @@ def cost(macs, params=10_000, size=40_000):
     ],
 )
 def test_a_bound_is_missed_where_more_is_kept_than_rounding_explains(after, missed):
-    assert _missed(Budget({"flops": 0.5, "params": 0.7}), cost(100_000), after) == missed
+    assert _missed(Budget({"flops": 0.5, "params": 0.7}), cost(100_000), after, {}) == missed
+
+
+@pytest.mark.parametrize(("ms", "missed"), [(6.0, []), (6.15, []), (6.3, ["--latency 0.6: kept 0.6300"])])
+def test_a_latency_is_missed_where_it_cannot_be_noise(ms, missed):
+    latency = {"baseline_median_ms": 10.0, "result_median_ms": ms}
+    assert _missed(Budget({"latency": 0.6}), cost(100_000), cost(50_000), latency) == missed

@@ -135,7 +135,7 @@ def test_accuracy_is_reported_before_and_after_finetuning(
         score, _ = unseen(part, trained, "")
         return replace(part, slim=replace(part.slim, proto=trained, weights=None, after=score, finetune={"epochs": 1}))
 
-    monkeypatch.setitem(stages.CUT, "finetune", spoiled)
+    monkeypatch.setitem(stages.SHAPE, "finetune", spoiled)
     (report,) = prune_each.run(asked(noisy, tmp_path / "slim.onnx"))
     final = split(open_data(noisy[1]), seed=0).final
     assert final.labels is not None
