@@ -15,7 +15,7 @@ from bocr_onnx.options import Recovery
 from bocr_onnx.pipeline.run import Run
 from bocr_onnx.recovery import PolicyScorer, Weights, peak_bytes
 from bocr_onnx.runtime import predict_heads
-from bocr_onnx.slimming import cut, kept_positions
+from bocr_onnx.slimming import changed_operands, cut, kept_positions
 from bocr_onnx.tasks import total_distortion
 
 STREAMS = 2
@@ -58,12 +58,12 @@ def rebuild(
 
     with run.progress.task("Reconstructing block by block") as update:
         try:
-            changed, segments = reconstruct(graph, slim, kept, images, seed=run.options.seed, progress=update)
+            proto, segments = reconstruct(graph, slim, kept, images, seed=run.options.seed, progress=update)
         except TrainingError as error:
             run.progress.note(f"not reconstructed block by block: {error.message}")
             return widths, weights, recovery
-    made = {**start[1], **changed}
-    outputs = predict_heads(graph, cut(run.index, mask, made), scorer.images, scorer.task.heads)
+    made = changed_operands(run.index, mask, from_proto(proto, input_shapes=graph.input_shapes))
+    outputs = predict_heads(graph, proto, scorer.images, scorer.task.heads)
     after = total_distortion(outputs, scorer.reference, scorer.task.heads)
     run.progress.note(
         f"{sum(one.kept for one in segments)} of {len(segments)} blocks reconstructed: distortion {after:.4f}, "

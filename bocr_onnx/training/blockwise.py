@@ -17,11 +17,12 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from onnx import ModelProto
 from torch import Tensor
 
 from bocr_onnx.errors import TrainingError
-from bocr_onnx.graph import Array, InputRows, ModelGraph, Operand, feeds
-from bocr_onnx.training.interpreter import WEIGHTS, OnnxModule
+from bocr_onnx.graph import Array, InputRows, ModelGraph, feeds
+from bocr_onnx.training.interpreter import WEIGHTS, OnnxModule, export
 from bocr_onnx.training.operators.registry import to_tensor
 
 LEAST_WEIGHTED = 2
@@ -120,8 +121,8 @@ def reconstruct(
     device: torch.device | str = "cpu",
     until: Callable[[], bool] = lambda: False,
     progress: Callable[[int, int], None] = lambda done, total: None,
-) -> tuple[dict[Operand, Array], tuple[Rebuilt, ...]]:
-    """Returns weights of the slim model that changed, and what became of every segment.
+) -> tuple[ModelProto, tuple[Rebuilt, ...]]:
+    """Returns the slim model with other weights, and what became of every segment.
 
     Args:
         original: The original.
@@ -158,13 +159,7 @@ def reconstruct(
             ours = {following: _run(student, segment, ours, device)[following]}
             their_stream = {following: goals[following]}
         progress(number + 1, len(segments))
-    changed = {at: tensor.detach().cpu().numpy() for at, tensor in student.operand_tensors()}
-    return {at: array for at, array in changed.items() if _differs(slim, at, array)}, tuple(found)
-
-
-def _differs(slim: ModelGraph, at: Operand, array: Array) -> bool:
-    before = slim.constants[slim.nodes[at[0]].inputs[at[1]]]
-    return array.astype(before.dtype).tobytes() != before.tobytes()
+    return export(student, slim), tuple(found)
 
 
 def _kept(tensor: Tensor, axes: Mapping[int, Array]) -> Tensor:
