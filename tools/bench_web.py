@@ -61,7 +61,7 @@ def main() -> None:
 
 @contextmanager
 def person(pictures: Path | None) -> Iterator[None]:
-    """Opens the page that is announced inside, and closes it behind."""
+    """Opens the page announced in its body, and closes it afterwards."""
     urls: list[str] = []
     over = threading.Event()
     web_device._invite = lambda url, address: urls.append(url)

@@ -201,7 +201,7 @@ def train(
         network: The network.
         step: Made from its module.
         schedule: How to train.
-        seed: Of the order and the augmentation of the images.
+        seed: Seed for the order and the augmentation of the images.
         images: To train on, and to score on.
 
     Returns:

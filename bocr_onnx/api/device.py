@@ -43,7 +43,7 @@ def check_device(options: DeviceOptions) -> Checked:
     Args: from the record.
 
     Raises:
-        UsageError: The device has another form, or is none to install on.
+        UsageError: The device has another form, or cannot be installed on.
         DeviceError: It cannot be reached, or lacks something; the hint says what to do.
 
     Example:

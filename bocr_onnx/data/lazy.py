@@ -109,7 +109,7 @@ class PixelPart:
     Args:
         pixels: All of them.
         start: First row.
-        stop: Row behind the last one.
+        stop: Row after the last one.
     """
 
     def __init__(self, pixels: Pixels | PixelFile | PixelPart, start: int, stop: int) -> None:

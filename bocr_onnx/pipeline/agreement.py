@@ -132,7 +132,7 @@ def check_agreement(
         device: Where they run, too.
         models: The original and slim models of it.
         batches: Inputs, see `batches_for`.
-        labels: Of the images; without them the first model, on this host, is the truth.
+        labels: The labels of the images; without them the first model, on this host, is the truth.
         task: What a score means.
         request: Gives threads and provider of the device.
         progress: Told after each batch there.

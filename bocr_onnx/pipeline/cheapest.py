@@ -21,7 +21,7 @@ def run_floor(run: Run) -> Report:
     """Tries budgets until the cheapest one is found whose slim model holds its floor, and emits that model.
 
     Args:
-        run: Of any budget of the quantity that is made small.
+        run: A run at any budget of the quantity to minimize.
 
     Raises:
         BudgetError: No budget holds the floor.

@@ -78,7 +78,7 @@ class Deciding:
         images: Preprocessed, first axis the images.
         truth: What is scored against.
         task: What a score means.
-        scores: Of the original, shape `(N_PARTS,)`.
+        scores: The original's scores, shape `(N_PARTS,)`.
     """
 
     images: InputRows

@@ -25,7 +25,7 @@ class Scored:
         graph: The model.
         data: Where the images come from, and what makes them its input.
         images: Its inputs.
-        labels: Of the images; None where there are none.
+        labels: The labels of the images; None without labels.
         task: What a score means.
     """
 

@@ -1,4 +1,4 @@
-"""Latency as a budget: some policies are timed before the search, its finalists behind it."""
+"""Latency as a budget: some policies are timed before the search, its finalists after it."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def timed(
         space: Policies to draw from.
         device: Where they are timed.
         request: Threads and batch.
-        seed: Of the draw.
+        seed: Seed of the draw.
         progress: Shows the timing.
 
     Raises:

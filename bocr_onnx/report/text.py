@@ -86,7 +86,7 @@ def difference_text(report: Report) -> str:
     there = report.latency.get("agreement", {})
     which = {"baseline": "the original", "result": "the slim model"}
     found = [text for name, text in which.items() if there.get(name, {}).get("differs")]
-    return f"Of {' and '.join(found)} the outputs{_place(report)} differ from those on this host." if found else ""
+    return f"The outputs of {' and '.join(found)}{_place(report)} differ from those on this host." if found else ""
 
 
 def markdown(report: Report) -> str:

@@ -44,7 +44,7 @@ class Segment:
 
     Attributes:
         start: Number of its first step.
-        stop: Number behind its last step.
+        stop: Number after its last step.
         source: The tensor it reads; empty for the inputs of the model.
         targets: Tensors it makes that are read later, or are outputs of the model.
     """
@@ -129,7 +129,7 @@ def reconstruct(
         slim: The slim model, with the weights it starts from.
         kept: Positions that it keeps of tensors it makes.
         images: Preprocessed, first axis the images; the model's batch must be open.
-        seed: Of the order of images.
+        seed: Seed for the order of the images.
         n_steps: Steps of each segment.
         device: Where torch computes.
         until: Told before every segment; the rest keeps its start once it says so.

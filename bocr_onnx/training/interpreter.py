@@ -157,7 +157,7 @@ class OnnxModule(nn.Module):
 
         Args:
             start: Number of the first step.
-            stop: Number behind the last step.
+            stop: Number after the last step.
             given: What they read of what others make.
             wanted: Tensors that are read by later steps, or outputs.
 

@@ -16,7 +16,7 @@ RNG = np.random.default_rng(0)
 
 
 def terms() -> Terms:
-    """Four convolutions one behind the other, the first of three colours."""
+    """Four convolutions in a row, the first of three colours."""
     forms = np.zeros((4, 2, 5))
     for i in range(4):
         forms[i, 0, 1 + i] = 1

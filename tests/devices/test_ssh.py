@@ -93,7 +93,7 @@ def test_a_report_tells_the_score_on_the_device(reached: Server, tmp_path: Path)
     assert f"{report.metric} on {reached.device}, 20 images" in markdown(report)
     assert "differ from those on this host" not in markdown(report)
     pair["result"]["differs"] = True
-    assert f"Of the slim model the outputs on {reached.device} differ" in markdown(report)
+    assert f"The outputs of the slim model on {reached.device} differ" in markdown(report)
 
 
 def test_the_command_line_says_what_a_device_is(reached: Server) -> None:

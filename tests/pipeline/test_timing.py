@@ -98,7 +98,7 @@ def test_large_models_are_timed_in_slices_with_the_original_in_each(
 def test_finalists_that_miss_their_budget_as_measured_are_corrected(
     clockwork: Clockwork, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, factor: float
 ) -> None:
-    def fitted(cost: CostModel, widths: Any, times: Any) -> CostModel:  # the device changes behind the fit
+    def fitted(cost: CostModel, widths: Any, times: Any) -> CostModel:  # the device changes after the fit
         made = fit_latency(cost, widths, times)
         clockwork.factor = factor
         return made

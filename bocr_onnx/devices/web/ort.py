@@ -23,7 +23,7 @@ VERSION = "1.30.0"
 URL = f"https://registry.npmjs.org/onnxruntime-web/-/onnxruntime-web-{VERSION}.tgz"
 SIZE_MB = 33
 INTEGRITY = "sha512-q0y+JrrtukXSzsBWEMccVfqX25LRmosXHF+CaRJmg8pZClzcV7svNc4rKY3jL02Vb7QmRMDs1SigqR4CXAfKYQ=="
-"""Of the release, as the registry publishes it."""
+"""The hash of the release, as the registry publishes it."""
 
 FILES = (
     "ort.wasm.min.mjs",
