@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import closing
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -80,11 +81,11 @@ def bench(options: BenchOptions) -> Benchmark:
         threads=options.threads, batch=batch, budget_s=options.seconds, runs=options.runs, provider=options.provider,
         pin=options.pin, details=True, labels=tuple(Path(model).name for model in options.models),
     )  # fmt: skip
-    with progress.task(f"Measuring on {device.name}") as update:
-        models = [graph.proto.SerializeToString() for graph in graphs]
-        measured = device.measure(models, feeds, request, update)
-    agreements = _agreements(device, graphs, scored, request, options)
-    device.close()
+    models = [graph.proto.SerializeToString() for graph in graphs]
+    with closing(device):
+        with progress.task(f"Measuring on {device.name}") as update:
+            measured = device.measure(models, feeds, request, update)
+        agreements = _agreements(device, graphs, scored, request, options)
     first, *others = measured.latencies
     return Benchmark(
         models=tuple(map(str, options.models)),

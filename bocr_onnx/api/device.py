@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import subprocess
+from contextlib import closing
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -56,10 +57,10 @@ def check_device(options: DeviceOptions) -> Checked:
             raise UsageError(f"`install` needs a device that is reached over ssh, got {options.device!r}")
         with progress.task(f"Installing ONNX Runtime on {opened.name}"):
             opened.install()
-    machine = opened.check()
-    with progress.task("Measuring the channel grid") as update:
-        found = probe(opened, update)
-    opened.close()
+    with closing(opened):
+        machine = opened.check()
+        with progress.task("Measuring the channel grid") as update:
+            found = probe(opened, update)
     remember(default_file(), opened, machine, found)
     return Checked(opened.name, machine, found)
 

@@ -88,7 +88,7 @@ def _agreement_table(found: Benchmark) -> tuple[str, tuple[str, ...], list[tuple
     rows = []
     for model, one in zip(found.models, found.agreements, strict=True):
         errors = [row["largest_error"] for row in one.outputs if row["largest_error"] is not None]
-        scores = (f"{one.here:.2%}", f"{one.there:.2%}") if first.n_images else ()
+        scores = () if one.here is None or one.there is None else (f"{one.here:.2%}", f"{one.there:.2%}")
         rows.append((model, *scores, f"{max(errors, default=0.0):.2g}"))
     if not first.n_images:
         return f"outputs of a random input on {device} and here", ("model", "largest difference"), rows

@@ -33,7 +33,7 @@ class LatencyModel:
 
     Attributes:
         block: Channels that a kernel works on at once.
-        coefficients: The constant and one for every feature, as shares of the original's time, shape `(1 + n_features,)`.
+        coefficients: Constant, then one per feature, in shares of the original's time, shape `(1 + n_features,)`.
         full_ms: Time of the original in ms.
         error: Typical relative error on policies that it was not fitted to.
     """

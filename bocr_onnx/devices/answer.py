@@ -6,11 +6,21 @@ import json
 import re
 from typing import Any
 
+from bocr_onnx.devices import runner
 from bocr_onnx.devices.runner import BEGIN, END
 from bocr_onnx.errors import DeviceError, ModelError
 
 SLACK_S = 600.0
 """Time beyond what a request asks for, for the way there, sessions and memory."""
+
+LIMITS = {
+    "warm_up": runner.WARM_UP_RUNS,
+    "min_rounds": runner.MIN_ROUNDS,
+    "max_rounds": runner.MAX_ROUNDS,
+    "min_runs": runner.MIN_RUNS,
+    "max_runs": runner.MAX_RUNS,
+}
+"""Rounds and runs of the Python runner, for those written in other languages."""
 
 OUT_OF_MEMORY = re.compile(r"bad_alloc|[Ff]ailed to allocate|MemoryError|Cannot allocate memory")
 

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
-from onnx import ModelProto
+from onnx import ModelProto, TensorProto
 
 from bocr_onnx.data import Labels
 from bocr_onnx.devices import Device, Host, Request, Rounds, Tensors
@@ -31,16 +31,16 @@ class Agreement:
     Attributes:
         n_images: Images that ran on both; 0 where it was one random input, whose score means nothing.
         metric: What a score means.
-        here: Score on this host.
-        there: Score on the device.
+        here: Score on this host; None for a random input.
+        there: Score on the device, likewise.
         outputs: How near each output there is to that here: distortion, correlation, largest error,
             relative error.
     """
 
     n_images: int
     metric: str
-    here: float
-    there: float
+    here: float | None
+    there: float | None
     outputs: tuple[Mapping[str, Any], ...]
 
     @property
@@ -79,15 +79,22 @@ def check_outputs(
         DeviceError: The device is lost, or gives something else than the outputs.
     """
     first = graphs[0]
-    names = [name for name in first.outputs if all(name in graph.outputs for graph in graphs)]
+    names = [name for name in first.outputs if all(_is_numbers(graph, name) for graph in graphs)]
+    if not names:
+        return ()
     asked = [graph.proto.SerializeToString() for graph in graphs], _stacked([random_feeds(first)]), names
     here, there = Host().outputs(*asked, Request()), device.outputs(*asked, request, progress)
     heads = [Head(name) for name in names]
     _check_shapes(device, here, there)
     return tuple(
-        Agreement(0, "", 0.0, 0.0, _nearness(heads, theirs, ours))
+        Agreement(0, "", None, None, _nearness(heads, theirs, ours))
         for ((ours,), (theirs,)) in zip(here, there, strict=True)
     )
+
+
+def _is_numbers(graph: ModelGraph, name: str) -> bool:
+    """Returns whether a graph has an output of a name that is a tensor of numbers, and no text or sequence."""
+    return name in graph.outputs and graph.dtypes.get(name) not in (None, TensorProto.UNDEFINED, TensorProto.STRING)
 
 
 def _stacked(feeds: Sequence[Mapping[str, Array]]) -> dict[str, Array]:

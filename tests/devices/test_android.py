@@ -114,7 +114,6 @@ def test_an_adb_that_loses_exit_codes_does_no_harm(
     assert device.measure([model(SMALL)], FEEDS, Request(budget_s=0.0)).latencies[0].n_rounds >= 4
     with pytest.raises(ModelError, match="must run the model"):
         device.measure([b"no model"], FEEDS, Request(budget_s=0.0))
-    phone.stand_in("false-runner", "")
     broken = tmp_path / "broken"
     broken.mkdir()
     (broken / "runner").write_text("#!/bin/sh\nexit 3\n")

@@ -105,6 +105,15 @@ def test_a_device_that_computes_something_else_is_found_out() -> None:
         check_agreement(Cropping(), (proto,), batches_for(graph, IMAGES), None, task, Request())
 
 
+def test_outputs_that_are_no_numbers_are_left_out() -> None:
+    proto = onnx.parser.parse_model("""
+        <ir_version: 8, opset_import: ["" : 17]>
+        m (float[2] x) => (seq(float[2]) s, float[2] y) { s = SequenceConstruct(x)  y = Neg(x) }""")
+    (found,) = check_outputs(Host(), [from_proto(proto)], Request())
+    assert [row["name"] for row in found.outputs] == ["y"]
+    assert (found.here, found.there) == (None, None)
+
+
 @pytest.mark.parametrize(
     ("outputs", "words"),
     [

@@ -20,11 +20,10 @@ from urllib.parse import urlsplit
 import numpy as np
 from onnx.helper import np_dtype_to_tensor_dtype
 
-from bocr_onnx.devices import runner
 from bocr_onnx.devices.android.adb import find_phone
 from bocr_onnx.devices.android.native import RUNNER, default_folder, native_files
 from bocr_onnx.devices.android.phone import ask_phone, read_phone
-from bocr_onnx.devices.answer import SLACK_S, fault_of, read_answer
+from bocr_onnx.devices.answer import LIMITS, SLACK_S, fault_of, read_answer
 from bocr_onnx.devices.device import CPU, Machine, Measured, Request, Rounds, Tensors
 from bocr_onnx.devices.result import read_outputs, read_result
 from bocr_onnx.devices.web import Web
@@ -40,13 +39,6 @@ SCRIPT = (
 )
 """Progress comes as it is, the result once it is whole; the exit code as text, since old versions of adb lose it."""
 
-LIMITS = {
-    "warm_up": runner.WARM_UP_RUNS,
-    "min_rounds": runner.MIN_ROUNDS,
-    "max_rounds": runner.MAX_ROUNDS,
-    "min_runs": runner.MIN_RUNS,
-    "max_runs": runner.MAX_RUNS,
-}
 NO_RUNNER = "no native runner was added (`device add android`): this is the phone's browser"
 EXPERIMENTAL = "the native runner of phones is experimental"
 

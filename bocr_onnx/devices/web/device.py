@@ -23,6 +23,7 @@ from onnxruntime import __version__ as native_version
 from pydantic import BaseModel, Field, ValidationError
 
 from bocr_onnx.devices import runner
+from bocr_onnx.devices.answer import LIMITS
 from bocr_onnx.devices.device import CPU, Machine, Measured, Request, Rounds, Tensors
 from bocr_onnx.devices.result import read_outputs, read_result
 from bocr_onnx.devices.web.ort import default_folder, read_files
@@ -56,13 +57,6 @@ DTYPES = {
     "float16",
     "float32",
     "float64",
-}
-LIMITS = {
-    "warm_up": runner.WARM_UP_RUNS,
-    "min_rounds": runner.MIN_ROUNDS,
-    "max_rounds": runner.MAX_ROUNDS,
-    "min_runs": runner.MIN_RUNS,
-    "max_runs": runner.MAX_RUNS,
 }
 BROWSER = "measured in a browser, which says little of the native runtime on the same device"
 
