@@ -24,7 +24,7 @@ from pathlib import Path
 from playwright.sync_api import Page, sync_playwright
 
 import bocr_onnx
-from bocr_onnx.devices.web import device as web_device
+from bocr_onnx.devices import Web, open_device
 
 
 def main() -> None:
@@ -64,7 +64,9 @@ def person(pictures: Path | None) -> Iterator[None]:
     """Opens the page announced in its body, and closes it afterwards."""
     urls: list[str] = []
     over = threading.Event()
-    web_device._invite = lambda url, address: urls.append(url)
+    device = open_device("web")
+    assert isinstance(device, Web)
+    device.invite = lambda url, address: urls.append(url)
     thread = threading.Thread(target=_browse, args=(urls, over, pictures))
     thread.start()
     try:
