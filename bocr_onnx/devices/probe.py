@@ -12,17 +12,16 @@ processor, so convolutions of some widths are timed::
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import platformdirs
 from onnx import TensorProto, helper, numpy_helper
 
 from bocr_onnx.devices.device import Device, Machine, Request, Rounds
+from bocr_onnx.devices.place import kept_at
 from bocr_onnx.errors import DeviceError
 
 WIDTHS = (32, 34, 36, 38, 40, 42, 44, 46, 48, 52, 56, 60, 64)
@@ -82,8 +81,7 @@ VARIABLE = "BOCR_ONNX_DEVICES"
 
 def default_file() -> Path:
     """Returns the file that `BOCR_ONNX_DEVICES` names, else the one in the user's cache folder."""
-    named = os.environ.get(VARIABLE)
-    return Path(named) if named else Path(platformdirs.user_cache_dir("bocr-onnx", appauthor=False)) / "devices.json"
+    return kept_at(VARIABLE, "devices.json")
 
 
 def remember(file: Path, device: Device, machine: Machine, found: Probe) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import os
 import re
 import shutil
 import subprocess
@@ -12,8 +11,7 @@ import zipfile
 from importlib import resources
 from pathlib import Path
 
-import platformdirs
-
+from bocr_onnx.devices.place import kept_at
 from bocr_onnx.errors import DeviceError
 
 VARIABLE = "BOCR_ONNX_ANDROID"
@@ -27,8 +25,7 @@ HEADERS = re.compile(r"(?:.*/)?(onnxruntime[A-Za-z0-9_]*\.h)")
 
 def default_folder() -> Path:
     """Returns the folder that `BOCR_ONNX_ANDROID` names, else the one in the user's cache folder."""
-    named = os.environ.get(VARIABLE)
-    return Path(named) if named else Path(platformdirs.user_cache_dir("bocr-onnx", appauthor=False)) / "android"
+    return kept_at(VARIABLE, "android")
 
 
 def native_files(folder: Path) -> list[Path]:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import hashlib
 import io
-import os
 import tarfile
 import urllib.error
 import urllib.request
@@ -15,8 +14,7 @@ from base64 import b64encode
 from collections.abc import Mapping
 from pathlib import Path
 
-import platformdirs
-
+from bocr_onnx.devices.place import kept_at
 from bocr_onnx.errors import DeviceError
 
 VERSION = "1.30.0"
@@ -42,9 +40,7 @@ TIMEOUT_S = 60
 
 def default_folder() -> Path:
     """Returns the folder that `BOCR_ONNX_ORT_WEB` names, else the one in the user's cache folder."""
-    named = os.environ.get(VARIABLE)
-    cache = Path(platformdirs.user_cache_dir("bocr-onnx", appauthor=False))
-    return Path(named) if named else cache / f"onnxruntime-web-{VERSION}"
+    return kept_at(VARIABLE, f"onnxruntime-web-{VERSION}")
 
 
 def read_files(folder: Path) -> dict[str, bytes]:
