@@ -288,6 +288,11 @@ class PruneOptions(StrategyOptions, ImageOptions):
         return tuple(sorted(found, key=lambda bounds: [-bounds.get(name, 1.0) for name in BUDGETS]))
 
     @property
+    def bounds_latency(self) -> bool:
+        """Returns whether latency is a budget, given or to be found."""
+        return self.latency is not None or (self.has_floor and self.minimize == "latency")
+
+    @property
     def has_floor(self) -> bool:
         """Returns whether a score is to be held, at a budget that is found."""
         return self.max_drop is not None or self.min_score is not None

@@ -7,7 +7,7 @@ import json
 from collections.abc import Callable
 from dataclasses import replace
 
-from bocr_onnx.cost import LATENCY, LatencyModel, Prunable, prunable, read_latency
+from bocr_onnx.cost import LatencyModel, Prunable, prunable, read_latency
 from bocr_onnx.data import Pools, Samples, split
 from bocr_onnx.devices import Request, default_file, open_device, probe, remember, remembered_grid
 from bocr_onnx.errors import BudgetError, HistoryError, ResumeError, UsageError
@@ -77,7 +77,7 @@ def _on_its_grid(options: PruneOptions, progress: Progress) -> PruneOptions:
     if options.device != "host":
         progress.note(f"device: {options.device}, {machine.cpu or machine.architecture}")
     grid = remembered_grid(default_file(), device, machine) if options.round_to == "auto" else None
-    if grid is None and options.round_to == "auto" and options.latency is not None:
+    if grid is None and options.round_to == "auto" and options.bounds_latency:
         with progress.task(f"Measuring the channel grid of {options.device}") as update:
             found = probe(device, update)
         remember(default_file(), device, machine, found)
@@ -143,7 +143,7 @@ def _timed(options: PruneOptions, model: Prunable, top: RunDir, progress: Progre
         DeviceError: The device is lost.
         ResumeError: The timings of a resumed run cannot be read.
     """
-    if not isinstance(options.latency, tuple) and not (options.has_floor and options.minimize == LATENCY.name):
+    if not options.bounds_latency:
         return options, model
     if options.resume is not None and top.timing.exists():
         model = replace(model, cost=replace(model.cost, latency=_read_timing(top)))

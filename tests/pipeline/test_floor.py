@@ -13,6 +13,7 @@ from typer.testing import CliRunner
 import bocr_onnx
 from bocr_onnx.cli.main import app
 from bocr_onnx.data import LazyInputs, load_preprocessing, part
+from bocr_onnx.devices import Probe
 from bocr_onnx.errors import BudgetError, DataError, UsageError
 from bocr_onnx.graph import load
 from bocr_onnx.options import MAX_BUDGETS, MOST_SHARE
@@ -120,3 +121,18 @@ def test_parts_of_lazy_images_are_read_where_they_lie() -> None:
     np.testing.assert_array_equal(some[:], whole[3:6])
     np.testing.assert_array_equal(some[np.array([2, 0])], whole[np.array([5, 3])])
     np.testing.assert_array_equal(part(whole[:], 3, 6), whole[3:6])
+
+
+def test_latency_is_made_small_on_the_grid_of_the_device(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from bocr_onnx.pipeline import prepare, timing
+
+    probed: list[str] = []
+    monkeypatch.setenv("BOCR_ONNX_DEVICES", str(tmp_path / "devices.json"))
+    monkeypatch.setattr(timing, "N_POLICIES", 6)
+    monkeypatch.setattr(prepare, "probe", lambda device, update: probed.append(device.name) or Probe(8, {32: 1.0}))
+    given = {**QUICK, "search": "uniform", "recover": "none"}
+    report = bocr_onnx.prune(DEMO, max_drop=60, minimize="latency", output=tmp_path / "s.onnx", **given)
+    assert probed == ["host"]
+    assert set(report.target) == {"latency"}
+    assert report.search["grid"] == 8
+    assert (tmp_path / "s.run" / "latency.json").exists()

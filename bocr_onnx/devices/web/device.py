@@ -151,7 +151,7 @@ class Web:
         if browser is None:
             raise DeviceError(f"{self.name} must say what browser it is, it did not")
         if dropped:
-            notes.append(f"the page was hidden: {dropped} of rounds were measured again")
+            notes.append(f"the page was hidden: {dropped} rounds were measured again")
         threads = browser.threads
         if request.threads > 1 and not browser.isolated:
             notes.append(f"{request.threads} threads were asked for, the page has one: more need https or localhost")
