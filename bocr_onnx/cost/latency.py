@@ -15,7 +15,7 @@ The coefficients are not negative, so time never falls as channels come.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -43,45 +43,76 @@ class LatencyModel:
     full_ms: float
     error: float
 
-    def share(self, features: Floats) -> Floats:
-        """Returns the share of the original's time, shape `(n_policies,)`, for features `(n_policies, n_features)`."""
-        return np.asarray(self.coefficients[0] + features @ np.array(self.coefficients[1:]))
-
     def as_json(self) -> dict[str, Any]:
         """Returns it as JSON."""
         return {"block": self.block, "coefficients": list(self.coefficients), "full_ms": self.full_ms,
                 "error": self.error}  # fmt: skip
 
 
-def features_of(scale: Floats, forms: Floats, widths: Floats, block: int) -> Floats:
-    """Returns what time follows, shape `(n_policies, n_features)`, each 1 at the full widths.
+@dataclass(frozen=True, slots=True)
+class Features:
+    """What time follows, of the policies of one model, each 1 at the full widths.
+
+    Attributes:
+        forms: Axis lengths as linear forms, a column each, shape `(1 + n_groups, n_terms * n_axes)`.
+        padded: Where a length is padded to whole blocks, shape `(n_terms, n_axes)`.
+        block: Channels that a kernel works on at once.
+        macs: What a term's product of lengths adds to each feature, shape `(n_versions, n_terms, n_features)`.
+        moved: What a length adds, shape `(n_versions, n_terms, n_axes, n_features)`.
+    """
+
+    forms: Floats
+    padded: npt.NDArray[np.bool_]
+    block: int
+    macs: Floats
+    moved: Floats
+
+    def of(self, widths: Floats) -> Floats:
+        """Returns the features of policies, shape `(n_policies, n_features)`, for widths `(n_policies, n_groups)`."""
+        found: Floats = np.zeros((len(widths), self.macs.shape[-1]))
+        for version, lengths in enumerate(self._lengths(widths)):
+            found += lengths.prod(axis=2) @ self.macs[version]
+            found += np.tensordot(lengths, self.moved[version], 2)
+        return found
+
+    def weighed(self, coefficients: Floats) -> Features:
+        """Returns their sum with coefficients as the only feature."""
+        weights = coefficients[:, None]
+        return replace(self, macs=self.macs @ weights, moved=self.moved @ weights)
+
+    def _lengths(self, widths: Floats) -> tuple[Floats, ...]:
+        """Returns axis lengths, shape `(n_policies, n_terms, n_axes)`, and beside them padded ones, if any."""
+        flat = self.forms[0] + widths @ self.forms[1:]
+        lengths: Floats = flat.reshape(len(widths), *self.padded.shape)
+        if self.block == 1:
+            return (lengths,)
+        blocks = np.ceil(lengths / self.block - 1e-9)
+        return lengths, np.where(self.padded & (lengths > NARROW), blocks * self.block, lengths)
+
+
+def features_of(scale: Floats, forms: Floats, full: npt.NDArray[np.int64], block: int) -> Features:
+    """Returns the features of a model: MACs and what is moved, for every class of terms.
 
     Args:
         scale: Factor of each term, shape `(n_terms,)`.
         forms: Axis lengths as linear forms, shape `(n_terms, n_axes, 1 + n_groups)`.
-        widths: Shape `(n_policies, n_groups)`; the first row the full ones. They need not be whole.
+        full: Widths of the original, shape `(n_groups,)`.
         block: Channels that a kernel works on at once.
     """
-    ones = np.ones((len(widths), 1))
-    lengths: Floats = np.einsum("pg,tag->pta", np.concatenate([ones, widths], axis=1), forms)
-    if block == 1:
-        return _of_lengths(scale, lengths)
-    depends: npt.NDArray[np.bool_] = np.any(forms[:, :, 1:], axis=2)
-    cut = depends[None] & (lengths > NARROW)
-    padded: Floats = np.where(cut, np.ceil(lengths / block - 1e-9) * block, lengths)
-    return np.concatenate([_of_lengths(scale, lengths), _of_lengths(scale, padded)], axis=1)
-
-
-def _of_lengths(scale: Floats, lengths: Floats) -> Floats:
-    """Returns MACs and what is moved of every class, for axis lengths `(n_policies, n_terms, n_axes)`."""
-    macs, moved = scale * lengths.prod(axis=2), scale[:, None] * lengths
-    classes = np.log2(np.maximum(scale, 1e-9)).round(1)
-    found: list[Floats] = []
-    for one in np.unique(classes):
-        rows = np.nonzero(classes == one)[0]
-        found += [macs[:, rows].sum(axis=1), *(moved[:, rows, axis].sum(axis=1) for axis in range(lengths.shape[2]))]
-    made: Floats = np.array(found).T
-    return np.asarray(made / np.maximum(made[:1], 1e-9), dtype=np.float64)
+    n_terms, n_axes, _ = forms.shape
+    names, classes = np.unique(np.log2(np.maximum(scale, 1e-9)).round(1), return_inverse=True)
+    n_versions, per_class = 1 if block == 1 else 2, 1 + n_axes
+    n_features = n_versions * len(names) * per_class
+    macs, moved = np.zeros((n_versions, n_terms, n_features)), np.zeros((n_versions, n_terms, n_axes, n_features))
+    for version in range(n_versions):
+        first = (version * len(names) + classes) * per_class
+        macs[version, np.arange(n_terms), first] = scale
+        for axis in range(n_axes):
+            moved[version, np.arange(n_terms), axis, first + 1 + axis] = scale
+    flat = np.ascontiguousarray(forms.reshape(n_terms * n_axes, -1).T)
+    made = Features(flat, np.any(forms[:, :, 1:], axis=2), block, macs, moved)
+    whole = np.maximum(made.of(full[None].astype(np.float64))[0], 1e-9)
+    return replace(made, macs=macs / whole, moved=moved / whole)
 
 
 def read_latency(record: Mapping[str, Any]) -> LatencyModel:

@@ -15,12 +15,13 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
 
 from bocr_onnx.cost.full import full_macs, hidden_params
-from bocr_onnx.cost.latency import LatencyModel, features_of
+from bocr_onnx.cost.latency import Features, LatencyModel, features_of
 from bocr_onnx.graph import INTEGER, ModelGraph, Node, Operand, operand_positions, serialized_size, weight_positions
 from bocr_onnx.groups import Channels, GroupIndex, Work
 
@@ -80,7 +81,7 @@ class Terms:
         return np.asarray(np.bincount(group, lost, minlength=len(widths)), dtype=np.float64)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class CostModel:
     """Cost of any policy of one model.
 
@@ -106,10 +107,17 @@ class CostModel:
         """Returns the predicted time of policies in ms, shape `(n_policies,)`."""
         if self.latency is None:
             raise ValueError("no latency was fitted")
-        asked = np.concatenate([self.full[None], np.atleast_2d(widths)])
-        terms = self.macs_terms
-        features = features_of(terms.scale, terms.forms, asked, self.latency.block)
-        return self.latency.full_ms * self.latency.share(features)[1:]
+        share = self.latency.coefficients[0] + self._time.of(np.atleast_2d(widths))[:, 0]
+        return np.asarray(self.latency.full_ms * share)
+
+    def features(self, block: int) -> Features:
+        """Returns what the time of policies follows, for kernels that work on blocks of channels."""
+        return features_of(self.macs_terms.scale, self.macs_terms.forms, self.full, block)
+
+    @cached_property
+    def _time(self) -> Features:
+        assert self.latency is not None
+        return self.features(self.latency.block).weighed(np.array(self.latency.coefficients[1:]))
 
     def macs(self, widths: Widths) -> _Floats:
         """Returns MACs of policies, shape `(n_policies,)`, for widths `(n_policies, n_groups)`."""

@@ -15,7 +15,7 @@ import numpy as np
 from scipy.optimize import nnls
 
 from bocr_onnx.cost import CostModel, LatencyModel, Widths
-from bocr_onnx.cost.latency import Floats, features_of
+from bocr_onnx.cost.latency import Floats
 
 BLOCKS = (1, 4, 8, 16, 32)
 """Blocks of channels that are tried; of equals the first."""
@@ -33,8 +33,7 @@ def fit_latency(cost: CostModel, widths: Sequence[Widths], times_ms: Sequence[fl
         times_ms: Time of each in ms.
     """
     asked, shares = np.array(widths, dtype=np.float64), np.array(times_ms) / times_ms[0]
-    terms = cost.macs_terms
-    tables = {block: features_of(terms.scale, terms.forms, asked, block) for block in BLOCKS}
+    tables = {block: cost.features(block).of(asked) for block in BLOCKS}
     errors = {block: _unseen_error(table, shares) for block, table in tables.items()}
     block = min(errors, key=lambda one: errors[one])
     found = LatencyModel(block, tuple(_solve(tables[block], shares)), float(times_ms[0]), errors[block])

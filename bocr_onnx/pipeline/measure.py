@@ -36,7 +36,7 @@ def measure(run: Run) -> Run:
         memory = int(RECOVERY_SHARE * run.options.memory_bytes)
         calibration = replace(calibration, memory_bytes=memory, heads=compared(images.task.heads))
     with run.progress.task("Scanning sensitivity of groups") as update:
-        calibration = weigh_curves(calibration, progress=update)
+        calibration = weigh_curves(calibration, images.score, progress=update)
     return replace(run, calibration=calibration, scorer=_scorer(run, calibration, images))
 
 

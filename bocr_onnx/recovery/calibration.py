@@ -155,25 +155,27 @@ def calibrate(
     )
 
 
-def weigh_curves(calibration: Calibration, *, progress: Progress | None = None) -> Calibration:
+def weigh_curves(calibration: Calibration, images: InputRows, *, progress: Progress | None = None) -> Calibration:
     """Returns the calibration with every error curve scaled to what the group does to the model's output.
 
     The closed form knows a group's error at its consumers, not how far it travels. So every group is cut alone, to
     half and to three quarters, recovered in one shot, and its curve is scaled to the distortion of the output that
     causes; between and beyond the two the factor is interpolated geometrically. Statistics are not restored here:
-    their sampling noise would drown groups that hardly matter.
+    their sampling noise would drown groups that hardly matter. On the images of the fit themselves, a group of many
+    channels and few positions seems to matter little, however much it does.
 
     Args:
         calibration: With images.
+        images: Preprocessed images to measure on, of which the fit has seen none.
         progress: Told after each group.
     """
     if calibration.images is None:
         return calibration
-    images = calibration.images[:N_SCAN]
-    reference = calibration.predict(calibration.graph.proto, images)
+    seen = images[:N_SCAN]
+    reference = calibration.predict(calibration.graph.proto, seen)
     curves = []
     for i, curve in enumerate(calibration.sensitivity.curves):
-        factors = [_travel(calibration, i, ratio, images, reference) for ratio in SCAN_RATIOS]
+        factors = [_travel(calibration, i, ratio, seen, reference) for ratio in SCAN_RATIOS]
         factors[1] = float(np.clip(factors[1], factors[0] / MAX_BEND, factors[0] * MAX_BEND))
         ratios = np.arange(len(curve)) / (len(curve) - 1)
         scaled = curve * np.exp(np.interp(ratios, SCAN_RATIOS, np.log(factors)))

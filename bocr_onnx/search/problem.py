@@ -7,7 +7,6 @@ from dataclasses import dataclass, field
 import numpy as np
 import numpy.typing as npt
 
-from bocr_onnx.cost import Widths
 from bocr_onnx.options import StrategyOptions
 from bocr_onnx.search.prior import Prior
 from bocr_onnx.search.projection import Projection
@@ -59,35 +58,3 @@ class Problem:
     def rng(self, number: int) -> np.random.Generator:
         """Returns the generator of trial `number`, the same in every process."""
         return np.random.default_rng([self.seed, number])
-
-
-def allocate(problem: Problem, exponent: float = 1.0) -> Widths:
-    """Returns the widths of the greedy allocation on the error curves, shape `(n_groups,)`, within the budget.
-
-    From full width, the group whose next step costs the least error per unit of budget gives it up, until the
-    budget is met.
-
-    Args:
-        problem: The search.
-        exponent: The curves are raised to it: below one flattens them, above sharpens.
-    """
-    space, cost, budget = problem.space, problem.projection.cost, problem.projection.budget
-    curves = [np.maximum(c, 0) ** exponent for c in problem.curves]
-    widths = space.full.copy()
-    used = budget.use(cost, widths[None])[0]
-    while used > 1:
-        moves: list[tuple[float, int, int]] = []
-        candidates = [(int(g), to) for g in space.free if (to := space.step(int(g), int(widths[g]), -1)) is not None]
-        if not candidates:
-            break
-        trial = np.repeat(widths[None], len(candidates), axis=0)
-        for row, (group, to) in enumerate(candidates):
-            trial[row, group] = to
-        saved = used - budget.use(cost, trial)
-        for row, (group, to) in enumerate(candidates):
-            lost = curves[group][to] - curves[group][widths[group]]
-            moves.append((float(lost / max(saved[row], 1e-12)), group, to))
-        _, group, to = min(moves)
-        widths[group] = to
-        used = budget.use(cost, widths[None])[0]
-    return widths

@@ -11,6 +11,8 @@ import pytest
 from bocr_onnx.groups import build_index
 from bocr_onnx.recovery import calibrate, calibration, weigh_curves
 from bocr_onnx.recovery.calibration import MAX_BEND, Calibration
+from bocr_onnx.slimming import cut
+from bocr_onnx.tasks import total_distortion
 from tests.oracle import build
 
 
@@ -28,7 +30,7 @@ def weighed(found: Calibration, monkeypatch: pytest.MonkeyPatch, half: float, qu
     """Returns the curve where a unit of error travels this far at half and at three quarters of the channels."""
     factors = {0.5: half, 0.75: quarters}
     monkeypatch.setattr(calibration, "_travel", lambda c, group, ratio, images, reference: factors[ratio])
-    (curve,) = weigh_curves(found).sensitivity.curves
+    (curve,) = weigh_curves(found, found.images).sensitivity.curves
     return curve
 
 
@@ -55,3 +57,17 @@ def test_more_channels_never_cost_more(found: Calibration, monkeypatch: pytest.M
     assert np.all(np.diff(curve) <= 0)
     assert curve[12] == pytest.approx(0.25 * MAX_BEND)
     assert curve[8] == pytest.approx(0.25 * MAX_BEND)
+
+
+def test_a_wide_group_that_few_images_explain_costs_what_it_costs_on_other_images() -> None:
+    """Thirty images, forty channels: on its own images the fit loses next to nothing with half of them."""
+    graph = build("m (float[N, 40] x) => (float[N, 30] y) { h = MatMul(x, a) r = Relu(h) y = MatMul(r, b) }",
+                  a=(40, 40), b=(40, 30))  # fmt: skip
+    few, others, many = np.split(np.random.default_rng(0).standard_normal((430, 40)).astype(np.float32), [30, 230])
+    index = build_index(graph)
+    made = calibrate(index, few)
+    own, unseen = (weigh_curves(made, seen).sensitivity.curves[0][20] for seen in (few, others))
+    mask = made.mask(np.array([20]))
+    true = total_distortion(made.predict(cut(index, mask, made.fit(mask)), many), made.predict(graph.proto, many), ())
+    assert unseen == pytest.approx(true, rel=0.1)
+    assert own < 0.8 * true

@@ -253,7 +253,7 @@ def test_a_group_that_is_not_refitted_has_a_curve_from_measured_cuts() -> None:
     graph = model("ConvTranspose")
     index = build_index(graph)
     seen = images(40, 3, 8, 8)
-    weighed = weigh_curves(calibrate(index, seen))
+    weighed = weigh_curves(calibrate(index, seen), seen)
     (curve,) = weighed.sensitivity.curves
     reference = predict(graph, graph.proto, seen)
     for width in (8, 12):

@@ -243,7 +243,7 @@ def test_elimination_beats_the_weights_norm(graph, images):
 
 
 def test_weighed_curves_know_how_far_an_error_travels(calibration):
-    weighed = weigh_curves(calibration)
+    weighed = weigh_curves(calibration, calibration.images)
     before, after = calibration.sensitivity, weighed.sensitivity
     assert all(np.array_equal(a, b) for a, b in zip(before.ranked, after.ranked, strict=True))
     graph, index = calibration.graph, calibration.index
@@ -293,6 +293,6 @@ def test_a_model_of_integers_throughout_has_nothing_to_recover():
 def test_images_that_are_all_alike_are_survived(graph, value, recovery):
     """The covariance of every layer is nothing but rounding, and may have negative eigenvalues."""
     alike = np.full((60, 3, 8, 8), value, np.float32)
-    found = weigh_curves(calibrate(build_index(graph), alike))
+    found = weigh_curves(calibrate(build_index(graph), alike), alike)
     weights = found.recover(found.mask(halved(found)), recovery)
     assert all(np.isfinite(array).all() for array in weights.values())

@@ -12,9 +12,10 @@ from __future__ import annotations
 import numpy as np
 from scipy.special import expit, logit
 
+from bocr_onnx.search.allocation import allocate
 from bocr_onnx.search.features import group_features
 from bocr_onnx.search.prior import PriorSearch
-from bocr_onnx.search.problem import Floats, Problem, allocate
+from bocr_onnx.search.problem import Floats, Problem
 from bocr_onnx.search.space import Point
 from bocr_onnx.search.trial import completed, ratios
 

@@ -7,10 +7,10 @@ from dataclasses import replace
 import numpy as np
 
 from bocr_onnx.cost import LATENCY, Widths
+from bocr_onnx.search.allocation import allocate
 from bocr_onnx.search.budget import Budget
-from bocr_onnx.search.problem import Problem, allocate
+from bocr_onnx.search.problem import Problem
 from bocr_onnx.search.proposals.hints import hints
-from bocr_onnx.search.space import Point
 from bocr_onnx.search.trial import Proposal
 
 BISECTIONS = 7
@@ -22,23 +22,22 @@ def start_policies(problem: Problem) -> list[Proposal]:
 
     They take at most half of the trials, and at least one.
     """
-    space = problem.space
-    points: list[tuple[Point, str]] = [(allocate(problem) / space.full, SHARPNESS[1.0])]
-    if LATENCY.name in problem.projection.budget.shares:
-        points.append((allocate_by_macs(problem) / space.full, "sensitivity, by MACs"))
-    points += [(point, "history") for point in hints(problem)]
-    points += [(allocate(problem, e) / space.full, text) for e, text in SHARPNESS.items() if e != 1.0]
-    points += [(np.full(len(space.full), 0.5), "uniform")]
+    space, projection = problem.space, problem.projection
+    found = [Proposal(allocate(problem), SHARPNESS[1.0])]
+    if LATENCY.name in projection.budget.shares:
+        found.append(Proposal(allocate_by_macs(problem), "sensitivity, by MACs"))
+    found += [Proposal(projection.execute(point), "history") for point in hints(problem)]
+    found += [Proposal(allocate(problem, e), text) for e, text in SHARPNESS.items() if e != 1.0]
+    found.append(Proposal(projection.execute(np.full(len(space.full), 0.5)), "uniform"))
     starts: list[Proposal] = []
-    for point, origin in points[: max(1, problem.n_trials // 2)]:
-        widths = problem.projection.execute(point)
-        if not any(np.array_equal(widths, known.widths) for known in starts):
-            starts.append(Proposal(widths, origin))
+    for proposal in found[: max(1, problem.n_trials // 2)]:
+        if not any(np.array_equal(proposal.widths, known.widths) for known in starts):
+            starts.append(proposal)
     return starts
 
 
 def allocate_by_macs(problem: Problem) -> Widths:
-    """Returns the greedy allocation on the error curves for a share of the MACs that just meets the budget.
+    """Returns the allocation on the error curves for a share of the MACs that just meets the budget.
 
     Steps of latency are coarse, and an allocation that weighs errors by them alone may be far from the best one.
     """

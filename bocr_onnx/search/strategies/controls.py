@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from bocr_onnx.cost import Widths
-from bocr_onnx.search.problem import Problem, allocate
+from bocr_onnx.search.allocation import allocate
+from bocr_onnx.search.problem import Problem
 from bocr_onnx.search.proposals.starts import scatter
 from bocr_onnx.search.strategies.records import Propose
 from bocr_onnx.search.trial import Proposal, Trial
@@ -17,8 +18,8 @@ def uniform(problem: Problem) -> Propose:
 
 
 def sensitivity(problem: Problem) -> Propose:
-    """Proposes one policy: the greedy allocation on the error curves."""
-    return once(problem.projection.execute(allocate(problem) / problem.space.full), "sensitivity")
+    """Proposes one policy: the allocation on the error curves."""
+    return once(allocate(problem), "sensitivity")
 
 
 def once(widths: Widths, origin: str) -> Propose:

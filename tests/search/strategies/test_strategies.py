@@ -148,7 +148,7 @@ def test_bocr_beats_random_policies_after_the_same_starts():
                 trials += (Trial(len(trials), policy, TrialState.COMPLETE, found.score, found.objective),)
             best.append(best_trial(trials).objective)
         gains.append(best[0] - best[1])
-    assert np.median(gains) > 0.1
+    assert np.median(gains) > 0.05
 
 
 def test_bocr_takes_noise(tmp_path):
