@@ -108,6 +108,7 @@ class Calibration:
                 self.affines,
                 mask,
                 self.images,
+                start=self.fit(mask),
                 seed=self.seed,
                 memory_bytes=self.memory_bytes,
                 progress=progress,

@@ -5,9 +5,9 @@ patches p' and the original's outputs y, weights and bias solve
 
     min  sum ||p' W'^T + b' - (y + e)||^2 + ridge ||W' - W_S||^2,    e = stream_original - stream_slim
 
-where W_S is the cut original weight, the ridge grows with the doubt about what few rows tell (`shrinkage`), and e, at
-an operator whose output is added to a stream, is the error that stream has gathered so far: the block repairs what
-earlier blocks have lost. One pass, no labels.
+where W_S is the weight of the closed form in one shot, the ridge is chosen by images that are left out
+(`bocr_onnx.recovery.normal`), and e, at an operator whose output is added to a stream, is the error that stream has
+gathered so far: the block repairs what earlier blocks have lost. One pass, no labels.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ import numpy as np
 
 from bocr_onnx.graph import Array, Edit, InputRows, ModelGraph, Node, Operand, feeds
 from bocr_onnx.groups import GroupIndex
-from bocr_onnx.recovery.blas import one_thread, solve_blocks, solve_positive
-from bocr_onnx.recovery.moments import MAX_COLUMNS, N_ROWS, centred, whole_runs
+from bocr_onnx.recovery.blas import one_thread
+from bocr_onnx.recovery.moments import MAX_COLUMNS, N_ROWS, whole_runs
+from bocr_onnx.recovery.normal import N_PARTS, NormalSums, solve_parts
 from bocr_onnx.recovery.patches import (
     Affine,
-    Floats,
     draw_positions,
     from_matrix,
     input_rows,
@@ -33,13 +33,10 @@ from bocr_onnx.recovery.patches import (
     output_rows,
     to_matrix,
 )
-from bocr_onnx.recovery.shrinkage import shrinkage
 from bocr_onnx.recovery.stepper import Chunks, computed_inputs, run_node
 from bocr_onnx.runtime import Progress, batch_size
 from bocr_onnx.slimming import Mask, cut_edit, cut_operand, kept_positions
 
-RIDGE = 1e-3
-MAX_SHRINKAGE = 0.99
 CHUNK = 250
 MEMORY_BYTES = 4 << 30
 """Activations of both models that may be alive at once; fewer images are used where all would take more."""
@@ -54,6 +51,7 @@ class _Walk:
     original: dict[str, Chunks] = field(default_factory=dict)
     slim: dict[str, Chunks] = field(default_factory=dict)
     weights: dict[Operand, Array] = field(default_factory=dict)
+    start: Mapping[Operand, Array] = field(default_factory=dict)
 
 
 def recover_sequential(
@@ -62,6 +60,7 @@ def recover_sequential(
     mask: Mask,
     images: InputRows,
     *,
+    start: Mapping[Operand, Array] | None = None,
     seed: int = 0,
     n_rows: int = N_ROWS,
     memory_bytes: int = MEMORY_BYTES,
@@ -75,6 +74,7 @@ def recover_sequential(
         mask: Which channels stay.
         images: Preprocessed, float32, first axis the images; as many of the first ones are used as `MEMORY_BYTES`
             allows.
+        start: Weights of the slim model that fits are drawn to, in slim shape; the cut originals where it has none.
         seed: Seed for the positions drawn.
         n_rows: Patches per operator, over all images.
         memory_bytes: What activations of both models may take; fewer images are used where all would take more.
@@ -82,10 +82,11 @@ def recover_sequential(
     """
     graph = index.graph
     rng = np.random.default_rng(seed)
-    walk = _Walk(index, mask)
+    walk = _Walk(index, mask, start=start or {})
     batch = batch_size(graph, CHUNK)
     fitting = max(batch, memory_bytes // max(1, 2 * peak_bytes(graph)))
     n_images = whole_runs(graph, min(len(images), fitting), batch)
+    batch = batch_size(graph, min(CHUNK, -(-n_images // N_PARTS)))
     chunks = [feeds(graph, images[i : min(i + batch, n_images)]) for i in range(0, n_images, batch)]
     for name in chunks[0]:
         walk.original[name] = walk.slim[name] = tuple(chunk[name] for chunk in chunks)
@@ -175,17 +176,18 @@ def _fit(walk: _Walk, affine: Affine, n_rows: int, rng: np.random.Generator) -> 
     error = _stream_error(walk, affine)
     chunks = walk.original[node.outputs[0]]
     total = sum(len(c) for c in chunks)
-    sums = _Normal(affine.depthwise, affine.taps)
+    parts = [NormalSums(affine.depthwise, affine.taps) for _ in range(min(N_PARTS, len(chunks)))]
     for i, y in enumerate(chunks):
         at = draw_positions(y.shape, node.op, max(1, n_rows * len(y) // total), rng)
         rows = input_rows(node, weight.shape[2:], walk.slim[node.inputs[0]][i], at)
         target = output_rows(node, y, at)[:, outputs]
         if error is not None:
             target = target + output_rows(node, error[i], at)
-        sums.add(rows, target)
-    start = to_matrix(affine, graph, cut_operand(walk.index, walk.mask, affine.weight))
+        parts[i * len(parts) // len(chunks)].add(rows, target)
+    fitted = walk.start.get(affine.weight)
+    start = to_matrix(affine, graph, cut_operand(walk.index, walk.mask, affine.weight) if fitted is None else fitted)
     with one_thread():
-        matrix, bias = sums.solve(start)
+        matrix, bias = solve_parts(parts, start)
     return {
         affine.weight: from_matrix(affine, graph, matrix),
         affine.bias: bias.astype(weight.dtype),
@@ -233,48 +235,3 @@ def _gain(walk: _Walk, node: Node) -> Array:
     gamma, variance = (cut_operand(walk.index, walk.mask, (node.index, i)) for i in (1, 4))
     gain = gamma / np.sqrt(variance + float(node.attributes.get("epsilon", 1e-5)))
     return np.asarray(np.where(np.abs(gain) < 1e-3, np.inf, gain), dtype=np.float32)
-
-
-@dataclass(slots=True)
-class _Normal:
-    """Sums of the normal equations, float32 products and float64 totals."""
-
-    depthwise: bool
-    taps: int
-    n: int = 0
-    p: Floats | float = 0.0
-    y: Floats | float = 0.0
-    pp: Floats | float = 0.0
-    py: Floats | float = 0.0
-
-    def add(self, rows: Array, target: Array) -> None:
-        """Adds rows, shape `(n, columns)`, and targets, shape `(n, n_outputs)`."""
-        self.n += len(rows)
-        self.y = self.y + target.sum(axis=0, dtype=np.float64)
-        if self.depthwise:
-            blocks = rows.reshape(len(rows), -1, self.taps).transpose(1, 2, 0)
-            self.p = self.p + blocks.sum(axis=2, dtype=np.float64)
-            self.pp = self.pp + np.matmul(blocks, blocks.transpose(0, 2, 1)).astype(np.float64)
-            self.py = self.py + np.matmul(blocks, target.T[:, :, None])[:, :, 0].astype(np.float64)
-        else:
-            self.p = self.p + rows.sum(axis=0, dtype=np.float64)
-            self.pp = self.pp + (rows.T @ rows).astype(np.float64)
-            self.py = self.py + (rows.T @ target).astype(np.float64)
-
-    def solve(self, start: Floats) -> tuple[Floats, Floats]:
-        """Returns weight matrix and bias, the ridge drawing towards `start`."""
-        p, y = np.asarray(self.p) / self.n, np.asarray(self.y) / self.n
-        if self.depthwise:
-            c = centred(np.asarray(self.pp) / self.n, p)
-            b = np.asarray(self.py) / self.n - p * y[:, None]
-            ridge = RIDGE * np.maximum(np.einsum("ctt->c", c) / c.shape[1], 1e-12)
-            c = c + ridge[:, None, None] * np.eye(c.shape[1])
-            matrix = solve_blocks(c, (b + ridge[:, None] * start)[:, :, None])[:, :, 0]
-            return matrix, y - np.einsum("ct,ct->c", matrix, p)
-        c = centred(np.asarray(self.pp) / self.n, p)
-        b = np.asarray(self.py) / self.n - np.outer(p, y)
-        rho = min(shrinkage(c, self.n), MAX_SHRINKAGE)
-        ridge = max(RIDGE, rho / (1 - rho)) * max(float(np.trace(c)) / len(c), 1e-12)
-        c[np.diag_indices_from(c)] += ridge
-        matrix = solve_positive(c, b + ridge * start.T).T
-        return matrix, y - matrix @ p

@@ -151,53 +151,6 @@ def test_an_operator_with_too_many_inputs_is_cut_without_recovery(monkeypatch: p
     assert narrow
 
 
-# The normal equations themselves.
-
-
-def rows_of(n: int, n_columns: int) -> Array:
-    spread = np.linspace(1, 3, n_columns)
-    return (np.random.default_rng(3).standard_normal((n, n_columns)) * spread + 2).astype(np.float32)
-
-
-def summed(rows: Array, target: Array, taps: int = 0) -> sequential._Normal:
-    """Returns the sums of two batches; with taps, of a depthwise operator."""
-    sums = sequential._Normal(bool(taps), taps)
-    for part in (slice(0, 70), slice(70, None)):
-        sums.add(rows[part], target[part])
-    return sums
-
-
-def test_a_dense_fit_finds_weights_and_bias() -> None:
-    truth, bias = np.random.default_rng(4).standard_normal((3, 6)), np.array([1.0, -2.0, 5.0])
-    rows = rows_of(4000, 6)
-    target = (rows @ truth.T + bias).astype(np.float32)
-    matrix, found = summed(rows, target).solve(np.zeros((3, 6)))
-    np.testing.assert_allclose(matrix, truth, atol=0.02)
-    np.testing.assert_allclose(rows @ matrix.T + found, target, atol=0.3)
-
-
-def test_a_depthwise_fit_finds_the_taps_of_every_channel_and_its_bias() -> None:
-    truth, bias = np.random.default_rng(4).standard_normal((3, 4)), np.array([1.0, -2.0, 5.0])
-    rows = rows_of(4000, 12)
-    target = (np.einsum("nct,ct->nc", rows.reshape(-1, 3, 4), truth) + bias).astype(np.float32)
-    matrix, found = summed(rows, target, taps=4).solve(np.zeros((3, 4)))
-    np.testing.assert_allclose(matrix, truth, atol=0.02)
-    np.testing.assert_allclose(np.einsum("nct,ct->nc", rows.reshape(-1, 3, 4), matrix) + found, target, atol=0.3)
-
-
-@pytest.mark.parametrize("taps", [0, 4])
-def test_what_the_rows_do_not_tell_stays_as_it_was(taps: int) -> None:
-    """Two columns never vary, so nothing is known of their weights; the mean of the target is met all the same."""
-    rows = rows_of(4000, 4)
-    rows[:, [1, 2]] = 3
-    start = np.array([[0.5, -1.5, 4.0, 1.0]])
-    truth = np.array([[1.0, 7.0, 7.0, 2.0]])
-    target = (rows @ truth.T).astype(np.float32)
-    matrix, bias = summed(rows, target, taps=taps).solve(start)
-    np.testing.assert_allclose(matrix, [[1.0, -1.5, 4.0, 2.0]], atol=0.3)
-    assert float((rows @ matrix.T + bias).mean()) == pytest.approx(float(target.mean()), rel=1e-3)
-
-
 def test_the_seed_draws_the_positions() -> None:
     """Where there are more of them than rows are taken."""
     graph = build(
