@@ -252,7 +252,10 @@ class PruneOptions(StrategyOptions, ImageOptions):
     freeze: Annotated[Patterns, Flag("Groups to leave uncut (shell pattern).", SEARCH, metavar="PATTERN")] = ()
     only: Annotated[Patterns, Flag("The only groups to cut (shell pattern).", SEARCH, metavar="PATTERN")] = ()
     min_width: Annotated[int, Field(ge=1), Flag("Minimum number of channels kept in every group.", SEARCH)] = 1
-    recover: Annotated[Recovery, Flag("How weights are refitted.", RECOVERY)] = "sequential"
+    recover: Annotated[Recovery, Flag("How weights are refitted.", RECOVERY)] = "blockwise"
+    recover_seconds: Annotated[
+        float | None, Field(gt=0), Flag("Time limit of --recover blockwise in s; blocks beyond it stay.", RECOVERY)
+    ] = None
     finetune: Annotated[
         float, Field(ge=0, lt=MAX_EPOCHS), Flag("Epochs of finetuning after the search, in every round.", RECOVERY)
     ] = 0

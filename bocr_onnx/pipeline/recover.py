@@ -5,10 +5,11 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
 from onnx import ModelProto
 
 from bocr_onnx.cost import Widths
-from bocr_onnx.data import joined
+from bocr_onnx.data import joined, part
 from bocr_onnx.options import Recovery
 from bocr_onnx.pipeline.rebuild import rebuild
 from bocr_onnx.pipeline.run import Run, Slim
@@ -27,6 +28,8 @@ WEAKER: dict[Recovery, tuple[Recovery, ...]] = {
 """What is tried for the emitted model: fitted layer by layer on few images, a model without residual streams may end
 further from the original than in one shot."""
 
+N_COMPARED = 300
+"""Recovery images by which finalists are compared that are reconstructed afterwards."""
 
 Tried = tuple[float, Widths, Weights, Recovery]
 """Distortion of a choice on the search images, and the choice."""
@@ -47,12 +50,15 @@ def recover(run: Run) -> Run:
 def choose(run: Run, scorer: PolicyScorer, result: SearchResult) -> Choice:
     """Returns the finalist that is nearest to the original after its best recovery, on the search images.
 
-    When that is the sequential one, the finalist is fitted once more, on the search images too: now that nothing is
-    chosen by them, they may teach.
+    It is recovered once more, on the search images too: now that nothing is chosen by them, they may teach.
     """
+    tried = _tried(run, scorer, result)
+    _, widths, weights, recovery = min(tried, key=lambda choice: choice[0])
     if run.options.recover == "blockwise":
-        return rebuild(run, scorer, _tried(run, scorer, result))
-    _, widths, weights, recovery = min(_tried(run, scorer, result), key=lambda choice: choice[0])
+        starts = {r: (distortion, own) for distortion, w, own, r in tried if np.array_equal(w, widths)}
+        rebuilt = rebuild(run, scorer, widths, starts)
+        if rebuilt is not None:
+            return widths, rebuilt, "blockwise"
     if recovery != "sequential":
         return widths, weights, recovery
     calibration = scorer.calibration
@@ -64,6 +70,9 @@ def choose(run: Run, scorer: PolicyScorer, result: SearchResult) -> Choice:
 
 def _tried(run: Run, scorer: PolicyScorer, result: SearchResult) -> list[Tried]:
     """Returns every finalist with every recovery, and the distortion on the search images."""
+    if run.options.recover == "blockwise" and scorer.calibration.images is not None:
+        few = part(scorer.calibration.images, 0, N_COMPARED)
+        scorer = replace(scorer, calibration=replace(scorer.calibration, images=few))
     found: list[Tried] = []
     for i, widths in enumerate(result.finalists):
         for recovery in WEAKER[run.options.recover]:

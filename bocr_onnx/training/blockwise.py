@@ -118,7 +118,7 @@ def reconstruct(
     *,
     seed: int = 0,
     n_steps: int = N_STEPS,
-    device: torch.device | str = "cpu",
+    device: torch.device | str | None = None,
     until: Callable[[], bool] = lambda: False,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> tuple[ModelProto, tuple[Rebuilt, ...]]:
@@ -131,7 +131,7 @@ def reconstruct(
         images: Preprocessed, first axis the images; the model's batch must be open.
         seed: Seed for the order of the images.
         n_steps: Steps of each segment.
-        device: Where torch computes.
+        device: Where torch computes; a GPU where there is one.
         until: Told before every segment; the rest keeps its start once it says so.
         progress: Told after every segment.
 
@@ -140,11 +140,12 @@ def reconstruct(
     """
     if len(images) < MIN_IMAGES or not slim.batch_is_symbolic():
         raise TrainingError(f"reconstruction must have {MIN_IMAGES} images and an open batch, got {len(images)}")
+    device = device or ("cuda" if torch.cuda.is_available() else "cpu")
     student, teacher = OnnxModule(slim).to(device).eval(), OnnxModule(original).to(device).eval()
     segments, theirs = find_segments(student), find_segments(teacher)
     if [(s.source, s.targets) for s in segments] != [(s.source, s.targets) for s in theirs]:
         raise TrainingError(f"{slim.label} must have the segments of its original to be reconstructed by them")
-    whole = feeds(original, images[np.arange(len(images))])
+    whole = feeds(original, images[0 : len(images)])
     ours = their_stream = {name: to_tensor(array) for name, array in whole.items()}
     rng = np.random.default_rng(seed)
     found = []

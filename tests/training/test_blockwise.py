@@ -187,8 +187,43 @@ def test_prune_reconstructs_and_proves(tmp_path: Path) -> None:
     assert found.outputs[0]["distortion"] < plain.outputs[0]["distortion"]
     assert found.proof["passed"]
     assert found.proof["max_rel_diff"] < 1e-4
-    few = bocr_onnx.prune(DEMO, recover="blockwise", output=tmp_path / "f.onnx", **{**given, "recovery_images": 40})
-    assert few.search["recover"] != "blockwise"
+    few = {**given, "recovery_images": 30, "score_images": 30}
+    assert bocr_onnx.prune(DEMO, output=tmp_path / "f.onnx", **few).search["recover"] in ("sequential", "oneshot")
+
+
+def test_a_time_limit_ends_with_what_is_done(tmp_path: Path) -> None:
+    given = {"flops": 0.3, "search": "uniform", "history": "none", "data": DIGITS, "final_images": 400}
+    told: list[str] = []
+    found = bocr_onnx.prune(DEMO, recover_seconds=1e-6, output=tmp_path / "b.onnx", progress=Telling(told), **given)
+    assert any(text.startswith("0 of 0 blocks") and "the time was up" in text for text in told)
+    assert found.search["recover"] in ("sequential", "oneshot")
+    assert found.proof["passed"]
+
+
+@pytest.mark.parametrize("nearer", [True, False])
+def test_images_that_taught_neither_decide(nearer: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A reconstruction that is perfect on what it has learnt from, and poor or better on what it has not."""
+    seen: list[int] = []
+
+    def made(original: ModelGraph, slim: ModelGraph, kept: Any, images: Any, **_: Any) -> Any:
+        seen.append(len(images))
+        proto = onnx.ModelProto()
+        proto.CopyFrom(slim.proto)
+        if not nearer:
+            for tensor in proto.graph.initializer:
+                array = onnx.numpy_helper.to_array(tensor)
+                if array.ndim == 4:
+                    tensor.CopyFrom(onnx.numpy_helper.from_array(array * np.float32(1.5), tensor.name))
+            return proto, ()
+        return reconstruct(original, slim, kept, images, n_steps=60)
+
+    monkeypatch.setattr("bocr_onnx.training.reconstruct", made)
+    found = bocr_onnx.prune(
+        DEMO, flops=0.3, search="uniform", history="none", data=DIGITS, output=tmp_path / "b.onnx",
+        score_images=200, recovery_images=100, final_images=400,
+    )  # fmt: skip
+    assert seen == [270]
+    assert (found.search["recover"] == "blockwise") == nearer
 
 
 def test_a_slim_file_whose_nodes_have_other_numbers_is_reconstructed(tmp_path: Path) -> None:
