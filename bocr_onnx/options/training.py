@@ -45,7 +45,8 @@ class FinetuneSettings:
         Flag("Optimizer; SGD uses Nesterov momentum. auto is sgd for classifiers, adamw for other tasks.", OPTIMIZER),
     ] = "auto"
     learning_rate: Annotated[
-        Positive | None, Flag("Peak learning rate; 0.05 for sgd and 0.002 for adamw if not given.", OPTIMIZER)
+        Positive | None,
+        Flag("Peak learning rate; if not given 0.002 for adamw, for sgd 0.05, less under two epochs.", OPTIMIZER),
     ] = None
     momentum: Annotated[BelowOne, Flag("Momentum of SGD.", OPTIMIZER)] = 0.9
     weight_decay: Annotated[
@@ -74,11 +75,16 @@ class FinetuneSettings:
 
         Args:
             classes: Whether a classifier is trained. Cross-entropy takes the large steps of SGD; distances of outputs,
-                which a recovered model has made small already, do not.
+                which a recovered model has made small already, do not; nor does a short training, which has no time
+                to mend what a large step breaks.
         """
         optimizer = ("sgd" if classes else "adamw") if self.optimizer == "auto" else self.optimizer
-        return replace(self, optimizer=optimizer, learning_rate=self.learning_rate or RATES[optimizer])
+        rate = RATES[optimizer] * (min(1.0, max(LEAST_RATE, self.epochs / LONG)) if optimizer == "sgd" else 1.0)
+        return replace(self, optimizer=optimizer, learning_rate=self.learning_rate or rate)
 
 
 RATES = {"sgd": 0.05, "adamw": 0.002}
-"""Peak learning rates that are taken where none is given."""
+"""Peak learning rates that are taken where none is given, of SGD for a training that is long enough."""
+
+LONG, LEAST_RATE = 2.0, 0.2
+"""Epochs from which SGD takes its full rate; the share of it that any training takes, however short."""

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -347,7 +348,10 @@ def test_training_draws_nothing_from_torchs_own_generator(digits: tuple[Array, A
 
 def test_a_classifier_takes_sgd_and_other_tasks_adamw_unless_told() -> None:
     left, named = FinetuneSettings(), FinetuneSettings(optimizer="adamw", learning_rate=0.5)
-    assert (left.settled().optimizer, left.settled().learning_rate) == ("sgd", 0.05)
+    assert (left.settled().optimizer, left.settled().learning_rate) == ("sgd", 0.025)
+    by_epochs = {e: replace(left, epochs=e).settled().learning_rate for e in (0.1, 0.4, 1.5, 2, 50)}
+    assert by_epochs == pytest.approx({0.1: 0.01, 0.4: 0.01, 1.5: 0.0375, 2: 0.05, 50: 0.05})
+    assert replace(left, epochs=0.1, learning_rate=0.3).settled().learning_rate == 0.3
     assert (left.settled(classes=False).optimizer, left.settled(classes=False).learning_rate) == ("adamw", 0.002)
     assert named.settled() == named
     assert FinetuneSettings(optimizer="adamw").settled().learning_rate == 0.002
