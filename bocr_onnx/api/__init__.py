@@ -1,17 +1,21 @@
-"""inspect, prune, finetune, apply, evaluate, bench: the composition root, the same names as the command line."""
+"""inspect, prune, finetune, apply, evaluate, bench, check: the composition root, the same names as the command line."""
 
 from bocr_onnx.api.apply import Applied, apply
 from bocr_onnx.api.bench import Benchmark, bench
+from bocr_onnx.api.check import check
 from bocr_onnx.api.evaluate import Evaluated, evaluate
 from bocr_onnx.api.finetune import Finetuned, finetune
 from bocr_onnx.api.inspect import inspect
 from bocr_onnx.api.prune import prune, prune_each
 from bocr_onnx.pipeline.inspection import Inspection
 from bocr_onnx.progress import Progress, Silent
+from bocr_onnx.report.verdict import Checked, Criterion
 
 __all__ = [
     "Applied",
     "Benchmark",
+    "Checked",
+    "Criterion",
     "Evaluated",
     "Finetuned",
     "Inspection",
@@ -19,6 +23,7 @@ __all__ = [
     "Silent",
     "apply",
     "bench",
+    "check",
     "evaluate",
     "finetune",
     "inspect",

@@ -8,14 +8,12 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from onnx.helper import tensor_dtype_to_np_dtype
-
 from bocr_onnx.devices import Device, Measured, Request, Speedup, open_device, speedup
 from bocr_onnx.errors import ModelError, UsageError
 from bocr_onnx.graph import ModelGraph, load, random_feeds
 from bocr_onnx.options import BenchOptions, keywords
 from bocr_onnx.pipeline.agreement import Agreement, batches_for, check_agreement, check_outputs
-from bocr_onnx.pipeline.model import read_model
+from bocr_onnx.pipeline.model import interface_of, read_model
 from bocr_onnx.pipeline.scored import Scored, open_scored
 from bocr_onnx.progress import Silent
 
@@ -122,14 +120,7 @@ def _read(options: BenchOptions, first: ModelGraph | None) -> list[ModelGraph]:
             graph = load(model, shapes)
         except UsageError as error:
             raise ModelError(f"{model} must have the inputs of {first.label}, got: {error.message}") from error
-        if (found := _interface(graph)) != (wanted := _interface(first)):
+        if (found := interface_of(graph, graph.inputs)) != (wanted := interface_of(first, first.inputs)):
             raise ModelError(f"{graph.label} must have the inputs of {first.label}, {wanted}, got {found}")
         graphs.append(graph)
     return graphs
-
-
-def _interface(graph: ModelGraph) -> str:
-    rows = sorted(
-        f"{name} {graph.shapes[name]} {tensor_dtype_to_np_dtype(graph.dtypes[name])}" for name in graph.inputs
-    )
-    return ", ".join(rows)

@@ -16,6 +16,7 @@ import typer
 
 from bocr_onnx.cli.apply import apply
 from bocr_onnx.cli.bench import bench
+from bocr_onnx.cli.check import check
 from bocr_onnx.cli.device import app as device
 from bocr_onnx.cli.evaluate import evaluate
 from bocr_onnx.cli.finetune import finetune
@@ -38,7 +39,7 @@ app = typer.Typer(
     add_completion=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for command in (inspect, prune, finetune, apply, evaluate, bench):
+for command in (inspect, prune, finetune, apply, evaluate, bench, check):
     app.command()(stoppable(command))
 app.add_typer(history)
 app.add_typer(device)

@@ -6,7 +6,7 @@ import functools
 from collections.abc import Callable
 
 from bocr_onnx.devices.android import Android
-from bocr_onnx.devices.compare import Speedup, choose_clock, speedup
+from bocr_onnx.devices.compare import Speedup, choose_clock, speedup, typical
 from bocr_onnx.devices.device import Clock, Device, Kernel, Latency, Machine, Measured, Request, Rounds, Tensors
 from bocr_onnx.devices.fit import fit_latency
 from bocr_onnx.devices.host import Host
@@ -61,4 +61,5 @@ __all__ = [
     "remember",
     "remembered_grid",
     "speedup",
+    "typical",
 ]

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 from scipy.stats import t
 
 from bocr_onnx.devices.device import Clock, Latency, Machine
@@ -78,8 +79,28 @@ def speedup(before: Latency, after: Latency) -> Speedup:
     centre, n = float(logs.mean()), len(logs)
     if n < 2:
         return Speedup(math.exp(centre), 0.0, math.inf)
-    reach = float(t.ppf((1 + CONFIDENCE) / 2, n - 1)) * float(logs.std(ddof=1)) / math.sqrt(n)
+    reach = _reach(logs)
     return Speedup(math.exp(centre), math.exp(centre - reach), math.exp(centre + reach))
+
+
+def typical(one: Latency) -> tuple[float, float, float]:
+    """Returns the time of a run in ms, and the ends of its interval: the mean of the logarithms of round medians.
+
+    Args:
+        one: The latency, by the clock it is quoted by.
+    """
+    logs = np.array([math.log(max(float(np.median(samples)), 1e-9)) for samples in one.rounds_ms()])
+    centre, n = float(logs.mean()), len(logs)
+    if n < 2:
+        return math.exp(centre), 0.0, math.inf
+    reach = _reach(logs)
+    return math.exp(centre), math.exp(centre - reach), math.exp(centre + reach)
+
+
+def _reach(values: npt.NDArray[np.float64]) -> float:
+    """Returns half the width of Student's interval of a mean."""
+    n = len(values)
+    return float(t.ppf((1 + CONFIDENCE) / 2, n - 1)) * float(values.std(ddof=1)) / math.sqrt(n)
 
 
 def doubts(

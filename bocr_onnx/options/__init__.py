@@ -1,5 +1,6 @@
 """What people ask for: one checked record per command, read by the command line, by Python and by the docs."""
 
+from bocr_onnx.options.check import CheckOptions
 from bocr_onnx.options.commands import (
     MAX_BUDGETS,
     MOST_SHARE,
@@ -21,7 +22,7 @@ from bocr_onnx.options.strategies import StrategyOptions
 from bocr_onnx.options.training import FinetuneSettings
 from bocr_onnx.options.types import PANELS
 
-COMMANDS = (InspectOptions, PruneOptions, FinetuneOptions, ApplyOptions, EvaluateOptions, BenchOptions)
+COMMANDS = (InspectOptions, PruneOptions, FinetuneOptions, ApplyOptions, EvaluateOptions, BenchOptions, CheckOptions)
 """The records of all commands."""
 
 __all__ = [
@@ -33,6 +34,7 @@ __all__ = [
     "AddOptions",
     "ApplyOptions",
     "BenchOptions",
+    "CheckOptions",
     "DeviceOptions",
     "EvaluateOptions",
     "FinetuneOptions",

@@ -69,6 +69,47 @@ def _latency(part: Any) -> float | str:
     return f"{milliseconds:g}ms"
 
 
+def parse_one_latency(value: Any) -> float | str | None:
+    """Returns one latency: a share as a number, milliseconds as text.
+
+    Raises:
+        ValueError: It is neither, or several.
+
+    Examples:
+        >>> parse_one_latency("0.6"), parse_one_latency("8 ms")
+        (0.6, '8ms')
+    """
+    found = parse_latencies(value)
+    if found is None:
+        return None
+    if len(found) != 1 or (not isinstance(found[0], str) and not 0 < found[0] < math.inf):
+        raise ValueError(f"must be one share above 0, or milliseconds such as 8ms, got {value!r}")
+    return found[0]
+
+
+UNITS = {"": 1.0, "k": 1e3, "m": 1e6, "g": 1e9, "b": 1.0, "kb": 1e3, "mb": 1e6, "gb": 1e9,
+         "kib": 2.0**10, "mib": 2.0**20, "gib": 2.0**30}  # fmt: skip
+LIMIT = re.compile(r"\s*([0-9]*\.?[0-9]+(?:[eE][+-]?[0-9]+)?)\s*([A-Za-z]*)\s*")
+
+
+def parse_limit(value: Any) -> float | None:
+    """Returns a limit: up to 1 a share of the original's, above it a number.
+
+    Raises:
+        ValueError: It is no positive number with a known unit.
+
+    Examples:
+        >>> parse_limit("0.5"), parse_limit("200M"), parse_limit("5 MiB"), parse_limit(None)
+        (0.5, 200000000.0, 5242880.0, None)
+    """
+    if value is None:
+        return None
+    found = LIMIT.fullmatch(value if isinstance(value, str) else repr(value))
+    if isinstance(value, bool) or found is None or found[2].lower() not in UNITS or not float(found[1]) > 0:
+        raise ValueError(f"must be a share such as 0.5, or a number such as 200M or 5MB, got {value!r}")
+    return float(found[1]) * UNITS[found[2].lower()]
+
+
 def parse_grid(value: Any) -> Any:
     """Returns a channel grid, a whole number or ``auto``.
 

@@ -40,8 +40,9 @@ else:  # checked by our own validators, so that neither onnx nor numpy is loaded
 BUDGET, FLOOR, DATA, SEARCH = "Budget", "Floor", "Images", "Search"
 RECOVERY, MACHINES = "Recovery and finetuning", "Machines and history"
 LOSS, OPTIMIZER, DEVICES = "Loss", "Optimizer", "Devices"
+LIMITS, REPORTS = "Limits", "Reports"
 STRATEGY = "Options of particular strategies"
-PANELS = ("", BUDGET, FLOOR, DATA, SEARCH, RECOVERY, LOSS, OPTIMIZER, DEVICES, STRATEGY, MACHINES)
+PANELS = ("", LIMITS, REPORTS, BUDGET, FLOOR, DATA, SEARCH, RECOVERY, LOSS, OPTIMIZER, DEVICES, STRATEGY, MACHINES)
 """Headings of the help pages in their order; options without one come first."""
 
 MAX_IMAGES, MAX_SEED, MAX_EPOCHS = 100_000_000, 2**32 - 1, 10_000

@@ -7,6 +7,8 @@ from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
 
+from onnx.helper import tensor_dtype_to_np_dtype
+
 from bocr_onnx.errors import ModelError
 from bocr_onnx.graph import Array, InputShapes, ModelGraph, at_shapes, load, random_feeds, resized
 from bocr_onnx.runtime import close_batch, first_that_runs, run_once
@@ -42,6 +44,18 @@ def read_model(
         UsageError: A shape is of no input, or does not fit it.
     """
     return runnable(load(path, input_shapes), input_shapes, note=note)
+
+
+def interface_of(graph: ModelGraph, names: Iterable[str] | None = None) -> str:
+    """Returns name, shape and type of inputs and outputs, as text.
+
+    Args:
+        graph: The model, at the sizes it runs with.
+        names: Of these tensors only.
+    """
+    chosen = (*sorted(graph.inputs), *graph.outputs) if names is None else sorted(names)
+    rows = [f"{n} {graph.shapes.get(n, '?')} {tensor_dtype_to_np_dtype(graph.dtypes[n])}" for n in chosen]
+    return ", ".join(rows)
 
 
 def runnable(

@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 from onnx import ModelProto
 
+from bocr_onnx.errors import ProofError
 from bocr_onnx.graph import Array, Edit, ModelGraph, Operand, apply_edit
 from bocr_onnx.groups import EVERY, Channels, GroupIndex, Slot
 from bocr_onnx.slimming.plan import Mask, kept_positions
@@ -185,6 +186,9 @@ def changed_operands(index: GroupIndex, mask: Mask, slim: ModelGraph) -> dict[Op
         index: Groups of the model.
         mask: Which channels stay.
         slim: The slim model; its nodes are matched by what they output.
+
+    Raises:
+        ProofError: A constant has another shape than the plan leaves of it.
     """
     graph = index.graph
     by_output = {next(o for o in node.outputs if o): node for node in graph.nodes}
@@ -201,7 +205,13 @@ def changed_operands(index: GroupIndex, mask: Mask, slim: ModelGraph) -> dict[Op
             known = graph.operand(at)
             if known is None and original.input(position):
                 continue  # both compute it, and the slim model's is small enough to be folded
-            if known is None or not np.array_equal(cut_operand(index, mask, at), array, equal_nan=True):
+            plain = None if known is None else cut_operand(index, mask, at)
+            if plain is not None and plain.shape != array.shape:
+                raise ProofError(
+                    f"{name} of the slim model must have the shape {plain.shape} that the plan leaves of it, "
+                    f"got {array.shape}"
+                )
+            if plain is None or not np.array_equal(plain, array, equal_nan=True):
                 changed[at] = array
     return changed
 
