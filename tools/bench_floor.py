@@ -30,6 +30,7 @@ def main() -> None:
     parser.add_argument("--seeds", default="0,1,2")
     parser.add_argument("--sweep", default="")
     parser.add_argument("--search", default="sensitivity")
+    parser.add_argument("--recover", default="sequential")
     parser.add_argument("--final-images", type=int, default=10_000)
     parser.add_argument("--minutes", type=float, default=10)
     parser.add_argument("-o", "--output", type=Path, default=Path("docs/benchmarks/floor.json"))
@@ -54,6 +55,7 @@ def run(args: argparse.Namespace, budget: dict[str, float], seed: int) -> dict[s
         try:
             report = bocr_onnx.prune(
                 args.file, data=str(args.data), seed=seed, search=args.search, history="none", round_to=1,
+                recover=args.recover,
                 final_images=args.final_images, output=f"{folder}/slim.onnx", **budget,
             )  # fmt: skip
         except BudgetError as error:

@@ -40,10 +40,11 @@ def main() -> None:
     parser.add_argument("files", type=Path, nargs="+")
     parser.add_argument("--data", type=Path)
     parser.add_argument("--preprocess", type=Path)
-    parser.add_argument("--latency", type=float, default=0.6)
+    parser.add_argument("--latency", type=_budget, default=0.6, help="share, or milliseconds such as 8ms")
     parser.add_argument("--flops", default="0.6,0.5")
     parser.add_argument("--seeds", default="0,1,2")
     parser.add_argument("--trials", type=int, default=40)
+    parser.add_argument("--recover", default="sequential")
     parser.add_argument("--round-to", default="auto")
     parser.add_argument("--minutes", type=float, default=10)
     parser.add_argument("-o", "--output", type=Path, default=Path("docs/benchmarks/latency.json"))
@@ -58,12 +59,16 @@ def main() -> None:
             print(key, rows.get(key, "not run"), flush=True)
 
 
+def _budget(text: str) -> float | str:
+    return text if text.endswith("ms") else float(text)
+
+
 def _runs(args: argparse.Namespace, file: Path) -> list[tuple[str, Any]]:
     if args.what == "predict":
         return [(f"predict {file.stem} grid {args.round_to}", lambda: predict(file, int(args.round_to)))]
-    budgets = [{"latency": args.latency}, *({"flops": float(share)} for share in args.flops.split(","))]
+    budgets = [{"latency": args.latency}, *({"flops": float(share)} for share in args.flops.split(",") if share)]
     return [
-        (f"search {file.stem} {name} {share:g} seed {seed}", lambda b=budget, s=seed: search(args, file, b, s))
+        (f"search {file.stem} {name} {share} seed {seed}", lambda b=budget, s=seed: search(args, file, b, s))
         for seed in map(int, args.seeds.split(","))
         for budget in budgets
         for name, share in budget.items()
@@ -90,13 +95,13 @@ def predict(file: Path, grid: int) -> dict[str, Any]:
     }
 
 
-def search(args: argparse.Namespace, file: Path, budget: dict[str, float], seed: int) -> dict[str, Any]:
+def search(args: argparse.Namespace, file: Path, budget: dict[str, Any], seed: int) -> dict[str, Any]:
     """Returns the measured ratio of a run, its score on unseen images, and its seconds."""
     with tempfile.TemporaryDirectory() as folder:
         start = time.monotonic()
         report = bocr_onnx.prune(
             file, data=str(args.data), seed=seed, trials=args.trials, history="none", output=f"{folder}/slim.onnx",
-            round_to=args.round_to, preprocess=args.preprocess, **budget,
+            round_to=args.round_to, recover=args.recover, preprocess=args.preprocess, **budget,
         )  # fmt: skip
         seconds = time.monotonic() - start
         ratio = bocr_onnx.bench([file, f"{folder}/slim.onnx"], seconds=8).speedups[0]
