@@ -1,4 +1,4 @@
-"""inspect, prune, finetune, apply, evaluate, bench, check: the composition root, the same names as the command line."""
+"""The composition root: a module for every command, the same names as the command line."""
 
 from bocr_onnx.api.apply import Applied, apply
 from bocr_onnx.api.bench import Benchmark, bench
@@ -7,6 +7,7 @@ from bocr_onnx.api.evaluate import Evaluated, evaluate
 from bocr_onnx.api.finetune import Finetuned, finetune
 from bocr_onnx.api.inspect import inspect
 from bocr_onnx.api.prune import prune, prune_each
+from bocr_onnx.api.quantize import Int8Result, quantize
 from bocr_onnx.pipeline.inspection import Inspection
 from bocr_onnx.progress import Progress, Silent
 from bocr_onnx.report.verdict import Checked, Criterion
@@ -19,6 +20,7 @@ __all__ = [
     "Evaluated",
     "Finetuned",
     "Inspection",
+    "Int8Result",
     "Progress",
     "Silent",
     "apply",
@@ -29,4 +31,5 @@ __all__ = [
     "inspect",
     "prune",
     "prune_each",
+    "quantize",
 ]

@@ -24,6 +24,7 @@ from bocr_onnx.cli.history import app as history
 from bocr_onnx.cli.inspect import inspect
 from bocr_onnx.cli.output import EXIT_BUG, EXIT_ERROR, print_error
 from bocr_onnx.cli.prune import prune
+from bocr_onnx.cli.quantize import quantize
 from bocr_onnx.cli.signals import NOTHING_KEPT, listen, stoppable, stopped_code
 from bocr_onnx.cli.wording import fitting, spelled
 from bocr_onnx.errors import BocrError
@@ -39,7 +40,7 @@ app = typer.Typer(
     add_completion=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for command in (inspect, prune, finetune, apply, evaluate, bench, check):
+for command in (inspect, prune, finetune, apply, evaluate, bench, check, quantize):
     app.command()(stoppable(command))
 app.add_typer(history)
 app.add_typer(device)

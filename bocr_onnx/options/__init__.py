@@ -17,12 +17,22 @@ from bocr_onnx.options.commands import (
     TaskOptions,
 )
 from bocr_onnx.options.parse import OWN_TASK, TASK_NAMES, parse_shapes
+from bocr_onnx.options.quantize import QuantizeOptions
 from bocr_onnx.options.record import RENAMED, Flag, Option, keywords, options_of, part, record, stored
 from bocr_onnx.options.strategies import StrategyOptions
 from bocr_onnx.options.training import FinetuneSettings
 from bocr_onnx.options.types import PANELS
 
-COMMANDS = (InspectOptions, PruneOptions, FinetuneOptions, ApplyOptions, EvaluateOptions, BenchOptions, CheckOptions)
+COMMANDS = (
+    InspectOptions,
+    PruneOptions,
+    FinetuneOptions,
+    ApplyOptions,
+    EvaluateOptions,
+    BenchOptions,
+    CheckOptions,
+    QuantizeOptions,
+)
 """The records of all commands."""
 
 __all__ = [
@@ -46,6 +56,7 @@ __all__ = [
     "InspectOptions",
     "Option",
     "PruneOptions",
+    "QuantizeOptions",
     "TaskOptions",
     "Recovery",
     "StrategyOptions",

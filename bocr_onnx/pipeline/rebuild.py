@@ -17,6 +17,7 @@ from bocr_onnx.graph import InputRows, ModelGraph, from_proto
 from bocr_onnx.options import Recovery
 from bocr_onnx.pipeline.run import Run
 from bocr_onnx.recovery import PolicyScorer, Weights, peak_bytes
+from bocr_onnx.runtime import predict_heads
 from bocr_onnx.slimming import Mask, changed_operands, cut, kept_positions
 from bocr_onnx.tasks import total_distortion
 
@@ -26,8 +27,9 @@ STREAMS = 2
 GOOD_START = 0.3
 """Distortion of the one-shot recovery up to which a reconstruction starts from it: it overfits less."""
 
-HELD_BACK = 0.1
-"""Share of the images that neither teaches the start nor the blocks, and decides between the two."""
+HELD_BACK, LEAST_HELD, MOST_HELD = 0.1, 40, 0.2
+"""Share of the images that neither teaches the start nor the blocks, and decides between the two; at least so many,
+where that is at most the larger share."""
 
 Starts = Mapping[Recovery, tuple[float, Weights]]
 """Distortion on the search images, and weights, after each recovery that was tried."""
@@ -42,7 +44,9 @@ def rebuild(run: Run, scorer: PolicyScorer, widths: Widths, starts: Starts) -> W
     """Returns the weights of a policy that is reconstructed, or None where that is not nearer to the original.
 
     It learns from the recovery images and from the search images, by which nothing more is chosen; a tenth of them
-    decides. A model that cannot be trained, or with too few images, is not reconstructed; a note says so.
+    decides. A fit of least error favours timid outputs, so the same weights with the original's statistics restored are
+    tried too, and win where they agree more often. A model that cannot be trained, or with too few images, is not
+    reconstructed; a note says so.
 
     Args:
         run: The run.
@@ -56,7 +60,7 @@ def rebuild(run: Run, scorer: PolicyScorer, widths: Widths, starts: Starts) -> W
     assert calibration.images is not None
     images = joined(calibration.images, scorer.images)
     n = images_within(graph, len(images), calibration.memory_bytes)
-    n_taught = n - round(HELD_BACK * n)
+    n_taught = n - round(max(HELD_BACK * n, min(LEAST_HELD, MOST_HELD * n)))
     taught, held = part(images, 0, n_taught), part(images, n_taught, n)
     distortion, weights = starts["oneshot"]
     if distortion > GOOD_START:
@@ -74,14 +78,17 @@ def rebuild(run: Run, scorer: PolicyScorer, widths: Widths, starts: Starts) -> W
         except TrainingError as error:
             run.progress.note(f"not reconstructed block by block: {error.message}")
             return None
-    first, after = (_distortion(scorer, model, held) for model in (before, proto))
+    first, after = (-_judged(scorer, model, held)[1] for model in (before, proto))
     ending = "; the time was up" * (time.monotonic() - start > limit) + "; not used" * (after >= first)
     run.progress.note(
         f"{sum(one.kept for one in segments)} of {len(segments)} blocks reconstructed: distortion {after:.4f}, "
         f"{first:.4f} before{ending}"
     )
-    made = from_proto(proto, input_shapes=graph.input_shapes)
-    return changed_operands(run.index, mask, made) if after < first else None
+    if after >= first:
+        return None
+    made = changed_operands(run.index, mask, from_proto(proto, input_shapes=graph.input_shapes))
+    rescaled = calibration.rescale(mask, made)
+    return max(made, rescaled, key=lambda own: _judged(scorer, cut(run.index, mask, own), held))
 
 
 def _kept(run: Run, mask: Mask) -> dict[str, dict[int, np.ndarray[tuple[int], np.dtype[np.int64]]]]:
@@ -90,7 +97,9 @@ def _kept(run: Run, mask: Mask) -> dict[str, dict[int, np.ndarray[tuple[int], np
     return {name: {axis: kept_positions(channels, mask) for axis, channels in a.items()} for name, a in axes.items()}
 
 
-def _distortion(scorer: PolicyScorer, model: ModelProto, images: InputRows) -> float:
-    calibration = scorer.calibration
-    reference = calibration.predict(calibration.graph.proto, images)
-    return total_distortion(calibration.predict(model, images), reference, scorer.task.heads)
+def _judged(scorer: PolicyScorer, model: ModelProto, images: InputRows) -> tuple[float, float]:
+    """Returns how often a model agrees with the original on images, and minus the distortion of its outputs."""
+    graph, task = scorer.calibration.graph, scorer.task
+    reference, outputs = (predict_heads(graph, proto, images, task.heads) for proto in (graph.proto, model))
+    agreement = task.score(outputs, task.truth(reference, None)).value
+    return agreement, -total_distortion(outputs, reference, task.heads)

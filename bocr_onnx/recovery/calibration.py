@@ -113,10 +113,18 @@ class Calibration:
                 memory_bytes=self.memory_bytes,
                 progress=progress,
             )
-        weights = self.fit(mask)
-        batch = self.images[:N_STATISTICS]
-        if not self.graph.batch_is_symbolic() or not self.statistics:
+        return self.rescale(mask, self.fit(mask))
+
+    def rescale(self, mask: Mask, weights: Weights) -> Weights:
+        """Returns weights with the original's statistics of channels restored, in slim shape; as they are if it cannot.
+
+        Args:
+            mask: Which channels stay.
+            weights: Weights of the slim model that differ from the cut originals.
+        """
+        if self.images is None or not self.graph.batch_is_symbolic() or not self.statistics:
             return weights
+        batch = self.images[:N_STATISTICS]
         return restore_statistics(self.index, self.affines, self.statistics, mask, weights, batch)
 
 

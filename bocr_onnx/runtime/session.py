@@ -6,6 +6,7 @@ import time
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
+from pathlib import Path
 from threading import Timer
 from typing import Any
 
@@ -35,12 +36,16 @@ def session_threads(threads: int) -> Iterator[None]:
         _threads.reset(token)
 
 
-def open_session(model: ModelProto | bytes | str, *, threads: int | None = None) -> ort.InferenceSession:
+def open_session(
+    model: ModelProto | bytes | str, *, threads: int | None = None, optimized: Path | None = None, basic: bool = False
+) -> ort.InferenceSession:
     """Returns an inference session on the CPU, with denormals flushed to zero.
 
     Args:
         model: A model in memory, its bytes, or a path.
         threads: Intra-op threads; 0 is one per core, None what `session_threads` says.
+        optimized: Where the graph is written that runs after all optimizations.
+        basic: Whether only those are made that leave operators of ONNX: constants and norms are folded.
 
     Raises:
         ModelError: ONNX Runtime rejects the model.
@@ -50,6 +55,10 @@ def open_session(model: ModelProto | bytes | str, *, threads: int | None = None)
     options.inter_op_num_threads = 1
     options.log_severity_level = 4
     options.add_session_config_entry("session.set_denormal_as_zero", "1")
+    if optimized is not None:
+        options.optimized_model_filepath = str(optimized)
+    if basic:
+        options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_ENABLE_BASIC
     source = model.SerializeToString() if isinstance(model, ModelProto) else model
     try:
         return ort.InferenceSession(source, options, providers=["CPUExecutionProvider"])
