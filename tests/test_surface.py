@@ -11,7 +11,18 @@ HEAVY = ("torch", "torchvision", "botorch", "gpytorch", "onnxruntime")
 
 
 def test_the_surface_is_curated() -> None:
-    public = ["BocrError", "apply", "bench", "evaluate", "finetune", "inspect", "prune", "prune_each"]
+    public = [
+        "BocrError",
+        "apply",
+        "bench",
+        "check",
+        "evaluate",
+        "finetune",
+        "inspect",
+        "prune",
+        "prune_each",
+        "quantize",
+    ]
     assert bocr_onnx.__all__ == public
     assert set(public) <= set(dir(bocr_onnx))
     assert sorted(bocr_onnx.__all__) == bocr_onnx.__all__

@@ -7,7 +7,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from bocr_onnx.deploy import Activations
 from bocr_onnx.devices import Speedup, open_device, speedup
 from bocr_onnx.errors import UsageError
 from bocr_onnx.graph import check_writable, save
@@ -15,12 +14,11 @@ from bocr_onnx.options import QuantizeOptions, keywords
 from bocr_onnx.pipeline.images import open_pools
 from bocr_onnx.pipeline.measure import open_images
 from bocr_onnx.pipeline.outputs import check_outputs
-from bocr_onnx.pipeline.quantize import describe, judge_of, to_int8
+from bocr_onnx.pipeline.quantize import KINDS, describe, judge_of, to_int8
+from bocr_onnx.pipeline.rundir import int8_of
 from bocr_onnx.pipeline.sized import read_for_images
 from bocr_onnx.progress import Silent
 from bocr_onnx.runtime import predict_heads
-
-KINDS: tuple[Activations, ...] = ("uint8", "int8")
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,5 +110,4 @@ def _output(options: QuantizeOptions) -> Path:
         return Path(options.output)
     if not isinstance(options.model, (str, Path)):
         raise UsageError("`output` must be given for a model in memory")
-    path = Path(options.model)
-    return path.with_name(f"{path.stem}_int8.onnx")
+    return int8_of(Path(options.model))

@@ -49,9 +49,11 @@ def _show(reports: tuple[Report, ...], as_json: bool) -> None:
 
 
 def _show_one(report: Report) -> None:
-    from bocr_onnx.report import figure_rows, output_rows, remarks
+    from bocr_onnx.report import figure_rows, int8_rows, output_rows, remarks
 
     print_table(report.output, ("", "original", "slim", "change"), figure_rows(report))
+    if rows := int8_rows(report):
+        print_table(report.int8["output"], ("", "original", "slim", "slim, int8"), rows)
     if report.outputs and (report.task != "classification" or len(report.outputs) > 1):
         print_table("outputs", *output_rows(report))
     print(f"proof: equal to the masked original within {report.proof['max_rel_diff']:.1e} relative")

@@ -259,6 +259,12 @@ class PruneOptions(StrategyOptions, ImageOptions):
     finetune: Annotated[
         float, Field(ge=0, lt=MAX_EPOCHS), Flag("Epochs of finetuning after the search, in every round.", RECOVERY)
     ] = 0
+    int8: Annotated[bool, Flag("Write the slim model in int8 too, beside it.", RECOVERY)] = False
+    int8_drop: Annotated[
+        float,
+        Field(ge=0, lt=100),
+        Flag("Most points of score that --int8 may cost; costly operators go back to float.", RECOVERY),
+    ] = 1.0
     device: DeviceName = "host"
     check_images: CheckImages = 100
     memory: Annotated[

@@ -54,7 +54,8 @@ def benchmark(run: Run) -> Run:
     """Returns the run with the latency of both models, and with how they agree on a device with themselves here."""
     options, slim = run.options, _slim(run).proto
     with run.progress.task("Measuring latency") as update:
-        latency = measure_latency(run.graph, slim, options.threads, options.device)
+        further = () if run.int8_model is None else (run.int8_model,)
+        latency = measure_latency(run.graph, slim, *further, threads=options.threads, device=options.device)
         update(1, 1)
     images, n = run.images, options.check_images
     if options.device == "host" or images is None or not n:
@@ -97,42 +98,46 @@ def slim_cost(slim: ModelProto, original: ModelGraph) -> CostModel:
     return prunable(from_proto(slim, input_shapes=original.input_shapes)).cost
 
 
-def measure_latency(graph: ModelGraph, slim: ModelProto, threads: int, device: str = "host") -> dict[str, Any]:
+def measure_latency(
+    graph: ModelGraph, slim: ModelProto, *further: ModelProto, threads: int, device: str = "host"
+) -> dict[str, Any]:
     """Returns the latency of original and slim model, interleaved, as a report holds it.
 
     Args:
         graph: The original.
         slim: The slim model.
+        further: The slim model in int8, if there is one.
         threads: Intra-op threads, 0 for one per core.
         device: Where.
 
     Returns:
         ``device`` (what it is), ``speedup`` (with its interval), ``clock`` (``cpu`` or ``wall``), median, IQR and
         samples in ms by that clock, raw samples in ms by both clocks, ``threads`` and ``batch`` (1, or what the model
-        fixes).
+        fixes); of the model in int8 too, with ``int8_speedup``.
     """
     feeds = random_feeds(graph)
-    models = [proto.SerializeToString() for proto in (graph.proto, slim)]
+    models = [proto.SerializeToString() for proto in (graph.proto, slim, *further)]
     batch = 1 if graph.batch_is_symbolic() else graph.batch
-    measured = open_device(device).measure(models, feeds, Request(threads, batch, labels=("original", "slim model")))
-    before, after = measured.latencies
-    return {
+    labels = ("original", "slim model", "slim model, int8")[: len(models)]
+    measured = open_device(device).measure(models, feeds, Request(threads, batch, labels=labels))
+    before, *others = measured.latencies
+    speedups = [asdict(speedup(before, other)) for other in others]
+    record: dict[str, Any] = {
         "device": measured.record(),
-        "speedup": asdict(speedup(before, after)),
         "threads": threads,
         "batch": before.batch,
         "clock": before.clock,
-        "baseline_median_ms": before.median_ms,
-        "result_median_ms": after.median_ms,
-        "baseline_iqr_ms": before.iqr_ms,
-        "result_iqr_ms": after.iqr_ms,
-        "baseline_samples_ms": _rounded(before.samples_ms),
-        "result_samples_ms": _rounded(after.samples_ms),
-        "baseline_wall_ms": _rounded(before.wall_ms),
-        "baseline_cpu_ms": _rounded(before.cpu_ms),
-        "result_wall_ms": _rounded(after.wall_ms),
-        "result_cpu_ms": _rounded(after.cpu_ms),
+        **dict(zip(("speedup", "int8_speedup"), speedups, strict=False)),
     }
+    for name, one in zip(("baseline", "result", "int8"), measured.latencies, strict=False):
+        record |= {
+            f"{name}_median_ms": one.median_ms,
+            f"{name}_iqr_ms": one.iqr_ms,
+            f"{name}_samples_ms": _rounded(one.samples_ms),
+            f"{name}_wall_ms": _rounded(one.wall_ms),
+            f"{name}_cpu_ms": _rounded(one.cpu_ms),
+        }
+    return record
 
 
 def _rounded(samples_ms: tuple[float, ...]) -> list[float]:
@@ -166,7 +171,8 @@ def _report(run: Run) -> Report:
         finetune=dict(slim.finetune),
         task="" if images is None else images.task.name,
         outputs=tuple(map(dict, slim.outputs)),
-        missed=tuple(_missed(run.projection.budget, run.cost, after, run.latency)),
+        missed=(*_missed(run.projection.budget, run.cost, after, run.latency), *_missed_int8(run)),
+        int8=_int8(run),
         versions={
             "version": version("bocr-onnx"),
             "onnx": version("onnx"),
@@ -200,6 +206,17 @@ def search_record(run: Run) -> dict[str, Any]:
         **({"floor": dict(run.floor)} if run.floor else {}),
         **({"trials": sum(r["trials"] for r in run.rounds), "rounds": list(run.rounds)} if run.rounds else {}),
     }
+
+
+def _int8(run: Run) -> dict[str, Any]:
+    """Returns the figures of the model in int8, with its latency; empty without one."""
+    if run.int8_model is None:
+        return {}
+    return {**run.int8, "latency_ms": run.latency["int8_median_ms"], "speedup": run.latency["int8_speedup"]}
+
+
+def _missed_int8(run: Run) -> tuple[str, ...]:
+    return (f"--int8: {run.int8['missed']}",) if "missed" in run.int8 else ()
 
 
 def _file_size(run: Run) -> int:

@@ -19,7 +19,7 @@ from bocr_onnx.pipeline.inspection import Inspection, inspect_graph, match_group
 from bocr_onnx.pipeline.model import read_model
 from bocr_onnx.pipeline.outputs import check_outputs
 from bocr_onnx.pipeline.run import Run
-from bocr_onnx.pipeline.rundir import RunDir, folder_of, open_images, output_of
+from bocr_onnx.pipeline.rundir import RunDir, folder_of, int8_of, open_images, output_of
 from bocr_onnx.pipeline.sized import read_for_images
 from bocr_onnx.pipeline.timing import shares_of, timed
 from bocr_onnx.progress import Progress, Silent
@@ -63,7 +63,8 @@ def prepare(options: PruneOptions) -> tuple[Run, ...]:
     for run in runs:
         shared = () if len(runs) == 1 else (top.path, top.options, top.front)
         inputs = () if history is None else (history.path,)
-        check_outputs(graph, run.output, (*run.run_dir.files, *shared), inputs=inputs)
+        further = (int8_of(run.output),) if options.int8 else ()
+        check_outputs(graph, run.output, (*run.run_dir.files, *shared, *further), inputs=inputs)
     return tuple(replace(run, pools=None if options.data is None else opened()) for run in runs)
 
 
@@ -201,6 +202,8 @@ def check_together(options: PruneOptions) -> None:
         )
     if options.finetune:
         raise UsageError("`finetune` must have images to train on, got no `data`")
+    if options.int8:
+        raise UsageError("`int8` must have images to calibrate with, got no `data`")
 
 
 def _check_floor(options: PruneOptions) -> None:

@@ -120,6 +120,8 @@ class Run:
         after: Its cost model, counted on itself, from `write` on.
         latency: Latency of both, from `benchmark` on.
         floor: Budgets that were tried for a floor under the score; empty without one.
+        int8: Figures of the slim model in int8; empty without it.
+        int8_model: That model; None without it.
         report: The report, from `report` on.
         seconds: Wall time of the stages so far, by name.
     """
@@ -145,6 +147,8 @@ class Run:
     after: CostModel | None = None
     latency: Mapping[str, Any] = field(default_factory=dict)
     floor: Mapping[str, Any] = field(default_factory=dict)
+    int8: Mapping[str, Any] = field(default_factory=dict)
+    int8_model: ModelProto | None = None
     report: Report | None = None
     seconds: Mapping[str, float] = field(default_factory=dict)
 

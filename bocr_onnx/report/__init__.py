@@ -3,7 +3,7 @@
 from bocr_onnx.report.front import front_record, front_rows, front_text
 from bocr_onnx.report.record import Figures, GroupFigures, Report
 from bocr_onnx.report.speed import clock_text, speed_text
-from bocr_onnx.report.text import figure_rows, markdown, output_rows, remarks
+from bocr_onnx.report.text import figure_rows, int8_rows, markdown, output_rows, remarks
 
 __all__ = [
     "Figures",
@@ -14,6 +14,7 @@ __all__ = [
     "front_record",
     "front_rows",
     "front_text",
+    "int8_rows",
     "markdown",
     "output_rows",
     "remarks",

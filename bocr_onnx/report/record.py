@@ -82,6 +82,7 @@ class Report:
         latency: Median, IQR and samples of ``baseline`` and ``result`` in ms by the quoted ``clock`` (``cpu`` or
             ``wall``), raw samples by both clocks, threads and batch.
         finetune: What finetuning did; empty without it.
+        int8: The slim model in int8: its file, size, accuracy and latency, and how it was made; empty without it.
         task: Name of the task; empty without data.
         outputs: How near each output is to the original's on unseen images: distortion, correlation, largest error,
             and ``figures``, those of its task by name.
@@ -104,6 +105,7 @@ class Report:
     groups: tuple[GroupFigures, ...]
     latency: dict[str, Any] = field(default_factory=dict)
     finetune: dict[str, Any] = field(default_factory=dict)
+    int8: dict[str, Any] = field(default_factory=dict)
     task: str = ""
     outputs: tuple[dict[str, Any], ...] = ()
     missed: tuple[str, ...] = ()

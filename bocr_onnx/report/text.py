@@ -44,6 +44,34 @@ def figure_rows(report: Report) -> tuple[Row, ...]:
     return tuple(rows)
 
 
+def int8_rows(report: Report) -> tuple[Row, ...]:
+    """Returns the three stages: name, original, slim, and slim in int8; none where there is no model in int8."""
+    before, after, int8 = report.baseline, report.result, report.int8
+    if not int8:
+        return ()
+    sizes = (f"{size / 1e6:.2f} MB" for size in (before.size_bytes, after.size_bytes, int8["size_bytes"]))
+    scores = (f"{score:.2%}" for score in (before.accuracy or 0.0, after.accuracy or 0.0, int8["accuracy"]))
+    times = (f"{time:.3f} ms" for time in (before.latency_ms or 0.0, after.latency_ms or 0.0, int8["latency_ms"]))
+    size, score, time = (tuple(values) for values in (sizes, scores, times))
+    return (
+        ("file size", size[0], size[1], size[2]),
+        (report.metric, score[0], score[1], score[2]),
+        (f"latency{_place(report)}", time[0], time[1], time[2]),
+    )
+
+
+def int8_text(report: Report) -> str:
+    """Returns how the model in int8 was made; empty without one."""
+    if not report.int8:
+        return ""
+    left = ", ".join(f"{n} {op}" for op, n in sorted(report.int8["float_kernels"].items())) or "nothing"
+    speed = report.int8["speedup"]
+    return (
+        f"int8: {report.int8['output']}, {report.int8['activations']} activations, still in floating point: {left}; "
+        f"{speed['value']:.2f} times as fast as the original ({speed['low']:.2f} to {speed['high']:.2f})."
+    )
+
+
 def _place(report: Report) -> str:
     device = report.latency.get("device", {}).get("device", "host")
     return "" if device == "host" else f" on {device}"
@@ -51,7 +79,7 @@ def _place(report: Report) -> str:
 
 def remarks(report: Report) -> tuple[str, ...]:
     """Returns what must be said beside the figures, a sentence each."""
-    told = (floor_text, latency_text, quality_text, guess_text, undecided_text, difference_text, slower_text)
+    told = (floor_text, latency_text, quality_text, guess_text, undecided_text, difference_text, slower_text, int8_text)
     return tuple(text for tell in told if (text := tell(report)))
 
 
@@ -98,6 +126,7 @@ def markdown(report: Report) -> str:
         "|---|---|---|---|",
         *(f"| {' | '.join(row)} |" for row in figure_rows(report)),
         "",
+        *_int8(report),
         f"Target: {', '.join(f'{k} {v:g}' for k, v in report.target.items())}. "
         f"Search: {report.search['strategy']}, {report.search['trials']} trials, seed {report.search['seed']}, "
         f"{report.search['seconds']:.0f} s.",
@@ -124,6 +153,11 @@ def markdown(report: Report) -> str:
         *([] if report.refusals else ["Nothing."]),
     ]
     return "\n".join(lines) + "\n"
+
+
+def _int8(report: Report) -> list[str]:
+    rows = [f"| {' | '.join(row)} |" for row in int8_rows(report)]
+    return ["| | original | slim | slim, int8 |", "|---|---|---|---|", *rows, ""] if rows else []
 
 
 def _missed(report: Report) -> list[str]:

@@ -147,3 +147,44 @@ def test_the_command_prints_a_table_or_json(tmp_path: Path) -> None:
     assert "uint8 activations" in shown.stdout
     found = subprocess.run([*command, "--json"], capture_output=True, text=True, check=False)
     assert json.loads(found.stdout)["output"] == str(tmp_path / "q.onnx")
+
+
+# prune --int8
+
+GIVEN: dict[str, Any] = {"flops": 0.5, "search": "uniform", "recover": "oneshot", "history": "none", "data": DIGITS,
+                         "score_images": 200, "recovery_images": 150, "final_images": 300}  # fmt: skip
+
+
+def test_prune_writes_and_reports_the_third_stage(tmp_path: Path) -> None:
+    report = bocr_onnx.prune(DEMO, int8=True, output=tmp_path / "s.onnx", **GIVEN)
+    path, found = tmp_path / "s_int8.onnx", report.int8
+    assert found["output"] == str(path)
+    assert found["size_bytes"] == path.stat().st_size < 0.5 * report.result.size_bytes
+    assert found["accuracy"] >= (report.result.accuracy or 0) - 0.03
+    assert found["latency_ms"] == report.latency["int8_median_ms"] > 0
+    assert found["speedup"]["low"] <= found["speedup"]["value"]
+    text = (tmp_path / "s.run" / "report.md").read_text()
+    assert "| | original | slim | slim, int8 |" in text
+    assert f"{path.stat().st_size / 1e6:.2f} MB" in text
+    assert json.loads((tmp_path / "s.run" / "report.json").read_text())["int8"]["output"] == str(path)
+    assert not report.missed
+
+
+def test_a_slim_model_that_int8_ruins_stays_in_float_and_the_report_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(stage, "SHARES", ())
+    monkeypatch.setattr(stage.Judge, "score", lambda self, model: 1.0 if "Quantize" not in str(model) else 0.5)
+    report = bocr_onnx.prune(DEMO, int8=True, output=tmp_path / "s.onnx", **GIVEN)
+    assert (tmp_path / "s.onnx").exists()
+    assert not (tmp_path / "s_int8.onnx").exists()
+    assert report.int8 == {}
+    assert any(text.startswith("--int8: int8 must keep the score within 1 points") for text in report.missed)
+
+
+def test_int8_needs_images_and_a_file_of_its_own(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="images to calibrate"):
+        bocr_onnx.prune(DEMO, flops=0.5, search="uniform", int8=True, output=tmp_path / "s.onnx")
+    (tmp_path / "s_int8.onnx").write_bytes(Path(DEMO).read_bytes())
+    with pytest.raises(UsageError, match="must not be a file that is read"):
+        bocr_onnx.prune(tmp_path / "s_int8.onnx", int8=True, output=tmp_path / "s.onnx", **GIVEN)

@@ -55,7 +55,7 @@ def test_the_command_line_and_python_have_the_same_options(name: str) -> None:
 def test_the_page_of_options_is_the_one_that_the_records_make(name: str) -> None:
     page = (Path(__file__).parents[2] / "docs" / "options.md").read_text()
     section = page.split(f"## `bocr-onnx {name}`")[1].split("\n## ")[0]
-    rows = dict(re.findall(r"^\| `(--[a-z-]+|[A-Z]+)`[^|]*\| ([^|]*) \|", section, re.M))
+    rows = dict(re.findall(r"^\| `(--[a-z0-9-]+|[A-Z0-9]+)`[^|]*\| ([^|]*) \|", section, re.M))
     options = [o for o in options_of(NAMED[name]) if o.flag.typed]
     assert rows == {o.name.upper() if o.flag.argument else o.spelling: o.flag.help for o in options}
 
