@@ -17,10 +17,22 @@ os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 """ONNX Runtime reports what it runs by default, from 1.29 on Linux; it reads this when it is imported."""
 
 if TYPE_CHECKING:
-    from bocr_onnx.api import apply, bench, check, evaluate, finetune, inspect, prune, prune_each, quantize
+    from bocr_onnx.api import apply, bench, check, evaluate, finetune, inspect, mobile, prune, prune_each, quantize
     from bocr_onnx.errors import BocrError
 
-__all__ = ["BocrError", "apply", "bench", "check", "evaluate", "finetune", "inspect", "prune", "prune_each", "quantize"]
+__all__ = [
+    "BocrError",
+    "apply",
+    "bench",
+    "check",
+    "evaluate",
+    "finetune",
+    "inspect",
+    "mobile",
+    "prune",
+    "prune_each",
+    "quantize",
+]
 
 
 def __dir__() -> list[str]:

@@ -19,6 +19,7 @@ def test_the_surface_is_curated() -> None:
         "evaluate",
         "finetune",
         "inspect",
+        "mobile",
         "prune",
         "prune_each",
         "quantize",

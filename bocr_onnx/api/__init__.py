@@ -6,9 +6,11 @@ from bocr_onnx.api.check import check
 from bocr_onnx.api.evaluate import Evaluated, evaluate
 from bocr_onnx.api.finetune import Finetuned, finetune
 from bocr_onnx.api.inspect import inspect
+from bocr_onnx.api.mobile import mobile
 from bocr_onnx.api.prune import prune, prune_each
 from bocr_onnx.api.quantize import Int8Result, quantize
 from bocr_onnx.pipeline.inspection import Inspection
+from bocr_onnx.pipeline.mobile import Mobile
 from bocr_onnx.progress import Progress, Silent
 from bocr_onnx.report.verdict import Checked, Criterion
 
@@ -21,6 +23,7 @@ __all__ = [
     "Finetuned",
     "Inspection",
     "Int8Result",
+    "Mobile",
     "Progress",
     "Silent",
     "apply",
@@ -29,6 +32,7 @@ __all__ = [
     "evaluate",
     "finetune",
     "inspect",
+    "mobile",
     "prune",
     "prune_each",
     "quantize",

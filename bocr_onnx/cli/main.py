@@ -22,6 +22,7 @@ from bocr_onnx.cli.evaluate import evaluate
 from bocr_onnx.cli.finetune import finetune
 from bocr_onnx.cli.history import app as history
 from bocr_onnx.cli.inspect import inspect
+from bocr_onnx.cli.mobile import mobile
 from bocr_onnx.cli.output import EXIT_BUG, EXIT_ERROR, print_error
 from bocr_onnx.cli.prune import prune
 from bocr_onnx.cli.quantize import quantize
@@ -40,7 +41,7 @@ app = typer.Typer(
     add_completion=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for command in (inspect, prune, finetune, apply, evaluate, bench, check, quantize):
+for command in (inspect, prune, finetune, apply, evaluate, bench, check, quantize, mobile):
     app.command()(stoppable(command))
 app.add_typer(history)
 app.add_typer(device)

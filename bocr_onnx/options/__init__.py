@@ -16,6 +16,7 @@ from bocr_onnx.options.commands import (
     Recovery,
     TaskOptions,
 )
+from bocr_onnx.options.mobile import MobileOptions
 from bocr_onnx.options.parse import OWN_TASK, TASK_NAMES, parse_shapes
 from bocr_onnx.options.quantize import QuantizeOptions
 from bocr_onnx.options.record import RENAMED, Flag, Option, keywords, options_of, part, record, stored
@@ -32,6 +33,7 @@ COMMANDS = (
     BenchOptions,
     CheckOptions,
     QuantizeOptions,
+    MobileOptions,
 )
 """The records of all commands."""
 
@@ -54,6 +56,7 @@ __all__ = [
     "ImageOptions",
     "Flag",
     "InspectOptions",
+    "MobileOptions",
     "Option",
     "PruneOptions",
     "QuantizeOptions",

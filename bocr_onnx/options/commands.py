@@ -259,6 +259,7 @@ class PruneOptions(StrategyOptions, ImageOptions):
     finetune: Annotated[
         float, Field(ge=0, lt=MAX_EPOCHS), Flag("Epochs of finetuning after the search, in every round.", RECOVERY)
     ] = 0
+    emit: Annotated[Literal["onnx", "ort"], Flag("Also write the .ort file of phones: ort.", RECOVERY)] = "onnx"
     int8: Annotated[bool, Flag("Write the slim model in int8 too, beside it.", RECOVERY)] = False
     int8_drop: Annotated[
         float,

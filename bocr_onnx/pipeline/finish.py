@@ -173,6 +173,7 @@ def _report(run: Run) -> Report:
         outputs=tuple(map(dict, slim.outputs)),
         missed=(*_missed(run.projection.budget, run.cost, after, run.latency), *_missed_int8(run)),
         int8=_int8(run),
+        mobile=dict(run.mobile),
         versions={
             "version": version("bocr-onnx"),
             "onnx": version("onnx"),

@@ -122,6 +122,7 @@ class Run:
         floor: Budgets that were tried for a floor under the score; empty without one.
         int8: Figures of the slim model in int8; empty without it.
         int8_model: That model; None without it.
+        mobile: Files for phones, and what accelerators would run; empty without them.
         report: The report, from `report` on.
         seconds: Wall time of the stages so far, by name.
     """
@@ -149,6 +150,7 @@ class Run:
     floor: Mapping[str, Any] = field(default_factory=dict)
     int8: Mapping[str, Any] = field(default_factory=dict)
     int8_model: ModelProto | None = None
+    mobile: Mapping[str, Any] = field(default_factory=dict)
     report: Report | None = None
     seconds: Mapping[str, float] = field(default_factory=dict)
 

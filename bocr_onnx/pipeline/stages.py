@@ -13,6 +13,7 @@ from bocr_onnx.options import PruneOptions
 from bocr_onnx.pipeline.finetune import finetune
 from bocr_onnx.pipeline.finish import benchmark, prove, report, write
 from bocr_onnx.pipeline.measure import load, measure
+from bocr_onnx.pipeline.mobile import emit_ort
 from bocr_onnx.pipeline.quantize import add_int8
 from bocr_onnx.pipeline.recover import recover
 from bocr_onnx.pipeline.run import Run
@@ -30,7 +31,7 @@ SHAPE: Stages = {"search": search, "timing": settle, "recovery": recover, "finet
 EMIT: Stages = {"proof": prove, "write": write}
 """From a slim model to a file."""
 
-FINISH: Stages = {"int8": add_int8, "latency": benchmark, "report": report}
+FINISH: Stages = {"int8": add_int8, "mobile": emit_ort, "latency": benchmark, "report": report}
 """From a slim file to the report on it."""
 
 

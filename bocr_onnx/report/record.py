@@ -83,6 +83,7 @@ class Report:
             ``wall``), raw samples by both clocks, threads and batch.
         finetune: What finetuning did; empty without it.
         int8: The slim model in int8: its file, size, accuracy and latency, and how it was made; empty without it.
+        mobile: The .ort file and what accelerators of phones would run of it; empty without it.
         task: Name of the task; empty without data.
         outputs: How near each output is to the original's on unseen images: distortion, correlation, largest error,
             and ``figures``, those of its task by name.
@@ -106,6 +107,7 @@ class Report:
     latency: dict[str, Any] = field(default_factory=dict)
     finetune: dict[str, Any] = field(default_factory=dict)
     int8: dict[str, Any] = field(default_factory=dict)
+    mobile: dict[str, Any] = field(default_factory=dict)
     task: str = ""
     outputs: tuple[dict[str, Any], ...] = ()
     missed: tuple[str, ...] = ()

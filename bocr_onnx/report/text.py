@@ -72,6 +72,15 @@ def int8_text(report: Report) -> str:
     )
 
 
+def mobile_text(report: Report) -> str:
+    """Returns where the files for phones are and what accelerators would run of them; empty without them."""
+    if not report.mobile:
+        return ""
+    told = (f"{p['provider']} {p['n_supported']} of {p['n_nodes']} nodes in {p['n_partitions']} (worth a try: "
+            f"{p['verdict']})" for p in report.mobile["partitions"])  # fmt: skip
+    return f"For phones: {report.mobile['ort']}; {', '.join(told)}."
+
+
 def _place(report: Report) -> str:
     device = report.latency.get("device", {}).get("device", "host")
     return "" if device == "host" else f" on {device}"
@@ -79,7 +88,17 @@ def _place(report: Report) -> str:
 
 def remarks(report: Report) -> tuple[str, ...]:
     """Returns what must be said beside the figures, a sentence each."""
-    told = (floor_text, latency_text, quality_text, guess_text, undecided_text, difference_text, slower_text, int8_text)
+    told = (
+        floor_text,
+        latency_text,
+        quality_text,
+        guess_text,
+        undecided_text,
+        difference_text,
+        slower_text,
+        int8_text,
+        mobile_text,
+    )
     return tuple(text for tell in told if (text := tell(report)))
 
 
