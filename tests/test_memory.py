@@ -9,14 +9,15 @@ import numpy as np
 import onnx
 from PIL import Image
 
-from bocr_onnx.pipeline.measure import IMAGES_SHARE, RECOVERY_SHARE
+from bocr_onnx.pipeline.loaded import IMAGES_SHARE
+from bocr_onnx.pipeline.measure import RECOVERY_SHARE
 from tests.oracle import proto
 from tests.served import served
 
-N, N_KINDS, SIDE = 1500, 10, 224
+N, N_KINDS, SIDE = 2300, 10, 224
 BUDGET = 1 << 28
-PROCESS = 400 << 20
-"""What the libraries and a run over few images take."""
+PROCESS = 1000 << 20
+"""What the libraries, half of it torch, and a run over few images take."""
 
 
 def test_the_shares_of_the_budget_make_no_more_than_the_budget() -> None:

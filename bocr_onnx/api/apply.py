@@ -6,11 +6,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from bocr_onnx.cost import Cost, build_cost_model
+from bocr_onnx.cost import Cost, build_cost_model, slim_cost
 from bocr_onnx.graph import check_writable, save
 from bocr_onnx.groups import build_index
 from bocr_onnx.options import ApplyOptions, keywords
-from bocr_onnx.pipeline.finish import slim_cost
 from bocr_onnx.pipeline.model import read_model
 from bocr_onnx.pipeline.outputs import check_outputs
 from bocr_onnx.progress import Silent

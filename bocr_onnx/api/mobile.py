@@ -8,7 +8,7 @@ from bocr_onnx.errors import UsageError
 from bocr_onnx.options import MobileOptions, keywords
 from bocr_onnx.pipeline.mobile import Mobile, emit_mobile
 from bocr_onnx.pipeline.model import read_model
-from bocr_onnx.pipeline.rundir import mobile_of
+from bocr_onnx.pipeline.places import mobile_of
 from bocr_onnx.progress import Silent
 
 

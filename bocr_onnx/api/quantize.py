@@ -12,10 +12,10 @@ from bocr_onnx.errors import UsageError
 from bocr_onnx.graph import check_writable, save
 from bocr_onnx.options import QuantizeOptions, keywords
 from bocr_onnx.pipeline.images import open_pools
-from bocr_onnx.pipeline.measure import open_images
+from bocr_onnx.pipeline.loaded import load_parts
 from bocr_onnx.pipeline.outputs import check_outputs
+from bocr_onnx.pipeline.places import int8_of
 from bocr_onnx.pipeline.quantize import KINDS, describe, judge_of, to_int8
-from bocr_onnx.pipeline.rundir import int8_of
 from bocr_onnx.pipeline.sized import read_for_images
 from bocr_onnx.progress import Silent
 from bocr_onnx.runtime import predict_heads
@@ -81,7 +81,7 @@ def quantize(options: QuantizeOptions) -> Int8Result:
     )
     path = check_writable(_output(options))
     check_outputs(graph, path, ())
-    images = open_images(graph, pools, options)
+    images = load_parts(graph, pools, options)
     kinds = KINDS if options.activations == "auto" else (options.activations,)
     with closing(open_device(options.device)) as device:
         judge = judge_of(graph, images, device, options.threads)

@@ -30,6 +30,9 @@ from bocr_onnx.cli.signals import NOTHING_KEPT, listen, stoppable, stopped_code
 from bocr_onnx.cli.wording import fitting, spelled
 from bocr_onnx.errors import BocrError
 
+WHOLE_ONLY = ("botorch", "gpytorch", "lightning_fabric", "pycocotools", "scipy", "torch", "torchvision")
+"""Packages that the light install leaves out (docs/ci.md)."""
+
 MAX_SHOWN = 300
 """Characters of an unexpected error."""
 
@@ -85,6 +88,13 @@ def run() -> None:
     except KeyboardInterrupt:
         print_error("interrupted; nothing was written", NOTHING_KEPT)
         sys.exit(stopped_code())
+    except ModuleNotFoundError as error:
+        if error.name is None or error.name.split(".")[0] not in WHOLE_ONLY:
+            raise
+        print_error(
+            f"{error.name} must be installed for this command", "The light install lacks it: pip install bocr-onnx"
+        )
+        sys.exit(EXIT_ERROR)
     except Exception as error:  # a bug: whatever it is, it is not a missed target
         if debug:
             traceback.print_exc()

@@ -12,6 +12,7 @@ from bocr_onnx.devices.fit import fit_latency
 from bocr_onnx.devices.host import Host
 from bocr_onnx.devices.probe import Probe, default_file, find_grid, probe, remember, remembered_grid
 from bocr_onnx.devices.ssh import Ssh
+from bocr_onnx.devices.student import student_quantile
 from bocr_onnx.devices.web import Web
 from bocr_onnx.errors import UsageError, did_you_mean
 
@@ -61,5 +62,6 @@ __all__ = [
     "remember",
     "remembered_grid",
     "speedup",
+    "student_quantile",
     "typical",
 ]

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from scipy.stats import t
 
 from bocr_onnx.devices.device import Clock, Latency, Machine
+from bocr_onnx.devices.student import student_quantile
 
 BUSY = 1.1
 """Median wall time over median CPU time above which a host is too busy for its wall time to be quoted."""
@@ -100,7 +100,7 @@ def typical(one: Latency) -> tuple[float, float, float]:
 def _reach(values: npt.NDArray[np.float64]) -> float:
     """Returns half the width of Student's interval of a mean."""
     n = len(values)
-    return float(t.ppf((1 + CONFIDENCE) / 2, n - 1)) * float(values.std(ddof=1)) / math.sqrt(n)
+    return student_quantile((1 + CONFIDENCE) / 2, n - 1) * float(values.std(ddof=1)) / math.sqrt(n)
 
 
 def doubts(

@@ -12,7 +12,6 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
-from scipy.optimize import nnls
 
 from bocr_onnx.cost import CostModel, LatencyModel, Widths
 from bocr_onnx.cost.latency import Floats
@@ -42,6 +41,8 @@ def fit_latency(cost: CostModel, widths: Sequence[Widths], times_ms: Sequence[fl
 
 def _solve(table: Floats, shares: Floats) -> Floats:
     """Returns coefficients of relative errors squared; the ridge draws towards all features alike."""
+    from scipy.optimize import nnls
+
     design = np.concatenate([np.ones((len(table), 1)), table], axis=1)
     n = design.shape[1]
     rows = np.concatenate([design / shares[:, None], RIDGE * np.eye(n)])

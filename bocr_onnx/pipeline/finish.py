@@ -9,12 +9,13 @@ from typing import Any
 
 from onnx import ModelProto
 
-from bocr_onnx.cost import LATENCY, QUANTITIES, CostModel, prunable, quantities_of
+from bocr_onnx.cost import LATENCY, QUANTITIES, CostModel, quantities_of, slim_cost
 from bocr_onnx.devices import Request, open_device, speedup
-from bocr_onnx.graph import ModelGraph, from_proto, random_feeds, save, write_text
+from bocr_onnx.graph import ModelGraph, random_feeds, save, write_text
 from bocr_onnx.pipeline.agreement import batches_for, check_agreement
 from bocr_onnx.pipeline.inspection import inspect_graph, refusal_records
-from bocr_onnx.pipeline.run import Images, Run, Slim
+from bocr_onnx.pipeline.loaded import Images
+from bocr_onnx.pipeline.run import Run, Slim
 from bocr_onnx.report import Figures, GroupFigures, Report, markdown
 from bocr_onnx.runtime import run_once
 from bocr_onnx.search import Budget, TrialState
@@ -86,16 +87,6 @@ def report(run: Run) -> Run:
 def _slim(run: Run) -> Slim:
     assert run.slim is not None
     return run.slim
-
-
-def slim_cost(slim: ModelProto, original: ModelGraph) -> CostModel:
-    """Returns the cost model of a slim model, counted on itself and not predicted from its original.
-
-    Args:
-        slim: The model.
-        original: Gives the sizes of open axes.
-    """
-    return prunable(from_proto(slim, input_shapes=original.input_shapes)).cost
 
 
 def measure_latency(

@@ -17,13 +17,14 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
-from scipy.stats import t
 
 from bocr_onnx.data import part
+from bocr_onnx.devices import student_quantile
 from bocr_onnx.errors import BudgetError, DataError
 from bocr_onnx.graph import InputRows
 from bocr_onnx.options import MAX_BUDGETS, MOST_SHARE
-from bocr_onnx.pipeline.run import Images, Run, Slim
+from bocr_onnx.pipeline.loaded import Images
+from bocr_onnx.pipeline.run import Run, Slim
 from bocr_onnx.runtime import Outputs, predict_heads
 from bocr_onnx.tasks import Task
 
@@ -153,7 +154,7 @@ def judge(floor: Floor, deciding: Deciding, run: Run, slim: Slim, share: float) 
     found = np.array(_scores(deciding.task, outputs, deciding.truth))
     least = np.array(deciding.scores) - floor.drop if floor.drop is not None else np.full(len(found), floor.score)
     margins = found - least
-    reach = float(t.ppf(floor.confidence, len(margins) - 1)) * float(margins.std(ddof=1)) / len(margins) ** 0.5
+    reach = student_quantile(floor.confidence, len(margins) - 1) * float(margins.std(ddof=1)) / len(margins) ** 0.5
     reach = max(reach, -math.log(1 - floor.confidence) / len(deciding.images))
     return Tried(share, float(found.mean()), float(margins.mean()), float(margins.mean()) - reach)
 

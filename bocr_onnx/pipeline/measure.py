@@ -7,26 +7,19 @@ from dataclasses import replace
 
 import numpy as np
 
-from bocr_onnx.data import Pools, fit_split, in_pieces, split
-from bocr_onnx.graph import ModelGraph
-from bocr_onnx.options import PruneOptions, QuantizeOptions
-from bocr_onnx.pipeline.images import check_chance, fit_images, load_images
-from bocr_onnx.pipeline.run import Images, Run
-from bocr_onnx.progress import Silent
+from bocr_onnx.data import in_pieces
+from bocr_onnx.pipeline.loaded import Images, load_parts
+from bocr_onnx.pipeline.run import Run
 from bocr_onnx.recovery import Calibration, PolicyScorer, calibrate, weigh_curves
 from bocr_onnx.runtime import predict_heads
-from bocr_onnx.tasks import Classification, chance, class_names, compared, described, find_task
+from bocr_onnx.tasks import compared
 
 SCORING = 2
 """Changes whenever the same policy on the same images would get another objective."""
 
 
-RECOVERY_SHARE, IMAGES_SHARE = 0.6, 0.08
-"""Shares of `--memory`: the activations of the sequential recovery; each of the three parts of the images, two of which
-are copied when they are joined."""
-
-
-INFERRED = " (inferred; name another with `task`)"
+RECOVERY_SHARE = 0.6
+"""Share of `--memory` for the activations of the sequential recovery."""
 
 
 def measure(run: Run) -> Run:
@@ -54,42 +47,7 @@ def digest_of(images: Images) -> str:
 
 def load(run: Run) -> Run:
     """Returns the run with its images; as it is without data."""
-    return run if run.pools is None else replace(run, images=open_images(run.graph, run.pools, run.options))
-
-
-def open_images(graph: ModelGraph, pools: Pools, options: PruneOptions | QuantizeOptions) -> Images:
-    """Returns images, divided, loaded and checked against the model, and the model's score on the unseen ones.
-
-    Args:
-        graph: The model.
-        pools: What `--data` holds.
-        options: Say how they become inputs, how many serve for what, and the task.
-
-    Raises:
-        DataError: Images or labels are not what the model and its task take.
-    """
-    progress = options.progress or Silent()
-    parts = split(pools, seed=options.seed, **options.n_images)
-    data = fit_images(graph, pools, parts.score, options.preprocessing, layout=options.layout)
-    if data.guessed:
-        progress.note(f"preprocessing: {data.preprocessing.name} (the best fit; name it with `preset`)")
-    parts = fit_split(parts, data.preprocessing, class_names(graph))
-    with progress.task("Loading images") as update:
-        loaded = []
-        for i, samples in enumerate((parts.score, parts.recovery, parts.final)):
-            loaded.append(load_images(graph, data, samples, int(IMAGES_SHARE * options.memory_bytes)))
-            update(i + 1, 3)
-    score, recovery, final = loaded
-    task = find_task(graph, options.task, parts.final.labels, options.output_weights, options.layout)
-    progress.note(f"task: {described(task)}{INFERRED if options.task == 'auto' else ''}")
-    with progress.task("Scoring the original on unseen images") as update:
-        outputs = predict_heads(graph, graph.proto, final, task.heads, progress=update)
-    task.check(outputs, parts.final.labels, pools.path)
-    truth = task.truth(outputs, parts.final.labels)
-    baseline = task.score(outputs, truth).value
-    if isinstance(task, Classification):
-        check_chance(data, baseline, len(final), chance(task, outputs))
-    return Images(data, parts, score, recovery, final, task, outputs, truth, baseline)
+    return run if run.pools is None else replace(run, images=load_parts(run.graph, run.pools, run.options))
 
 
 def _scorer(run: Run, calibration: Calibration, images: Images) -> PolicyScorer:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +12,7 @@ from onnx import ModelProto
 
 from bocr_onnx.deploy import NNAPI_NOTE, Partitions, Platform, partitions_of, with_shapes, write_ort
 from bocr_onnx.errors import ModelError
-from bocr_onnx.graph import ROUNDING, ModelGraph, from_proto, random_feeds
-from bocr_onnx.pipeline.run import Run
-from bocr_onnx.pipeline.rundir import int8_of, mobile_of
+from bocr_onnx.graph import ROUNDING, ModelGraph, random_feeds
 from bocr_onnx.runtime import open_session, run_once, run_session
 
 TOLERANCE = 1e-5
@@ -79,23 +77,6 @@ def _alone(graph: ModelGraph, name: str) -> tuple[int, ...]:
     """Returns the shape of an input for one sample, where its batch is open."""
     shape = graph.shapes[name]
     return (1, *shape[1:]) if 0 in graph.symbolic.get(name, ()) else tuple(shape)
-
-
-def emit_ort(run: Run) -> Run:
-    """Returns the run with the files of a phone, of the model in int8 where there is one, if they are asked for.
-
-    Raises:
-        ModelError: ONNX Runtime cannot convert the model.
-        OutputError: The files cannot be written.
-    """
-    if run.options.emit != "ort":
-        return run
-    assert run.slim is not None
-    model, path = (run.slim.proto, run.output) if run.int8_model is None else (run.int8_model, int8_of(run.output))
-    graph = from_proto(model, input_shapes=run.graph.input_shapes)
-    graph = replace(graph, symbolic=run.graph.symbolic)
-    found = emit_mobile(model, graph, mobile_of(run.output), path.stem, "arm")
-    return replace(run, mobile=found.as_json())
 
 
 def _apart(x: Any, y: Any) -> float:

@@ -18,8 +18,9 @@ from bocr_onnx.pipeline.history import check_transfer, open_history
 from bocr_onnx.pipeline.inspection import Inspection, inspect_graph, match_groups
 from bocr_onnx.pipeline.model import read_model
 from bocr_onnx.pipeline.outputs import check_outputs
+from bocr_onnx.pipeline.places import int8_of
 from bocr_onnx.pipeline.run import Run
-from bocr_onnx.pipeline.rundir import RunDir, folder_of, int8_of, open_images, output_of
+from bocr_onnx.pipeline.rundir import RunDir, folder_of, open_images, output_of
 from bocr_onnx.pipeline.sized import read_for_images
 from bocr_onnx.pipeline.timing import shares_of, timed
 from bocr_onnx.progress import Progress, Silent

@@ -23,13 +23,11 @@ from bocr_onnx.deploy import (
     tail_of,
     with_neighbours,
 )
-from bocr_onnx.devices import Device, Latency, Machine, Request, open_device
+from bocr_onnx.devices import Device, Latency, Machine, Request
 from bocr_onnx.errors import BudgetError
-from bocr_onnx.graph import ModelGraph, from_proto, random_feeds, save
+from bocr_onnx.graph import ModelGraph, from_proto, random_feeds
 from bocr_onnx.pipeline.agreement import batches_for
-from bocr_onnx.pipeline.recover import unseen
-from bocr_onnx.pipeline.run import Images, Run
-from bocr_onnx.pipeline.rundir import int8_of
+from bocr_onnx.pipeline.loaded import Images
 from bocr_onnx.progress import Progress
 from bocr_onnx.runtime import Outputs, predict_heads
 
@@ -40,7 +38,6 @@ N_RANKED = 8
 """Images on which operators are ranked by what they lose."""
 
 KINDS: tuple[Activations, ...] = ("uint8", "int8")
-N_CALIBRATION = 100
 VNNI = ("avx512_vnni", "avx_vnni")
 
 
@@ -182,33 +179,6 @@ def _relieved(
         "the float model stays",
         hint="Allow more with `max_drop`, or finetune the model first.",
     )
-
-
-def add_int8(run: Run) -> Run:
-    """Returns the run with its slim model in int8, written beside it, where that is asked for.
-
-    Where int8 costs more than is allowed, a note says so and the float model stays alone.
-
-    Raises:
-        DeviceError: The device is lost.
-        ModelError: The slim model cannot be quantized.
-        OutputError: The file cannot be written.
-    """
-    if not run.options.int8:
-        return run
-    assert run.images is not None
-    assert run.slim is not None
-    judge = judge_of(run.graph, run.images, open_device(run.options.device), run.options.threads)
-    try:
-        found = to_int8(run.slim.proto, judge, KINDS, run.options.int8_drop / 100, N_CALIBRATION, run.progress)
-    except BudgetError as error:
-        run.progress.note(error.message)
-        return replace(run, int8={"missed": error.message})
-    score, _ = unseen(run, found.proto, "Scoring the int8 model on unseen images")
-    path = int8_of(run.output)
-    save(found.proto, path, external=bool(run.graph.external))
-    figures = {"output": str(path), "size_bytes": found.proto.ByteSize(), "accuracy": score}
-    return replace(run, int8=figures | describe(found), int8_model=found.proto)
 
 
 def describe(one: Quantized) -> dict[str, object]:

@@ -20,11 +20,12 @@ from bocr_onnx.graph import ModelGraph
 from bocr_onnx.groups import build_index
 from bocr_onnx.options import PruneOptions
 from bocr_onnx.pipeline.finish import prove, report, write
+from bocr_onnx.pipeline.loaded import Images
 from bocr_onnx.pipeline.measure import load, measure
 from bocr_onnx.pipeline.model import read_model
 from bocr_onnx.pipeline.prepare import begin
 from bocr_onnx.pipeline.recover import unseen
-from bocr_onnx.pipeline.run import Images, Run, Slim
+from bocr_onnx.pipeline.run import Run, Slim
 from bocr_onnx.pipeline.rundir import RunDir
 from bocr_onnx.pipeline.stages import EMIT, FINISH, SHAPE, go, reported
 from bocr_onnx.report import Report

@@ -19,52 +19,18 @@ from typing import Any
 from onnx import ModelProto
 
 from bocr_onnx.cost import CostModel, Prunable
-from bocr_onnx.data import Pools, Split
-from bocr_onnx.graph import InputRows, ModelGraph
+from bocr_onnx.data import Pools
+from bocr_onnx.graph import ModelGraph
 from bocr_onnx.groups import GroupIndex
 from bocr_onnx.options import PruneOptions, Recovery
-from bocr_onnx.pipeline.images import ModelData
+from bocr_onnx.pipeline.loaded import Images
 from bocr_onnx.pipeline.rundir import RunDir
 from bocr_onnx.progress import Progress
 from bocr_onnx.recovery import Calibration, PolicyScorer, Weights
 from bocr_onnx.report import Report
-from bocr_onnx.runtime import Outputs
 from bocr_onnx.search import Projection, SearchResult, Trial
 from bocr_onnx.search.history import History
 from bocr_onnx.slimming import Mask, Proof
-from bocr_onnx.tasks import Task
-
-
-@dataclass(frozen=True, slots=True)
-class Images:
-    """Data, split and loaded.
-
-    Attributes:
-        data: Where they come from.
-        split: Which of them serve for what.
-        score: For the search.
-        recovery: For the recovery.
-        final: Seen by nothing but the figures of the report.
-        task: What a score means.
-        final_reference: The original's outputs on the final images.
-        final_truth: What is scored against on them.
-        baseline: Score of the original on them.
-    """
-
-    data: ModelData
-    split: Split
-    score: InputRows
-    recovery: InputRows
-    final: InputRows
-    task: Task
-    final_reference: Outputs
-    final_truth: Outputs
-    baseline: float
-
-    @property
-    def metric(self) -> str:
-        """Returns what a score means."""
-        return self.task.metric(labelled=self.split.final.labels is not None)
 
 
 @dataclass(frozen=True, slots=True)

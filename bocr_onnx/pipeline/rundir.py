@@ -171,16 +171,6 @@ def folder_of(options: PruneOptions) -> Path:
     return Path(named) if named else default_run_dir(output_of(options))
 
 
-def int8_of(output: Path) -> Path:
-    """Returns the file of a model in int8, beside the one in floating point."""
-    return output.with_name(f"{output.stem}_int8.onnx")
-
-
-def mobile_of(output: Path) -> Path:
-    """Returns the folder of the files for phones, beside the slim file."""
-    return output.with_name(f"{output.stem}.mobile")
-
-
 def output_of(options: PruneOptions) -> Path:
     """Returns the slim file of a run: the one that is asked for, or one beside the original.
 

@@ -10,11 +10,10 @@ from dataclasses import replace
 
 from bocr_onnx.graph import write_text
 from bocr_onnx.options import PruneOptions
+from bocr_onnx.pipeline.deployed import add_int8, emit_ort
 from bocr_onnx.pipeline.finetune import finetune
 from bocr_onnx.pipeline.finish import benchmark, prove, report, write
 from bocr_onnx.pipeline.measure import load, measure
-from bocr_onnx.pipeline.mobile import emit_ort
-from bocr_onnx.pipeline.quantize import add_int8
 from bocr_onnx.pipeline.recover import recover
 from bocr_onnx.pipeline.run import Run
 from bocr_onnx.pipeline.rundir import RunDir

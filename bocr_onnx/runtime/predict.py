@@ -12,9 +12,9 @@ import numpy as np
 import numpy.typing as npt
 import onnxruntime as ort
 from onnx import ModelProto
-from scipy.special import expit
 
 from bocr_onnx.graph import Array, InputRows, ModelGraph, feeds, with_outputs
+from bocr_onnx.runtime.functions import expit
 from bocr_onnx.runtime.session import open_session, run_session
 
 RUN_BATCH = 100

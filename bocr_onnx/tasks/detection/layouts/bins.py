@@ -7,9 +7,9 @@ References:
 from __future__ import annotations
 
 import numpy as np
-from scipy.special import softmax
 
 from bocr_onnx.graph import Array
+from bocr_onnx.runtime.functions import softmax
 from bocr_onnx.tasks.detection.boxes import Floats
 
 

@@ -7,10 +7,10 @@ import re
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.special import expit
 
 from bocr_onnx.graph import Array
 from bocr_onnx.runtime import Columns
+from bocr_onnx.runtime.functions import expit
 from bocr_onnx.tasks.detection.boxes import Candidates, Floats, best, from_centres, grid
 from bocr_onnx.tasks.detection.layouts.bins import distances
 from bocr_onnx.tasks.detection.layouts.seen import Block, Seen, Sides, cells, is_share

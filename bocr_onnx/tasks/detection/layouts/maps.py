@@ -5,12 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import ndimage
-from scipy.special import expit
 
 from bocr_onnx.data import BOX
 from bocr_onnx.graph import Array
 from bocr_onnx.runtime import Columns
+from bocr_onnx.runtime.functions import expit
 from bocr_onnx.tasks.detection.boxes import MAX_BOXES, Candidates, best, blank, from_centres, grid
 from bocr_onnx.tasks.detection.layouts.seen import Block, Seen, Sides, cells, is_share
 
@@ -147,6 +146,8 @@ class TextMap:
 def _regions(image: Array, sides: Sides, threshold: float = 0.3, least: int = 9) -> Array:
     """Returns a box for each connected region above a threshold, its score the mean probability, the best first."""
     scale = sides[1] / image.shape[1], sides[0] / image.shape[0]
+    from scipy import ndimage  # the light install, which has none, reads no maps
+
     marked, n = ndimage.label(image > threshold)
     sizes = np.bincount(marked.ravel(), minlength=n + 1)[1:]
     places = ndimage.find_objects(marked)

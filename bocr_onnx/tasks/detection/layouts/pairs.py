@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
-from scipy.special import expit, softmax
 
 from bocr_onnx.graph import Array
 from bocr_onnx.runtime import Columns
+from bocr_onnx.runtime.functions import expit, softmax
 from bocr_onnx.tasks.detection.boxes import Candidates, Floats, best, from_centres
 from bocr_onnx.tasks.detection.layouts.seen import Block, Seen, are_corners, is_share, to_pixels
 
