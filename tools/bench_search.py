@@ -53,6 +53,7 @@ def open_run(
         trials=trials or args.trials,
         seed=seed,
         race=args.race,
+        patience=0,
         round_to=args.round_to,
         freeze=args.freeze,
         score_images=args.images,

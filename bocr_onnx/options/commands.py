@@ -239,6 +239,9 @@ class PruneOptions(StrategyOptions, ImageOptions):
     trials: Annotated[
         int, Field(ge=1, le=1_000_000), Flag("Policies to evaluate, in total over all budgets and rounds.", SEARCH)
     ] = 40
+    patience: Annotated[
+        int, Field(ge=0), Flag("Stop the search after so many trials without a gain of 1 %; 0 never.", SEARCH)
+    ] = 15
     race: Annotated[bool, Flag("Stop hopeless trials early, after the first images.", SEARCH)] = True
     seed: Annotated[Seed, Flag("Random seed; the same seed gives the same plan.", SEARCH)] = 0
     rounds: Annotated[

@@ -187,6 +187,7 @@ def search_record(run: Run) -> dict[str, Any]:
     return {
         "strategy": options.search,
         "trials": len(trials),
+        "asked_trials": options.trials,
         "states": {s.value: n for s in TrialState if (n := sum(t.state is s for t in trials))},
         "seed": options.seed,
         "seconds": run.seconds.get("search", 0.0),

@@ -59,7 +59,9 @@ def pose(run: Run, prior: Prior) -> Problem:
     assert calibration is not None
     readers = group_readers(run.index, run.cost, calibration.affines)
     curves = calibration.sensitivity.curves
-    return Problem(run.projection, curves, options.trials, options.seed, readers, part(StrategyOptions, options), prior)
+    patience = options.patience if STRATEGIES[options.search].stops else 0
+    settings = part(StrategyOptions, options)
+    return Problem(run.projection, curves, options.trials, options.seed, readers, settings, prior, patience)
 
 
 def one_policy(problem: Problem, strategy: str) -> npt.NDArray[np.int64]:
@@ -108,6 +110,11 @@ def search(run: Run) -> Run:
         result = search_policies(problem, strategy, workers, journal, on_trial=on_trial, race=options.race)
     if result.interrupted:
         raise KeyboardInterrupt
+    if len(result.trials) < options.trials:
+        run.progress.note(
+            f"search ended after {len(result.trials)} of {options.trials} trials: {options.patience} of them gained "
+            "nothing (go on with `patience=0`)"
+        )
     if not result.finalists:
         reason = next((t.reason for t in result.trials if t.reason), "no trial was made")
         raise ModelError(f"all {len(result.trials)} trials failed; the first one with: {reason}")

@@ -8,7 +8,7 @@ continued proposes what an uninterrupted one would have.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field, replace
 
 import numpy as np
@@ -23,6 +23,9 @@ from bocr_onnx.search.workers import Job, Outcome, Workers
 
 OnTrial = Callable[[Trial], None]
 N_FINALISTS = 3
+
+GAIN = 0.01
+"""What the objective must rise by, one per cent of the distortion, for a trial to have gained something."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +72,20 @@ def search(
     return SearchResult(journal.trials, _finalists(problem, journal.trials))
 
 
+def stalled(trials: Sequence[Trial]) -> int:
+    """Returns how many trials have passed since one has gained something.
+
+    Args:
+        trials: In order; what was not scored on all images gains nothing.
+    """
+    best, since = -np.inf, 0
+    for trial in trials:
+        since += 1
+        if trial.objective is not None and trial.objective > best + GAIN:
+            best, since = trial.objective, 0
+    return since
+
+
 @dataclass(slots=True)
 class _Run:
     """A search under way.
@@ -96,7 +113,8 @@ class _Run:
             needed = range(number - self.workers.n_workers + 1)
             while any(n not in self.ended for n in needed):
                 self._take(self.workers.collect())
-            if not self._start(number, tuple(self.ended[n] for n in needed)):
+            known = tuple(self.ended[n] for n in needed)
+            if 0 < self.problem.patience <= stalled(known) or not self._start(number, known):
                 break
         while self.started:
             self._take(self.workers.collect())

@@ -28,6 +28,7 @@ class Problem:
         readers: The operator that reads each group.
         settings: Options of particular strategies.
         prior: Results of earlier searches.
+        patience: Trials without a gain after which the search stops; 0 never.
     """
 
     projection: Projection
@@ -37,6 +38,7 @@ class Problem:
     readers: tuple[GroupReader, ...]
     settings: StrategyOptions = field(default_factory=StrategyOptions)
     prior: Prior = field(default_factory=Prior)
+    patience: int = 0
 
     @property
     def space(self) -> SearchSpace:

@@ -11,10 +11,10 @@ from bocr_onnx.search.strategies.records import Propose, Registered, Strategy
 
 STRATEGIES: dict[str, Registered] = {
     "amc": Registered(amc, min_trials=3),
-    "bo": Registered(bo, min_trials=2),
-    "bocr": Registered(bocr, min_trials=2),
+    "bo": Registered(bo, min_trials=2, stops=True),
+    "bocr": Registered(bocr, min_trials=2, stops=True),
     "bocr-paper": Registered(bocr_paper, min_trials=8),
-    "local": Registered(local, min_trials=2),
+    "local": Registered(local, min_trials=2, stops=True),
     "random": Registered(random),
     "sensitivity": Registered(sensitivity, scored=False),
     "uniform": Registered(uniform, scored=False),

@@ -34,9 +34,11 @@ class Registered:
     Attributes:
         strategy: It.
         min_trials: Trials below which it is not itself.
+        stops: Whether it may stop once nothing is gained any more; others follow a schedule of all their trials.
         scored: Whether it needs scores; otherwise it names one policy.
     """
 
     strategy: Strategy
     min_trials: int = 1
+    stops: bool = False
     scored: bool = True
