@@ -18,6 +18,8 @@ os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 if TYPE_CHECKING:
     from bocr_onnx.api import apply, bench, check, evaluate, finetune, inspect, mobile, prune, prune_each, quantize
+    from bocr_onnx.api import to_onnx as to_onnx
+    from bocr_onnx.api import to_torch as to_torch
     from bocr_onnx.errors import BocrError
 
 __all__ = [
@@ -32,6 +34,8 @@ __all__ = [
     "prune",
     "prune_each",
     "quantize",
+    "to_onnx",
+    "to_torch",
 ]
 
 

@@ -23,6 +23,8 @@ def test_the_surface_is_curated() -> None:
         "prune",
         "prune_each",
         "quantize",
+        "to_onnx",
+        "to_torch",
     ]
     assert bocr_onnx.__all__ == public
     assert set(public) <= set(dir(bocr_onnx))

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from bocr_onnx.api.inspect import inspect
     from bocr_onnx.api.mobile import mobile
     from bocr_onnx.api.prune import prune, prune_each
+    from bocr_onnx.api.pytorch import to_onnx, to_torch
     from bocr_onnx.api.quantize import Int8Result, quantize
     from bocr_onnx.pipeline.inspection import Inspection
     from bocr_onnx.pipeline.mobile import Mobile
@@ -41,6 +42,8 @@ _PLACES = {
     "prune": "bocr_onnx.api.prune",
     "prune_each": "bocr_onnx.api.prune",
     "quantize": "bocr_onnx.api.quantize",
+    "to_onnx": "bocr_onnx.api.pytorch",
+    "to_torch": "bocr_onnx.api.pytorch",
     "Silent": "bocr_onnx.progress",
 }
 """Where each name lies: a command loads what it needs and no more."""
@@ -67,6 +70,8 @@ __all__ = [
     "prune",
     "prune_each",
     "quantize",
+    "to_onnx",
+    "to_torch",
 ]
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import cast
 
 import numpy as np
 import torch
@@ -15,6 +16,7 @@ from torch import Tensor, nn
 
 from bocr_onnx.errors import TrainingError, did_you_mean
 from bocr_onnx.graph import Array, Edit, ModelGraph, Node, Operand, apply_edit, random_feeds
+from bocr_onnx.training.naming import place
 from bocr_onnx.training.operators import Context, Operator, find_operator, known_operators
 from bocr_onnx.training.operators.registry import to_tensor
 
@@ -84,6 +86,8 @@ class OnnxModule(nn.Module):
     a file may store equal ones once. All other constants, and shape arithmetic, stay on the host. Weights of a
     half type train in float32. Nodes that no output needs are left out.
 
+    Parameters and buffers have the names of the file, as `bocr_onnx.training.naming` places them.
+
     Attributes:
         graph: The graph as loaded; never changed.
 
@@ -104,17 +108,17 @@ class OnnxModule(nn.Module):
         roles = _roles(graph, self._steps)
         self._weight_names = tuple(roles)
         self._decaying = frozenset(name for name, decays in roles.items() if decays)
-        self._weights = nn.ParameterList([nn.Parameter(to_tensor(graph.constants[n])) for n in roles])
+        self._places = tuple(place(self, n, nn.Parameter(to_tensor(graph.constants[n]))) for n in roles)
         self._statistics = tuple(s for step in self._steps for s in step.slots if isinstance(s, tuple))
-        for index, at in enumerate(self._statistics):
-            self.register_buffer(f"statistic_{index}", to_tensor(graph.constants[_name(graph, at)]))
+        names = [_name(graph, at) for at in self._statistics]
+        self._buffers_at = tuple(place(self, name, to_tensor(graph.constants[name])) for name in names)
         self._constants = _plain_constants(graph, self._steps, set(roles))
 
     def named_initializers(self) -> Iterator[tuple[str, Tensor]]:
         """Yields the ONNX name and the tensor of every parameter, then of every running statistic."""
         yield from zip(self._weight_names, self._weights, strict=True)
-        for index, at in enumerate(self._statistics):
-            yield _name(self.graph, at), self.get_buffer(f"statistic_{index}")
+        for at, found in zip(self._statistics, self._buffers_at, strict=True):
+            yield _name(self.graph, at), found.tensor
 
     def parameter_groups(self, weight_decay: float) -> list[dict[str, object]]:
         """Returns two groups for an optimizer: weights that decay; norms, biases and slopes that do not."""
@@ -127,7 +131,7 @@ class OnnxModule(nn.Module):
     def operand_tensors(self) -> Iterator[tuple[Operand, Tensor]]:
         """Yields every trained tensor at every operand that reads it."""
         weights = dict(zip(self._weight_names, self._weights, strict=True))
-        buffers = {at: self.get_buffer(f"statistic_{i}") for i, at in enumerate(self._statistics)}
+        buffers = self._running()
         for step in self._steps:
             for position, slot in enumerate(step.slots):
                 if isinstance(slot, tuple):
@@ -167,12 +171,21 @@ class OnnxModule(nn.Module):
         tensors: dict[Slot, Tensor] = {}
         tensors.update(self._constants)
         tensors.update(zip(self._weight_names, self._weights, strict=True))
-        tensors.update((at, self.get_buffer(f"statistic_{i}")) for i, at in enumerate(self._statistics))
+        tensors.update(self._running().items())
         tensors.update(given)
         context = Context(self.graph.label, self.graph.opset, self.training)
         for step in self._steps[start:stop]:
             self._run(step, tensors, context)
         return tuple(tensors[name] for name in wanted)
+
+    @property
+    def _weights(self) -> list[nn.Parameter]:
+        """Returns the parameters, in the order of their names."""
+        return [cast("nn.Parameter", found.tensor) for found in self._places]
+
+    def _running(self) -> dict[Operand, Tensor]:
+        """Returns the running statistics by operand."""
+        return {at: found.tensor for at, found in zip(self._statistics, self._buffers_at, strict=True)}
 
     def weights_of(self, start: int, stop: int) -> list[nn.Parameter]:
         """Returns the parameters that some of the steps read."""
