@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from bocr_onnx.api import apply, bench, check, evaluate, finetune, inspect, mobile, prune, prune_each, quantize
     from bocr_onnx.api import to_onnx as to_onnx
     from bocr_onnx.api import to_torch as to_torch
+    from bocr_onnx.api import write_report as write_report
     from bocr_onnx.errors import BocrError
 
 __all__ = [
@@ -36,6 +37,7 @@ __all__ = [
     "quantize",
     "to_onnx",
     "to_torch",
+    "write_report",
 ]
 
 

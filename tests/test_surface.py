@@ -25,6 +25,7 @@ def test_the_surface_is_curated() -> None:
         "quantize",
         "to_onnx",
         "to_torch",
+        "write_report",
     ]
     assert bocr_onnx.__all__ == public
     assert set(public) <= set(dir(bocr_onnx))

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from bocr_onnx.api.prune import prune, prune_each
     from bocr_onnx.api.pytorch import to_onnx, to_torch
     from bocr_onnx.api.quantize import Int8Result, quantize
+    from bocr_onnx.api.report import write_report
     from bocr_onnx.pipeline.inspection import Inspection
     from bocr_onnx.pipeline.mobile import Mobile
     from bocr_onnx.progress import Progress, Silent
@@ -44,6 +45,7 @@ _PLACES = {
     "quantize": "bocr_onnx.api.quantize",
     "to_onnx": "bocr_onnx.api.pytorch",
     "to_torch": "bocr_onnx.api.pytorch",
+    "write_report": "bocr_onnx.api.report",
     "Silent": "bocr_onnx.progress",
 }
 """Where each name lies: a command loads what it needs and no more."""
@@ -72,6 +74,7 @@ __all__ = [
     "quantize",
     "to_onnx",
     "to_torch",
+    "write_report",
 ]
 
 

@@ -26,6 +26,7 @@ from bocr_onnx.cli.mobile import mobile
 from bocr_onnx.cli.output import EXIT_BUG, EXIT_ERROR, print_error
 from bocr_onnx.cli.prune import prune
 from bocr_onnx.cli.quantize import quantize
+from bocr_onnx.cli.report import report
 from bocr_onnx.cli.signals import NOTHING_KEPT, listen, stoppable, stopped_code
 from bocr_onnx.cli.wording import fitting, spelled
 from bocr_onnx.errors import BocrError
@@ -44,7 +45,7 @@ app = typer.Typer(
     add_completion=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for command in (inspect, prune, finetune, apply, evaluate, bench, check, quantize, mobile):
+for command in (inspect, prune, finetune, apply, evaluate, bench, check, quantize, mobile, report):
     app.command()(stoppable(command))
 app.add_typer(history)
 app.add_typer(device)

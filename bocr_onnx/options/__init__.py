@@ -20,6 +20,7 @@ from bocr_onnx.options.mobile import MobileOptions
 from bocr_onnx.options.parse import OWN_TASK, TASK_NAMES, parse_shapes
 from bocr_onnx.options.quantize import QuantizeOptions
 from bocr_onnx.options.record import RENAMED, Flag, Option, keywords, options_of, part, record, stored
+from bocr_onnx.options.report import ReportOptions
 from bocr_onnx.options.strategies import StrategyOptions
 from bocr_onnx.options.training import FinetuneSettings
 from bocr_onnx.options.types import PANELS
@@ -62,6 +63,7 @@ __all__ = [
     "QuantizeOptions",
     "TaskOptions",
     "Recovery",
+    "ReportOptions",
     "StrategyOptions",
     "keywords",
     "options_of",
