@@ -54,7 +54,7 @@ def rebuild(run: Run, scorer: PolicyScorer, widths: Widths, starts: Starts) -> W
         widths: Kept channels of every group.
         starts: What the recoveries before have given.
     """
-    from bocr_onnx.training import reconstruct
+    from bocr_onnx.training import check_reconstructs, reconstruct
 
     calibration, graph, mask = scorer.calibration, run.graph, scorer.calibration.mask(widths)
     assert calibration.images is not None
@@ -62,6 +62,11 @@ def rebuild(run: Run, scorer: PolicyScorer, widths: Widths, starts: Starts) -> W
     n = images_within(graph, len(images), calibration.memory_bytes)
     n_taught = n - round(max(HELD_BACK * n, min(LEAST_HELD, MOST_HELD * n)))
     taught, held = part(images, 0, n_taught), part(images, n_taught, n)
+    try:
+        check_reconstructs(graph, n_taught)
+    except TrainingError as error:
+        run.progress.note(f"not reconstructed block by block: {error.message}")
+        return None
     distortion, weights = starts["oneshot"]
     if distortion > GOOD_START:
         with run.progress.task("Recovering the result on all images") as update:

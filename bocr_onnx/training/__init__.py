@@ -1,7 +1,7 @@
 """An ONNX graph becomes a torch module, is finetuned, and its weights go back into the same graph."""
 
 from bocr_onnx.training.augment import augment
-from bocr_onnx.training.blockwise import find_segments, reconstruct
+from bocr_onnx.training.blockwise import check_reconstructs, find_segments, reconstruct
 from bocr_onnx.training.finetune import check_interfaces, finetune
 from bocr_onnx.training.interpreter import OnnxModule, check_agreement, export
 from bocr_onnx.training.learner import check_trains, start_engine
@@ -23,6 +23,7 @@ __all__ = [
     "augment",
     "check_agreement",
     "check_interfaces",
+    "check_reconstructs",
     "check_trains",
     "export",
     "finetune",

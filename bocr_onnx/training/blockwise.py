@@ -110,6 +110,21 @@ def find_segments(module: OnnxModule, least: int = LEAST_WEIGHTED) -> tuple[Segm
     return (*found, Segment(start, len(steps), source, tuple(dict.fromkeys(given))))
 
 
+def check_reconstructs(original: ModelGraph, n_images: int) -> None:
+    """Checks, before anything is fitted, that a model can be reconstructed.
+
+    Args:
+        original: The original.
+        n_images: Number of images to learn from.
+
+    Raises:
+        TrainingError: An operator cannot be trained, a batch is fixed, or there are too few images.
+    """
+    if n_images < MIN_IMAGES or not original.batch_is_symbolic():
+        raise TrainingError(f"reconstruction must have {MIN_IMAGES} images and an open batch, got {n_images}")
+    OnnxModule(original)
+
+
 def reconstruct(
     original: ModelGraph,
     slim: ModelGraph,
@@ -138,8 +153,7 @@ def reconstruct(
     Raises:
         TrainingError: An operator cannot be trained, the two models have other segments, or there are too few images.
     """
-    if len(images) < MIN_IMAGES or not slim.batch_is_symbolic():
-        raise TrainingError(f"reconstruction must have {MIN_IMAGES} images and an open batch, got {len(images)}")
+    check_reconstructs(original, len(images))
     device = device or ("cuda" if torch.cuda.is_available() else "cpu")
     student, teacher = OnnxModule(slim).to(device).eval(), OnnxModule(original).to(device).eval()
     segments, theirs = find_segments(student), find_segments(teacher)
