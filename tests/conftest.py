@@ -19,6 +19,15 @@ def histories(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         yield folder
 
 
+@pytest.fixture(scope="session", autouse=True)
+def quick() -> Iterator[None]:
+    """Blocks train for a few steps, on one thread beside other tests; what they learn is for tests/training."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("bocr_onnx.pipeline.rebuild.N_STEPS", 15)
+        patch.setenv("OMP_NUM_THREADS", "1")
+        yield
+
+
 @pytest.fixture(autouse=True)
 def history_path(histories: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The history of one test and of the processes it starts."""

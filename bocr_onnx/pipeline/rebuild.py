@@ -31,6 +31,9 @@ HELD_BACK, LEAST_HELD, MOST_HELD = 0.1, 40, 0.2
 """Share of the images that neither teaches the start nor the blocks, and decides between the two; at least so many,
 where that is at most the larger share."""
 
+N_STEPS = 300
+"""Steps that each block is trained for."""
+
 Starts = Mapping[Recovery, tuple[float, Weights]]
 """Distortion on the search images, and weights, after each recovery that was tried."""
 
@@ -77,7 +80,7 @@ def rebuild(run: Run, scorer: PolicyScorer, widths: Widths, starts: Starts) -> W
     with run.progress.task("Reconstructing block by block") as update:
         try:
             proto, segments = reconstruct(
-                graph, slim, _kept(run, mask), taught, seed=run.options.seed, progress=update,
+                graph, slim, _kept(run, mask), taught, seed=run.options.seed, n_steps=N_STEPS, progress=update,
                 until=lambda: time.monotonic() - start > limit,
             )  # fmt: skip
         except TrainingError as error:

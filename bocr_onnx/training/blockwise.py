@@ -28,7 +28,7 @@ from bocr_onnx.training.operators.registry import to_tensor
 LEAST_WEIGHTED = 2
 """Operators with weights that a segment has at least, where the model has as many."""
 
-N_STEPS, BATCH, RATE, WARM_UP = 300, 32, 3e-3, 0.1
+BATCH, RATE, WARM_UP = 32, 3e-3, 0.1
 HELD_BACK, MIN_IMAGES = 0.1, 64
 RUN_BATCH = 100
 NOTHING = 1e-10
@@ -131,8 +131,8 @@ def reconstruct(
     kept: Kept,
     images: InputRows,
     *,
+    n_steps: int,
     seed: int = 0,
-    n_steps: int = N_STEPS,
     device: torch.device | str | None = None,
     until: Callable[[], bool] = lambda: False,
     progress: Callable[[int, int], None] = lambda done, total: None,
@@ -144,8 +144,8 @@ def reconstruct(
         slim: The slim model, with the weights it starts from.
         kept: Positions that it keeps of tensors it makes.
         images: Preprocessed, first axis the images; the model's batch must be open.
-        seed: Seed for the order of the images.
         n_steps: Steps of each segment.
+        seed: Seed for the order of the images.
         device: Where torch computes; a GPU where there is one.
         until: Told before every segment; the rest keeps its start once it says so.
         progress: Told after every segment.

@@ -165,11 +165,11 @@ def test_what_cannot_be_reconstructed_is_refused() -> None:
     graph = residual()
     slim, kept, *_ = halved(graph)
     with pytest.raises(TrainingError, match="must have 64 images and an open batch, got 20"):
-        reconstruct(graph, slim, kept, IMAGES[:20])
+        reconstruct(graph, slim, kept, IMAGES[:20], n_steps=5)
     other = from_proto(onnx.parser.parse_model("""<ir_version: 8, opset_import: ["" : 17]>
         m (float[N, 3, 8, 8] x) => (float[N, 3, 8, 8] y) { y = Relu(x) }"""))  # fmt: skip
     with pytest.raises(TrainingError, match="must have the segments of its original"):
-        reconstruct(other, slim, kept, IMAGES[:80])
+        reconstruct(other, slim, kept, IMAGES[:80], n_steps=5)
 
 
 def test_memory_bounds_the_images_that_are_held() -> None:
@@ -180,7 +180,8 @@ def test_memory_bounds_the_images_that_are_held() -> None:
     assert images_within(graph, 1000, 10) == 0
 
 
-def test_prune_reconstructs_and_proves(tmp_path: Path) -> None:
+def test_prune_reconstructs_and_proves(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("bocr_onnx.pipeline.rebuild.N_STEPS", 300)
     given = {"flops": 0.3, "search": "uniform", "history": "none", "data": DIGITS, "score_images": 200}
     given |= {"recovery_images": 300, "final_images": 400}
     found = bocr_onnx.prune(DEMO, recover="blockwise", output=tmp_path / "b.onnx", **given)
