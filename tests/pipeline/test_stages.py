@@ -22,6 +22,7 @@ from bocr_onnx.pipeline.measure import digest_of, load, measure
 from bocr_onnx.pipeline.prepare import prepare
 from bocr_onnx.pipeline.recover import unseen
 from bocr_onnx.pipeline.run import Run
+from bocr_onnx.recovery.calibration import N_SCAN
 from bocr_onnx.runtime import predict
 from bocr_onnx.slimming import cut
 from bocr_onnx.tasks import distortion
@@ -89,7 +90,7 @@ def test_what_a_group_costs_is_measured_at_the_output(noisy: tuple[str, str], tm
     assert part.scorer is not None
     assert part.calibration is not None
     assert part.images is not None
-    found, seen = part.calibration, part.images.recovery
+    found, seen = part.calibration, part.images.score[:N_SCAN]
     reference = predict(part.graph, part.graph.proto, seen)
     for number, curve in enumerate(found.sensitivity.curves):
         widths = np.array([g.n_channels for g in part.index.groups])

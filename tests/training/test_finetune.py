@@ -184,7 +184,7 @@ def test_steps_are_reported(digits: tuple[Array, Array]) -> None:
     assert [r.step for r in reports] == list(range(1, 11))  # 7 steps an epoch; 10.5 rounds to even
     assert {r.n_steps for r in reports} == {10}
     assert reports[6].epoch == 1.0
-    assert max(r.learning_rate for r in reports) == 0.05 == reports[1].learning_rate
+    assert max(r.learning_rate for r in reports) == 0.05 * 1.5 / 2 == reports[1].learning_rate
     assert reports[-1].learning_rate == 0.0
     assert all(r.loss > 0 and r.elapsed_s > 0 for r in reports)
 
