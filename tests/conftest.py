@@ -21,9 +21,10 @@ def histories(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 @pytest.fixture(scope="session", autouse=True)
 def quick() -> Iterator[None]:
-    """Blocks train for a few steps, on one thread beside other tests; what they learn is for tests/training."""
+    """Blocks train on few images for a few steps, on one thread beside other tests; tests/training has the rest."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("bocr_onnx.pipeline.rebuild.N_STEPS", 15)
+        patch.setattr("bocr_onnx.pipeline.rebuild.LEAST_TAUGHT", 64)
         patch.setenv("OMP_NUM_THREADS", "1")
         yield
 

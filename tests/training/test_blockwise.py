@@ -194,6 +194,19 @@ def test_prune_reconstructs_and_proves(tmp_path: Path, monkeypatch: pytest.Monke
     assert bocr_onnx.prune(DEMO, output=tmp_path / "f.onnx", **few).search["recover"] in ("sequential", "oneshot")
 
 
+@pytest.mark.parametrize(("n", "few"), [(200, True), (300, False)])
+def test_few_images_are_left_to_the_fit_layer_by_layer(
+    n: int, few: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("bocr_onnx.pipeline.rebuild.LEAST_TAUGHT", 400)
+    told: list[str] = []
+    given = {"flops": 0.3, "search": "uniform", "history": "none", "data": DIGITS, "final_images": 100}
+    bocr_onnx.prune(
+        DEMO, output=tmp_path / "b.onnx", progress=Telling(told), score_images=n, recovery_images=n - 20, **given
+    )
+    assert any("images are few, 400 would do" in text for text in told) == few
+
+
 def test_a_time_limit_ends_with_what_is_done(tmp_path: Path) -> None:
     given = {"flops": 0.3, "search": "uniform", "history": "none", "data": DIGITS, "final_images": 400}
     told: list[str] = []
