@@ -5,7 +5,7 @@ Usage:
         [-o docs/benchmarks/prune.json] OPTIONS ...
 
 OPTIONS are those of `bocr_onnx.prune`, as JSON values after a name: ``flops=0.5,round_to=1,search='"sensitivity"'``
-(a value that is no JSON is taken as text). A row is one run; rows that the output file holds are not repeated, and
+(a value that is not JSON is taken as text). A row is one run; rows that the output file holds are not repeated, and
 `--minutes` begins no run later than that. Prints mean and standard error of what the file holds of these options.
 """
 

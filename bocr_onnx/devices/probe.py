@@ -1,11 +1,11 @@
 """The channel grid of a device: counts of channels after which further ones cost nothing until a plateau ends.
 
-Kernels work on blocks of channels. A count that is no multiple of the block pays for the whole block, and one that is
+Kernels work on blocks of channels. A count that is not a multiple of one pays for the whole block, and one that is
 not even a multiple of a vector may lose the fast path altogether. Which block that is cannot be told from the name of a
 processor, so convolutions of some widths are timed::
 
     t(C)    CPU time of a 1x1, a depthwise 3x3 and a 3x3 convolution of C channels
-    grid    the largest g for which, of the widths C that are no multiple of g, nearly all are no faster than the next
+    grid    the largest g for which, of the widths C that are not multiples of g, nearly all are no faster than the next
             multiple of it: t(ceil(C / g) g) <= 1.05 t(C)
 """
 

@@ -96,7 +96,7 @@ def parse_limit(value: Any) -> float | None:
     """Returns a limit: up to 1 a share of the original's, above it a number.
 
     Raises:
-        ValueError: It is no positive number with a known unit.
+        ValueError: It is not a positive number with a known unit.
 
     Examples:
         >>> parse_limit("0.5"), parse_limit("200M"), parse_limit("5 MiB"), parse_limit(None)

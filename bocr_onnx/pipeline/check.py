@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -105,7 +106,7 @@ def _checks(subject: Subject) -> Iterator[tuple[str, Check]]:
     for name in QUANTITIES:
         limit = getattr(options, f"max_{name}")
         if limit is not None:
-            yield f"max-{name}", lambda name=name, limit=limit: _cost(subject, name, limit)  # type: ignore[misc]
+            yield f"max-{name}", partial(_cost, subject, name, limit)
     if options.min_score is not None or options.max_drop is not None:
         yield from _scores(subject)
     if options.max_latency is not None:

@@ -51,7 +51,7 @@ def interface_of(graph: ModelGraph, names: Iterable[str] | None = None) -> str:
 
     Args:
         graph: The model, at the sizes it runs with.
-        names: Of these tensors only.
+        names: Tensors to tell; all inputs and outputs where None.
     """
     chosen = (*sorted(graph.inputs), *graph.outputs) if names is None else sorted(names)
     rows = [f"{n} {graph.shapes.get(n, '?')} {tensor_dtype_to_np_dtype(graph.dtypes[n])}" for n in chosen]

@@ -105,17 +105,3 @@ def latency_chart(samples: Mapping[str, Sequence[float]]) -> Spec:
     y = {"field": "model", "type": "nominal", "title": None, "sort": list(samples)}
     spec = _spec(rows, mark={"type": "boxplot", "extent": 1.5}, encoding={"x": x, "y": y})
     return spec | {"height": 40 * len(samples)}
-
-
-def front_chart(points: Sequence[Row]) -> Spec:
-    """Returns score against MACs of several budgets; those that another one beats are hollow.
-
-    Args:
-        points: Rows of `macs`, `score`, `label` and `dominated`.
-    """
-    x = {"field": "macs", "type": "quantitative", "title": "MACs kept", "axis": {"format": "%"}}
-    y = {"field": "score", "type": "quantitative", "title": "score", "scale": {"zero": False}, "axis": {"format": "%"}}
-    color = {"field": "dominated", "type": "nominal", "title": "beaten by another"}
-    marks = {"mark": {"type": "point", "filled": True, "size": 90}, "encoding": {"x": x, "y": y, "color": color}}
-    text = {"mark": {"type": "text", "dy": -12}, "encoding": {"x": x, "y": y, "text": {"field": "label"}}}
-    return _spec(points, layer=[marks, text])

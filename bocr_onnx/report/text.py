@@ -114,7 +114,7 @@ def floor_text(report: Report) -> str:
 
 
 def latency_text(report: Report) -> str:
-    """Returns what was predicted and measured of finalists; empty where latency was no budget."""
+    """Returns what was predicted and measured of finalists; empty where latency was not bounded."""
     rows = report.latency.get("finalists", [])
     told = ", ".join(f"{row['predicted']:.3f} predicted, {row['measured']:.3f} measured" for row in rows)
     return f"Latency of finalists, share of the original: {told}." if rows else ""

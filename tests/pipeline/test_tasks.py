@@ -1,4 +1,4 @@
-"""Models that are no classifiers go the whole way: searched, recovered, scored, reported."""
+"""Models that are not classifiers go the whole way: searched, recovered, scored, reported."""
 
 from __future__ import annotations
 

@@ -67,13 +67,13 @@ def near_ties(graph: ModelGraph) -> Any:
         made.graph.initializer.append(onnx.numpy_helper.from_array(np.float32(4), "steps"))
         reader.output[0] = "c.raw"
         node = onnx.helper.make_node
-        behind = [
+        inserted = [
             node("Mul", ["c.raw", "steps"], ["c.fine"]), node("Round", ["c.fine"], ["c.grid"]),
             node("Div", ["c.grid", "steps"], ["c.coarse"]), node("Add", ["c.coarse", "jitter"], ["c"]),
         ]  # fmt: skip
         nodes = list(made.graph.node)
         at = nodes.index(reader) + 1
-        copies = [onnx.NodeProto.FromString(n.SerializeToString()) for n in [*nodes[:at], *behind, *nodes[at:]]]
+        copies = [onnx.NodeProto.FromString(n.SerializeToString()) for n in [*nodes[:at], *inserted, *nodes[at:]]]
         del made.graph.node[:]
         made.graph.node.extend(copies)
         return run(made, feeds)

@@ -38,7 +38,7 @@ def network(
     attributes: str = "",
     before: str = "",
     outputs: str = "y, h",
-    behind: str = "q = Transpose <perm = [0, 2, 1, 3]> (y) f = Reshape(q, flat) o = MatMul(f, V)",
+    after: str = "q = Transpose <perm = [0, 2, 1, 3]> (y) f = Reshape(q, flat) o = MatMul(f, V)",
     out: str = "7, N, 2",
     batch: str = "N",
     **constants: Any,
@@ -51,7 +51,7 @@ def network(
         c = Conv(x, K)
         t = Transpose <perm = [2, 0, 1]> (c)
         {outputs} = {op} <hidden_size = 5, direction = "{direction}"{attributes}> (t, W, R, {inputs})
-        {behind}
+        {after}
     }}"""
     names = set(text.replace("(", " ").replace(")", " ").replace(",", " ").split())
     return build(text, **{name: value for name, value in made.items() if name in names})
@@ -94,7 +94,7 @@ LAST = "v = Squeeze(h, k0) o = MatMul(v, V)"
 
 @pytest.mark.parametrize("op", GATES)
 def test_the_last_state_alone_is_read(op: str) -> None:
-    graph = network(op, outputs=", h", behind=LAST, out="N, 2", k0=[0])
+    graph = network(op, outputs=", h", after=LAST, out="N, 2", k0=[0])
     index = check(graph)
     assert widths(index) == {"Conv_0": 6, f"{op}_2": 5}
     assert foreseen(graph, index) == 7 * 6 * 9 + 7 * GATES[op] * 5 * (6 + 5) + 5 * 2
@@ -104,7 +104,7 @@ def test_cells_and_peepholes_follow_the_units() -> None:
     graph = network(
         outputs=", , h",
         inputs="B, , , , P",
-        behind=LAST,
+        after=LAST,
         out="N, 2",
         k0=[0],
         P=np.linspace(-1, 1, 15, dtype=np.float32)[None],
@@ -217,26 +217,26 @@ def test_gru_resets_before_or_behind_its_product(before: int) -> None:
 def test_stacked_layers(op: str, direction: str) -> None:
     n = DIRECTIONS[direction]
     second = {f"{name}2": shape for name, shape in weights(op, 5 * n, 4, n).items()}
-    behind = f"""
+    after = f"""
         q = Transpose <perm = [0, 2, 1, 3]> (y) f = Reshape(q, flat)
         z = {op} <hidden_size = 4, direction = "{direction}"> (f, W2, R2, B2)
         q2 = Transpose <perm = [0, 2, 1, 3]> (z) f2 = Reshape(q2, flat)
         o = MatMul(f2, V)
     """
-    index = check(network(op, direction=direction, behind=behind, **second, V=(4 * n, 2)))
+    index = check(network(op, direction=direction, after=after, **second, V=(4 * n, 2)))
     assert widths(index) == {"Conv_0": 6, f"{op}_2": 5, f"{op}_5": 4}
     assert ("W2", 2, 5 * n) in [(m.tensor, m.axis, m.width) for m in index.group(f"{op}_2").members]
 
 
 def test_directions_apart_keep_their_units_together() -> None:
     """Split by direction, as where both are added."""
-    behind = "a, b = Split <axis = 1> (y, k11) u = Add(a, b) f = Squeeze(u, k1) o = MatMul(f, V)"
-    index = check(network(direction="bidirectional", behind=behind, k11=[1, 1], k1=[1], V=(5, 2)))
+    after = "a, b = Split <axis = 1> (y, k11) u = Add(a, b) f = Squeeze(u, k1) o = MatMul(f, V)"
+    index = check(network(direction="bidirectional", after=after, k11=[1, 1], k1=[1], V=(5, 2)))
     assert widths(index) == {"Conv_0": 6, "LSTM_2": 5}
 
 
 def test_units_that_are_an_output_stay_and_the_input_is_cut() -> None:
-    index = check(network(outputs="o", behind="", out="7, 1, N, 5"))
+    index = check(network(outputs="o", after="", out="7, 1, N, 5"))
     assert widths(index) == {"Conv_0": 6}
     assert reasons(index) == {"LSTM_2": "they are the model's output 'o'"}
     assert index.refusals[0].n_channels == 5
