@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-import numpy as np
 from onnx import ModelProto
 
 from bocr_onnx.cost import Widths
@@ -19,20 +18,18 @@ from bocr_onnx.search import SearchResult
 from bocr_onnx.slimming import cut
 from bocr_onnx.tasks import fidelity
 
-WEAKER: dict[Recovery, tuple[Recovery, ...]] = {
-    "none": ("none",),
-    "oneshot": ("oneshot",),
-    "sequential": ("sequential", "oneshot"),
-    "blockwise": ("sequential", "oneshot"),
-}
-"""What is tried for the emitted model: fitted layer by layer on few images, a model without residual streams may end
+COMPARED: dict[Recovery, Recovery] = {"blockwise": "sequential"}
+"""Recovery after which finalists are compared, where it is not the one that was asked for."""
+
+WEAKER: dict[Recovery, Recovery] = {"sequential": "oneshot"}
+"""What is tried of the best finalist too: fitted layer by layer on few images, a model without residual streams may end
 further from the original than in one shot."""
 
 N_COMPARED = 300
 """Recovery images by which finalists are compared that are reconstructed afterwards."""
 
-Tried = tuple[float, Widths, Weights, Recovery]
-"""Distortion of a choice on the search images, and the choice."""
+Tried = dict[Recovery, tuple[float, Weights]]
+"""Distortion on the search images, and weights, after each recovery that was tried."""
 
 Choice = tuple[Widths, Weights, Recovery]
 """Kept channels of every group, weights that recovery has set, and which recovery it was."""
@@ -48,17 +45,17 @@ def recover(run: Run) -> Run:
 
 
 def choose(run: Run, scorer: PolicyScorer, result: SearchResult) -> Choice:
-    """Returns the finalist that is nearest to the original after its best recovery, on the search images.
+    """Returns the finalist that is nearest to the original after recovery, on the search images.
 
     It is recovered once more, on the search images too: now that nothing is chosen by them, they may teach.
     """
-    tried = _tried(run, scorer, result)
-    _, widths, weights, recovery = min(tried, key=lambda choice: choice[0])
+    widths, tried = _tried(run, scorer, result)
     if run.options.recover == "blockwise":
-        starts = {r: (distortion, own) for distortion, w, own, r in tried if np.array_equal(w, widths)}
-        rebuilt = rebuild(run, scorer, widths, starts)
+        rebuilt = rebuild(run, scorer, widths, tried)
         if rebuilt is not None:
             return widths, rebuilt, "blockwise"
+    recovery = min(tried, key=lambda r: tried[r][0])
+    weights = tried[recovery][1]
     if recovery != "sequential":
         return widths, weights, recovery
     calibration = scorer.calibration
@@ -68,19 +65,26 @@ def choose(run: Run, scorer: PolicyScorer, result: SearchResult) -> Choice:
         return widths, taught.recover(calibration.mask(widths), "sequential", update), recovery
 
 
-def _tried(run: Run, scorer: PolicyScorer, result: SearchResult) -> list[Tried]:
-    """Returns every finalist with every recovery, and the distortion on the search images."""
+def _tried(run: Run, scorer: PolicyScorer, result: SearchResult) -> tuple[Widths, Tried]:
+    """Returns the best finalist, and its distortion on the search images and weights after each recovery."""
     if run.options.recover == "blockwise" and scorer.calibration.images is not None:
         few = part(scorer.calibration.images, 0, N_COMPARED)
         scorer = replace(scorer, calibration=replace(scorer.calibration, images=few))
-    found: list[Tried] = []
-    for i, widths in enumerate(result.finalists):
-        for recovery in WEAKER[run.options.recover]:
-            with run.progress.task(f"Recovering finalist {i + 1} of {len(result.finalists)} ({recovery})") as update:
-                scored, weights = scorer.score(widths, recovery, update)
-            assert scored.distortion is not None
-            found.append((scored.distortion, widths, weights, recovery))
-    return found
+    recovery, n = COMPARED.get(run.options.recover, run.options.recover), len(result.finalists)
+    found = [_recovered(run, scorer, w, recovery, f"finalist {i + 1} of {n}") for i, w in enumerate(result.finalists)]
+    best = min(range(n), key=lambda i: found[i][0])
+    tried = {recovery: found[best]}
+    if recovery in WEAKER:
+        weaker = WEAKER[recovery]
+        tried[weaker] = _recovered(run, scorer, result.finalists[best], weaker, "the best finalist")
+    return result.finalists[best], tried
+
+
+def _recovered(run: Run, scorer: PolicyScorer, widths: Widths, recovery: Recovery, what: str) -> tuple[float, Weights]:
+    with run.progress.task(f"Recovering {what} ({recovery})") as update:
+        scored, weights = scorer.score(widths, recovery, update)
+    assert scored.distortion is not None
+    return scored.distortion, weights
 
 
 def _slim(run: Run, widths: Widths, weights: Weights, recovery: Recovery) -> Slim:

@@ -21,6 +21,10 @@ LIFTS = (0.0, 1e-9, 1e-6, 1e-3, 1.0)
 """Shares of the largest diagonal entry that are added to the diagonal, one after the other."""
 
 
+SMALL = 64
+"""Unknowns up to which several systems are solved in one call."""
+
+
 @cache
 def _controller() -> Any:
     return ThreadpoolController()
@@ -53,6 +57,18 @@ def solve_positive(matrix: Floats, right: Floats) -> Floats:
         except np.linalg.LinAlgError:
             continue
     return np.zeros_like(right)
+
+
+def solve_stack(matrices: Floats, right: Floats) -> Floats:
+    """Returns the solutions of several systems, each positive definite but for rounding.
+
+    Args:
+        matrices: Shape `(n_systems, n, n)`, symmetric.
+        right: Shape `(n_systems, n, m)`.
+    """
+    if len(matrices) > 1 and matrices.shape[1] <= SMALL:
+        return solve_blocks(matrices, right)
+    return np.stack([solve_positive(*pair) for pair in zip(matrices, right, strict=True)])
 
 
 def solve_blocks(blocks: Floats, right: Floats) -> Floats:

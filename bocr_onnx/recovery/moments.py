@@ -14,8 +14,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from bocr_onnx.graph import Array, InputRows, ModelGraph, feeds, with_outputs
-from bocr_onnx.recovery.patches import Affine, Floats, draw_positions, input_rows, output_shape
+from bocr_onnx.recovery.patches import Affine, Floats
 from bocr_onnx.recovery.shrinkage import shrink
+from bocr_onnx.recovery.windows import draw_positions, input_rows, output_shape
 from bocr_onnx.runtime import Progress, batch_size, open_session, run_session
 
 N_ROWS = 40_000
@@ -31,8 +32,8 @@ class Moments:
     """Moments of the input patches of one operator.
 
     Attributes:
-        mean: Shape `(n_columns,)`, float64. Of a depthwise operator `(n_channels, taps)`.
-        covariance: Shape `(n_columns, n_columns)`, float64. Of a depthwise operator `(n_channels, taps, taps)`.
+        mean: Shape `(blocks, n_columns)`, float64; most operators are one block.
+        covariance: Shape `(blocks, n_columns, n_columns)`, float64.
         n: Patches they were taken from.
     """
 
@@ -46,8 +47,8 @@ class Moments:
         return np.asarray(np.einsum("...tt->...t", self.covariance) + self.mean**2).reshape(-1)
 
     def shrunk(self) -> Moments:
-        """Returns the moments to fit with, their covariance shrunk; those of a depthwise operator are small enough."""
-        return self if self.covariance.ndim > 2 else replace(self, covariance=shrink(self.covariance, self.n))
+        """Returns the moments to fit with, their covariances shrunk."""
+        return replace(self, covariance=np.stack([shrink(covariance, self.n) for covariance in self.covariance]))
 
 
 def collect_moments(
@@ -70,11 +71,11 @@ def collect_moments(
         progress: Told after each batch.
     """
     rng = np.random.default_rng(seed)
-    wanted = [a for a in affines if _n_columns(graph, a) <= MAX_COLUMNS]
+    wanted = [a for a in affines if a.n_columns <= MAX_COLUMNS]
     names = list(dict.fromkeys(a.node.inputs[0] for a in wanted))
     inside = [n for n in names if n not in graph.inputs]
     session = open_session(with_outputs(graph.proto, inside))
-    sums = {a.node.index: _Sums.empty(graph, a) for a in wanted}
+    sums = {a.node.index: _Sums.empty(a) for a in wanted}
     batch = batch_size(graph)
     n_images = whole_runs(graph, len(images), batch)
     for start in range(0, n_images, batch):
@@ -93,12 +94,6 @@ def collect_moments(
 def whole_runs(graph: ModelGraph, n_images: int, batch: int) -> int:
     """Returns how many images are used: all, or whole runs of a batch that is baked into the model."""
     return n_images if graph.batch_is_symbolic() else n_images - n_images % batch
-
-
-def _n_columns(graph: ModelGraph, affine: Affine) -> int:
-    weight = graph.operand(affine.weight)
-    assert weight is not None
-    return affine.taps if affine.depthwise else weight.size // affine.n_outputs
 
 
 def _rows(
@@ -128,28 +123,19 @@ def centred(second: Floats, mean: Floats) -> Floats:
 class _Sums:
     """Running sums; batches are added in float32 products and float64 totals."""
 
-    depthwise: bool
-    taps: int
     first: Floats
     second: Floats
     n: int = 0
 
     @staticmethod
-    def empty(graph: ModelGraph, affine: Affine) -> _Sums:
-        if affine.depthwise:
-            shape: tuple[int, ...] = (affine.n_outputs, affine.taps)
-        else:
-            shape = (_n_columns(graph, affine),)
-        return _Sums(affine.depthwise, affine.taps, np.zeros(shape), np.zeros((*shape, shape[-1])))
+    def empty(affine: Affine) -> _Sums:
+        shape = (affine.blocks, affine.n_columns)
+        return _Sums(np.zeros(shape), np.zeros((*shape, affine.n_columns)))
 
     def add(self, rows: Array) -> None:
-        if self.depthwise:
-            blocks = rows.reshape(len(rows), -1, self.taps)
-            self.first += blocks.sum(axis=0, dtype=np.float64)
-            self.second += np.matmul(blocks.transpose(1, 2, 0), blocks.transpose(1, 0, 2))
-        else:
-            self.first += rows.sum(axis=0, dtype=np.float64)
-            self.second += rows.T @ rows
+        inputs = rows.reshape(len(rows), *self.first.shape).transpose(1, 2, 0)
+        self.first += inputs.sum(axis=2, dtype=np.float64)
+        self.second += np.matmul(inputs, inputs.swapaxes(1, 2))
         self.n += len(rows)
 
     def moments(self) -> Moments:

@@ -16,7 +16,7 @@ from functools import cache
 import numpy as np
 
 from bocr_onnx.graph import Array
-from bocr_onnx.recovery.blas import solve_blocks, solve_positive
+from bocr_onnx.recovery.blas import solve_stack
 from bocr_onnx.recovery.moments import centred
 from bocr_onnx.recovery.patches import Floats
 from bocr_onnx.recovery.shrinkage import shrinkage
@@ -31,12 +31,15 @@ class NormalSums:
     """Sums of the normal equations, float32 products and float64 totals.
 
     Attributes:
-        depthwise: Every output reads inputs of its own.
-        taps: Inputs that each reads then.
+        blocks: Products side by side, each with inputs and outputs of its own; most operators are one.
+        n: Rows.
+        p: Sums of inputs, shape `(blocks, columns)`.
+        y: Sums of targets, shape `(blocks, n_outputs)`, those of a block.
+        pp: Sums of products of inputs, shape `(blocks, columns, columns)`.
+        py: Sums of products of inputs and targets, shape `(blocks, columns, n_outputs)`.
     """
 
-    depthwise: bool
-    taps: int
+    blocks: int = 1
     n: int = 0
     p: Floats | float = 0.0
     y: Floats | float = 0.0
@@ -44,61 +47,49 @@ class NormalSums:
     py: Floats | float = 0.0
 
     def add(self, rows: Array, target: Array) -> None:
-        """Adds rows, shape `(n, columns)`, and targets, shape `(n, n_outputs)`."""
+        """Adds rows, shape `(n, blocks * columns)`, and targets, shape `(n, blocks * n_outputs)`."""
+        inputs = rows.reshape(len(rows), self.blocks, rows.shape[1] // self.blocks).transpose(1, 2, 0)
+        targets = target.reshape(len(target), self.blocks, target.shape[1] // self.blocks).swapaxes(0, 1)
         self.n += len(rows)
-        self.y = self.y + target.sum(axis=0, dtype=np.float64)
-        if self.depthwise:
-            blocks = rows.reshape(len(rows), -1, self.taps).transpose(1, 2, 0)
-            self.p = self.p + blocks.sum(axis=2, dtype=np.float64)
-            self.pp = self.pp + np.matmul(blocks, blocks.transpose(0, 2, 1)).astype(np.float64)
-            self.py = self.py + np.matmul(blocks, target.T[:, :, None])[:, :, 0].astype(np.float64)
-        else:
-            self.p = self.p + rows.sum(axis=0, dtype=np.float64)
-            self.pp = self.pp + (rows.T @ rows).astype(np.float64)
-            self.py = self.py + (rows.T @ target).astype(np.float64)
+        self.p = self.p + inputs.sum(axis=2, dtype=np.float64)
+        self.y = self.y + targets.sum(axis=1, dtype=np.float64)
+        self.pp = self.pp + np.matmul(inputs, inputs.swapaxes(1, 2)).astype(np.float64)
+        self.py = self.py + np.matmul(inputs, targets).astype(np.float64)
 
     def plus(self, other: NormalSums, sign: int = 1) -> NormalSums:
         """Returns the sums over the rows of both, or with ``sign=-1`` over those that are not the other's."""
         values = [getattr(self, name) + sign * getattr(other, name) for name in ("n", "p", "y", "pp", "py")]
-        return NormalSums(self.depthwise, self.taps, *values)
+        return NormalSums(self.blocks, *values)
 
     def solve(self, start: Floats, ridge: float) -> tuple[Floats, Floats]:
-        """Returns weight matrix and bias.
+        """Returns weight matrix, of the shape of the start, and bias, shape `(blocks * n_outputs,)`.
 
         Args:
-            start: What the ridge draws towards, shape `(n_outputs, columns)`.
+            start: What the ridge draws towards, shape `(blocks * n_outputs, columns)`.
             ridge: In units of the mean variance of an input.
         """
-        p, y = np.asarray(self.p) / self.n, np.asarray(self.y) / self.n
-        c = centred(np.asarray(self.pp) / self.n, p)
-        if self.depthwise:
-            b = np.asarray(self.py) / self.n - p * y[:, None]
-            added = ridge * np.maximum(np.einsum("ctt->c", c) / c.shape[1], 1e-12)
-            c = c + added[:, None, None] * np.eye(c.shape[1])
-            matrix = solve_blocks(c, (b + added[:, None] * start)[:, :, None])[:, :, 0]
-            return matrix, y - np.einsum("ct,ct->c", matrix, p)
-        b = np.asarray(self.py) / self.n - np.outer(p, y)
-        added = ridge * max(float(np.trace(c)) / len(c), 1e-12)
-        c[np.diag_indices_from(c)] += added
-        matrix = solve_positive(c, b + added * start.T).T
-        return matrix, y - matrix @ p
+        p, y, c = np.asarray(self.p) / self.n, np.asarray(self.y) / self.n, self._covariance()
+        b = np.asarray(self.py) / self.n - p[:, :, None] * y[:, None, :]
+        added = ridge * np.maximum(np.einsum("gtt->g", c) / c.shape[1], 1e-12)[:, None, None]
+        drawn = start.reshape(self.blocks, -1, start.shape[1]).swapaxes(1, 2)
+        matrix = solve_stack(c + added * np.eye(c.shape[1]), b + added * drawn).swapaxes(1, 2)
+        bias = y - np.matmul(matrix, p[:, :, None])[:, :, 0]
+        return matrix.reshape(start.shape), bias.reshape(-1)
 
     def error(self, matrix: Floats, bias: Floats) -> float:
         """Returns the squared error of a fit over all rows, less what no fit changes."""
-        if self.depthwise:
-            products = np.einsum("ct,ctu,cu->", matrix, self.pp, matrix) - 2 * np.sum(matrix * self.py)
-            made = np.einsum("ct,ct->c", matrix, self.p)
-        else:
-            products = np.sum((matrix @ self.pp) * matrix) - 2 * np.sum(matrix * np.asarray(self.py).T)
-            made = matrix @ self.p
-        return float(products + bias @ (2 * made + self.n * bias - 2 * np.asarray(self.y)))
+        matrix, bias = matrix.reshape(self.blocks, -1, matrix.shape[1]), bias.reshape(self.blocks, -1)
+        products = np.sum(np.matmul(matrix, self.pp) * matrix) - 2 * np.sum(matrix * np.asarray(self.py).swapaxes(1, 2))
+        made = np.matmul(matrix, np.asarray(self.p)[:, :, None])[:, :, 0]
+        return float(products + np.sum(bias * (2 * made + self.n * bias - 2 * np.asarray(self.y))))
 
     def doubt(self) -> float:
         """Returns the ridge that few rows ask for, if they are independent (`bocr_onnx.recovery.shrinkage`)."""
-        if self.depthwise:
-            return float(RIDGES[0])
-        rho = shrinkage(centred(np.asarray(self.pp) / self.n, np.asarray(self.p) / self.n), self.n)
-        return float(rho / max(1 - rho, 1e-9))
+        rho = float(np.mean([shrinkage(covariance, self.n) for covariance in self._covariance()]))
+        return rho / max(1 - rho, 1e-9)
+
+    def _covariance(self) -> Floats:
+        return centred(np.asarray(self.pp) / self.n, np.asarray(self.p) / self.n)
 
 
 def solve_parts(parts: Sequence[NormalSums], start: Floats) -> tuple[Floats, Floats]:
@@ -108,7 +99,7 @@ def solve_parts(parts: Sequence[NormalSums], start: Floats) -> tuple[Floats, Flo
 
     Args:
         parts: Sums over some images each.
-        start: What the ridge draws towards, shape `(n_outputs, columns)`.
+        start: What the ridge draws towards, shape `(blocks * n_outputs, columns)`.
     """
     whole = parts[0]
     for part in parts[1:]:

@@ -75,25 +75,29 @@ def recover_oneshot(
             continue
         columns = kept_columns(affine, index, mask)
         known = moments[number]
-        if len(columns) == len(known.mean):
+        if len(columns) == affine.n_columns:
             continue
         assert affine.bias is not None
         outputs = kept_outputs(affine, index, mask)
-        original = graph.operand(affine.weight)
+        original, n_own = graph.operand(affine.weight), affine.n_outputs // affine.blocks
         assert original is not None
         matrix = to_matrix(affine, graph, original)[outputs]
-        fitted = fit_rows(known.covariance, columns, targets[number][:, outputs])
-        bias = bias_of(affine, graph)[outputs] + matrix @ known.mean - fitted @ known.mean[columns]
-        weights[affine.weight] = from_matrix(affine, graph, fitted)
-        weights[affine.bias] = bias.astype(original.dtype)
+        each, bias = outputs.reshape(affine.blocks, -1), bias_of(affine, graph)[outputs].reshape(affine.blocks, -1)
+        fitted = np.empty((*each.shape, len(columns)))
+        for block, (own, mean) in enumerate(zip(matrix.reshape(*each.shape, -1), known.mean, strict=True)):
+            fitted[block] = fit_rows(known.covariance[block], columns, targets[number][block][:, each[block] % n_own])
+            bias[block] += own @ mean - fitted[block] @ mean[columns]
+        weights[affine.weight] = from_matrix(affine, graph, fitted.reshape(len(outputs), -1))
+        weights[affine.bias] = bias.reshape(-1).astype(original.dtype)
     return weights
 
 
 def fit_targets(graph: ModelGraph, affines: tuple[Affine, ...], moments: Mapping[int, Moments]) -> dict[int, Floats]:
-    """Returns C W^T of every operator, shape `(n_columns, n_outputs)`, by node index."""
+    """Returns C W^T of every operator, shape `(blocks, n_columns, n_outputs)`, those of a block, by node index."""
     made = {}
     for affine in affines:
         weight = graph.operand(affine.weight)
         if not affine.depthwise and affine.node.index in moments and weight is not None:
-            made[affine.node.index] = moments[affine.node.index].covariance @ to_matrix(affine, graph, weight).T
+            matrix = to_matrix(affine, graph, weight).reshape(affine.blocks, -1, affine.n_columns)
+            made[affine.node.index] = np.matmul(moments[affine.node.index].covariance, matrix.swapaxes(1, 2))
     return made

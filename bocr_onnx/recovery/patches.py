@@ -3,7 +3,9 @@
     Y = P W^T + b,   P: (n_rows, n_inputs * taps),   W: (n_outputs, n_inputs * taps)
 
 A row of P is what the operator reads for one output position of one image. Conv reads a window (`taps` entries per
-input channel), Gemm and MatMul a vector (`taps` = 1).
+input channel), Gemm and MatMul a vector (`taps` = 1). ConvTranspose is a convolution too: over its input with zeros
+between the entries, by the window turned round. A grouped convolution is several such products, its blocks, side by
+side; a depthwise one has a block for every channel.
 """
 
 from __future__ import annotations
@@ -11,17 +13,16 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from bocr_onnx.graph import Array, ModelGraph, Node, Operand
-from bocr_onnx.groups import GroupIndex
+from bocr_onnx.groups import Channels, GroupIndex
+from bocr_onnx.recovery.windows import CONVOLUTIONS
 from bocr_onnx.slimming import Mask, kept_positions, output_axis
 
 Floats = npt.NDArray[np.float64]
-Rows = npt.NDArray[np.float32]
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,49 +33,75 @@ class Affine:
         node: The operator.
         weight: Operand that holds the weight.
         bias: Operand that holds the bias; Conv and Gemm without one get it added. None for MatMul, whose bias,
-            if any, is an Add after it.
-        depthwise: Whether every output reads one input channel only.
-        n_outputs: Outputs of the original.
+            if any, is an Add after it, and for a grouped ConvTranspose without one.
+        blocks: Blocks of the original that read inputs of their own each; one, unless a convolution is grouped.
+        n_inputs: Input channels of each block of the original.
+        n_outputs: Outputs of the original, of all blocks.
         taps: Window entries per input channel.
     """
 
     node: Node
     weight: Operand
     bias: Operand | None
-    depthwise: bool
+    blocks: int
+    n_inputs: int
     n_outputs: int
     taps: int
+
+    @property
+    def depthwise(self) -> bool:
+        """Returns whether every block reads one channel only, and goes with it."""
+        return self.blocks > 1 and self.n_inputs == 1
+
+    @property
+    def n_columns(self) -> int:
+        """Returns the columns of a block's matrix."""
+        return self.n_inputs * self.taps
+
+    def n_blocks(self, n_outputs: int) -> int:
+        """Returns how many blocks make so many outputs of a slim model."""
+        return n_outputs * self.blocks // self.n_outputs if self.depthwise else self.blocks
 
 
 def find_affines(index: GroupIndex) -> tuple[Affine, ...]:
     """Returns the operators that recovery can fit, in graph order.
 
-    Left out are grouped convolutions that are not depthwise, transposed convolutions, weights that several
-    operators share or that are stored quantized, and operators whose channels cannot be cut.
+    Left out are weights that several operators share or that are stored quantized, transposed convolutions whose
+    padding follows from a shape, and operators whose channels cannot be cut.
     """
     graph = index.graph
     found = []
     for node in graph.nodes:
         at = (node.index, 1)
-        if node.op not in ("Conv", "Gemm", "MatMul") or node.domain or at not in index.slices:
+        if node.op not in (*CONVOLUTIONS, "Gemm", "MatMul") or node.domain or at not in index.slices:
             continue
         weight = graph.operand(at)
-        if weight is None:
+        if weight is None or (node.op == "ConvTranspose" and not _pads_are_given(node)):
             continue
-        group = int(node.attributes.get("group", 1)) if node.op == "Conv" else 1
         shared = len(graph.readers[node.inputs[1]]) > 1 or node.attributes.get("transA", 0)
         scaled = node.attributes.get("alpha", 1.0) != 1.0 or node.attributes.get("beta", 1.0) != 1.0
         shaped = node.inputs[0] in graph.shapes and node.outputs[0] in graph.shapes
         stored = weight.dtype.kind == "f" and graph.rounded(node.inputs[1]) is None
         if not stored or shared or scaled or not shaped or (node.op == "MatMul" and weight.ndim != 2):
             continue
-        depthwise = group > 1 and weight.shape[1] == 1 and weight.shape[0] == group
-        if group > 1 and not depthwise:
-            continue
-        bias = (node.index, 2) if node.op == "Conv" or _plain_bias(graph, node) else None
-        taps = math.prod(weight.shape[2:])
-        found.append(Affine(node, at, bias, depthwise, weight.shape[output_axis(graph, node.index)], taps))
+        blocks = int(node.attributes.get("group", 1)) if node.op in CONVOLUTIONS else 1
+        inner, outer = (weight.shape[axis] for axis in _sides(graph, node))
+        if node.op == "ConvTranspose":
+            inner, outer = inner // blocks, outer * blocks
+        bias = (node.index, 2) if _takes_bias(graph, node, blocks) else None
+        found.append(Affine(node, at, bias, blocks, inner, outer, math.prod(weight.shape[2:])))
     return tuple(found)
+
+
+def _sides(graph: ModelGraph, node: Node) -> tuple[int, int]:
+    """Returns the axes of a weight that count inputs and outputs."""
+    outputs = output_axis(graph, node.index)
+    return 1 - outputs, outputs
+
+
+def _pads_are_given(node: Node) -> bool:
+    auto = node.attributes.get("auto_pad", "NOTSET") in ("NOTSET", "VALID")
+    return auto and not node.attributes.get("output_shape")
 
 
 def is_refitted(affine: Affine) -> bool:
@@ -82,7 +109,9 @@ def is_refitted(affine: Affine) -> bool:
     return not affine.depthwise and affine.bias is not None
 
 
-def _plain_bias(graph: ModelGraph, node: Node) -> bool:
+def _takes_bias(graph: ModelGraph, node: Node, blocks: int) -> bool:
+    if node.op == "Conv" or (node.op == "ConvTranspose" and (blocks == 1 or node.input(2))):
+        return True
     if node.op != "Gemm":
         return False
     bias = graph.constant(node.input(2))
@@ -90,7 +119,12 @@ def _plain_bias(graph: ModelGraph, node: Node) -> bool:
 
 
 def to_matrix(affine: Affine, graph: ModelGraph, weight: Array) -> Floats:
-    """Returns a weight as a matrix, shape `(n_outputs, n_inputs * taps)`, float64."""
+    """Returns a weight, the original's or a slim one, as a matrix, shape `(n_outputs, n_inputs * taps)`, float64."""
+    if affine.node.op == "ConvTranspose":
+        n_blocks = len(weight) if affine.depthwise else affine.blocks
+        turned = np.flip(weight, axis=tuple(range(2, weight.ndim)))
+        weight = turned.reshape(n_blocks, -1, weight.shape[1], affine.taps).swapaxes(1, 2)
+        return weight.reshape(n_blocks * weight.shape[1], -1).astype(np.float64)
     if output_axis(graph, affine.node.index) == 1:
         weight = weight.T
     return weight.reshape(weight.shape[0], -1).astype(np.float64)
@@ -100,6 +134,11 @@ def from_matrix(affine: Affine, graph: ModelGraph, matrix: Floats) -> Array:
     """Returns a matrix as a weight in the layout of the operator, in the original's element type."""
     original = graph.operand(affine.weight)
     assert original is not None
+    if affine.node.op == "ConvTranspose":
+        n_blocks = affine.n_blocks(len(matrix))
+        turned = matrix.reshape(n_blocks, len(matrix) // n_blocks, -1, affine.taps).swapaxes(1, 2)
+        turned = turned.reshape(-1, turned.shape[2], *original.shape[2:])
+        return np.ascontiguousarray(np.flip(turned, axis=tuple(range(2, turned.ndim))), dtype=original.dtype)
     if output_axis(graph, affine.node.index) == 1:
         return np.ascontiguousarray(matrix.T, dtype=original.dtype)
     return np.ascontiguousarray(matrix.reshape(len(matrix), -1, *original.shape[2:]), dtype=original.dtype)
@@ -112,126 +151,30 @@ def bias_of(affine: Affine, graph: ModelGraph) -> Floats:
 
 
 def kept_outputs(affine: Affine, index: GroupIndex, mask: Mask) -> npt.NDArray[np.int64]:
-    """Returns the outputs that stay."""
-    axis = output_axis(index.graph, affine.node.index)
-    return _kept(index.slices[affine.weight], axis, affine.n_outputs, mask)
+    """Returns the outputs that stay, counted over all blocks."""
+    axes, axis = index.slices[affine.weight], output_axis(index.graph, affine.node.index)
+    if affine.node.op != "ConvTranspose":
+        return _kept(axes, axis, affine.n_outputs, mask)
+    each = affine.n_outputs // affine.blocks
+    blocks = _kept(axes, 0, affine.blocks, mask) if affine.depthwise else np.arange(affine.blocks)
+    return (blocks[:, None] * each + _kept(axes, axis, each, mask)).reshape(-1)
 
 
 def kept_columns(affine: Affine, index: GroupIndex, mask: Mask) -> npt.NDArray[np.int64]:
     """Returns the columns of the weight matrix that stay: those of the kept inputs, all taps of each."""
-    graph = index.graph
-    weight = graph.operand(affine.weight)
-    assert weight is not None
-    axis = 1 - output_axis(graph, affine.node.index)
-    inputs = _kept(index.slices[affine.weight], axis, weight.shape[axis], mask)
+    inputs = np.arange(1) if affine.depthwise else kept_positions(inner_channels(affine, index), mask)
     return (inputs[:, None] * affine.taps + np.arange(affine.taps)).reshape(-1)
+
+
+def inner_channels(affine: Affine, index: GroupIndex) -> Channels:
+    """Returns the channels that the inputs of the first block hold, minus one where they are fixed.
+
+    The i-th inputs of all blocks stay or go together, and a depthwise operator's go with its outputs.
+    """
+    axis = 1 - output_axis(index.graph, affine.node.index)
+    channels = None if affine.depthwise else index.slices[affine.weight].get(axis)
+    return np.full(affine.n_inputs, -1) if channels is None else channels[: affine.n_inputs]
 
 
 def _kept(axes: Mapping[int, npt.NDArray[np.int64]], axis: int, n: int, mask: Mask) -> npt.NDArray[np.int64]:
     return kept_positions(axes[axis], mask) if axis in axes else np.arange(n)
-
-
-@dataclass(frozen=True, slots=True)
-class Positions:
-    """Which output positions of which images are looked at.
-
-    Attributes:
-        images: Shape `(n_rows,)`.
-        places: One array per spatial axis, shape `(n_rows,)`.
-    """
-
-    images: npt.NDArray[np.int64]
-    places: tuple[npt.NDArray[np.int64], ...]
-
-
-def draw_positions(out_shape: tuple[int, ...], op: str, n_rows: int, rng: np.random.Generator) -> Positions:
-    """Returns at most `n_rows` positions, the same number in every image, without repetition within one.
-
-    Args:
-        out_shape: Shape of the operator's output for these images.
-        op: ``Conv`` slides over the axes after the second; the others over all but the first and the last.
-        n_rows: How many positions to draw over all images.
-        rng: Source of the draw.
-    """
-    spatial = out_shape[2:] if op == "Conv" else out_shape[1:-1]
-    n_images, n_places = out_shape[0], math.prod(spatial)
-    each = min(n_places, max(1, n_rows // max(n_images, 1)))
-    if each == n_places:
-        flat = np.tile(np.arange(n_places), (n_images, 1))
-    else:
-        flat = rng.random((n_images, n_places)).argpartition(each - 1, axis=1)[:, :each]
-    images = np.repeat(np.arange(n_images), each)
-    places = np.unravel_index(flat.reshape(-1), spatial) if spatial else ()
-    return Positions(images, tuple(np.asarray(p) for p in places))
-
-
-def output_shape(node: Node, taps_shape: tuple[int, ...], x: Array) -> tuple[int, ...]:
-    """Returns the shape of an operator's output for an input as it arrives, as `draw_positions` takes it.
-
-    Args:
-        node: The operator.
-        taps_shape: Window of a convolution, e.g. `(3, 3)`; empty otherwise.
-        x: Its input; the channels of the shape that is returned are those of the input.
-    """
-    if node.op != "Conv":
-        return x.shape
-    rank = len(taps_shape)
-    strides = node.attributes.get("strides") or [1] * rank
-    dilations = node.attributes.get("dilations") or [1] * rank
-    begins, ends = conv_pads(node, x.shape[2:], taps_shape)
-    places = (
-        (n + begin + end - (k - 1) * d - 1) // s + 1
-        for n, begin, end, k, d, s in zip(x.shape[2:], begins, ends, taps_shape, dilations, strides, strict=True)
-    )
-    return (*x.shape[:2], *places)
-
-
-def input_rows(node: Node, taps_shape: tuple[int, ...], x: Array, at: Positions) -> Rows:
-    """Returns the input patches at positions, shape `(n_rows, n_inputs * taps)`, float32.
-
-    Args:
-        node: The operator.
-        taps_shape: Window of a convolution, e.g. `(3, 3)`; empty otherwise.
-        x: Its input, `(n, n_inputs, ...)` for Conv, `(n, ..., n_inputs)` otherwise.
-        at: The positions.
-    """
-    if node.op != "Conv":
-        return np.asarray(x[(at.images, *at.places)], dtype=np.float32).reshape(len(at.images), -1)
-    rank = len(taps_shape)
-    strides = node.attributes.get("strides") or [1] * rank
-    dilations = node.attributes.get("dilations") or [1] * rank
-    begins, ends = conv_pads(node, x.shape[2:], taps_shape)
-    padded = np.pad(x, [(0, 0), (0, 0), *zip(begins, ends, strict=True)])
-    reach = tuple((k - 1) * d + 1 for k, d in zip(taps_shape, dilations, strict=True))
-    windows = np.lib.stride_tricks.sliding_window_view(padded, reach, axis=tuple(range(2, 2 + rank)))
-    taps = tuple(slice(None, None, d) for d in dilations)
-    starts = tuple(place * s for place, s in zip(at.places, strides, strict=True))
-    windows = windows[(slice(None), slice(None), *[slice(None)] * rank, *taps)]
-    picked = windows[(at.images, slice(None), *starts)]
-    return np.asarray(picked, dtype=np.float32).reshape(len(at.images), -1)
-
-
-def output_rows(node: Node, y: Array, at: Positions) -> Rows:
-    """Returns the outputs at positions, shape `(n_rows, n_outputs)`, float32."""
-    where: Any = (at.images, slice(None), *at.places) if node.op == "Conv" else (at.images, *at.places)
-    return np.asarray(y[where], dtype=np.float32)
-
-
-def conv_pads(node: Node, size: tuple[int, ...], taps: tuple[int, ...]) -> tuple[list[int], list[int]]:
-    """Returns the padding before and after every spatial axis of a convolution."""
-    rank = len(taps)
-    mode = node.attributes.get("auto_pad", "NOTSET")
-    if mode == "VALID":
-        return [0] * rank, [0] * rank
-    if mode in ("SAME_UPPER", "SAME_LOWER"):
-        strides = node.attributes.get("strides") or [1] * rank
-        dilations = node.attributes.get("dilations") or [1] * rank
-        total = [
-            max(0, (-(-n // s) - 1) * s + (k - 1) * d + 1 - n)
-            for n, s, k, d in zip(size, strides, taps, dilations, strict=True)
-        ]
-        less = [t // 2 for t in total]
-        more = [t - h for t, h in zip(total, less, strict=True)]
-        return (less, more) if mode == "SAME_UPPER" else (more, less)
-    pads = node.attributes.get("pads") or [0] * 2 * rank
-    return list(pads[:rank]), list(pads[rank:])

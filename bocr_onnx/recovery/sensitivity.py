@@ -16,9 +16,9 @@ With H = C^-1 over the inputs still kept and W the weight refitted on them, losi
 Removing the cheapest channel again and again gives a nested ranking and the whole error curve of a group at once,
 with no data pass. Errors of a consumer are shares of the variance of its output, so consumers add up.
 
-A reader that is not refitted (a transposed or grouped convolution, a quantized or shared weight, a recurrent operator,
-a product of two activations) loses the share of its energy that it draws from the channel (`importance`). Where
-nothing tells the channels of a group apart, the first ones stay, and the group is named in `Sensitivity.blind`.
+A reader that is not refitted (a quantized or shared weight, a recurrent operator, a product of two activations) loses
+the share of its energy that it draws from the channel (`importance`). Where nothing tells the channels of a group
+apart, the first ones stay, and the group is named in `Sensitivity.blind`.
 """
 
 from __future__ import annotations
@@ -34,8 +34,7 @@ from bocr_onnx.recovery.blas import solve_blocks, solve_positive
 from bocr_onnx.recovery.importance import Energies, energy_drawn
 from bocr_onnx.recovery.moments import Moments
 from bocr_onnx.recovery.oneshot import RIDGE
-from bocr_onnx.recovery.patches import Affine, Floats, is_refitted, to_matrix
-from bocr_onnx.slimming import output_axis
+from bocr_onnx.recovery.patches import Affine, Floats, inner_channels, is_refitted, to_matrix
 
 Ranking = npt.NDArray[np.int64]
 
@@ -89,10 +88,10 @@ def scan_sensitivity(
 
 @dataclass(slots=True)
 class _Consumer:
-    """One operator that reads the group.
+    """One block of an operator that reads the group.
 
     Attributes:
-        weight: Refitted on the inputs still kept, scaled so that the output variances sum to one,
+        weight: Refitted on the inputs still kept, scaled so that the output variances of all blocks sum to one,
             shape `(n_outputs, n_columns)`.
         inverse: H, shape `(n_columns, n_columns)`.
         columns: For every channel of the group its columns, shape `(n_channels, n_columns_each)`.
@@ -127,12 +126,7 @@ def _consumers(
     graph = index.graph
     found = []
     for affine in affines:
-        inner = 1 - output_axis(graph, affine.node.index)
-        channels = index.slices[affine.weight].get(inner)
-        known = moments[affine.node.index]
-        if channels is None:
-            continue
-        local = channels - group.start
+        local = inner_channels(affine, index) - group.start
         inside = np.flatnonzero((local >= 0) & (local < group.n_channels))
         if not inside.size:
             continue
@@ -140,13 +134,12 @@ def _consumers(
         columns = (inside[:, None] * affine.taps + np.arange(affine.taps)).reshape(group.n_channels, -1)
         weight = graph.operand(affine.weight)
         assert weight is not None
-        matrix = to_matrix(affine, graph, weight)
-        covariance = known.covariance.copy()
-        total = float(np.einsum("oi,ij,oj->", matrix, covariance, matrix, optimize=True))
-        covariance[np.diag_indices_from(covariance)] += RIDGE * max(np.trace(covariance) / len(covariance), 1e-12)
-        found.append(
-            _Consumer(matrix / np.sqrt(max(total, 1e-30)), solve_positive(covariance, np.eye(len(covariance))), columns)
-        )
+        matrix = to_matrix(affine, graph, weight).reshape(affine.blocks, -1, affine.n_columns)
+        covariances = moments[affine.node.index].covariance
+        matrix /= np.sqrt(max(float(np.sum(np.matmul(matrix, covariances) * matrix)), 1e-30))
+        for own, covariance in zip(matrix, covariances, strict=True):
+            lifted = covariance + RIDGE * max(np.trace(covariance) / len(covariance), 1e-12) * np.eye(len(covariance))
+            found.append(_Consumer(own, solve_positive(lifted, np.eye(len(lifted))), columns))
     return found
 
 

@@ -23,17 +23,9 @@ from bocr_onnx.groups import GroupIndex
 from bocr_onnx.recovery.blas import one_thread
 from bocr_onnx.recovery.moments import MAX_COLUMNS, N_ROWS, whole_runs
 from bocr_onnx.recovery.normal import N_PARTS, NormalSums, solve_parts
-from bocr_onnx.recovery.patches import (
-    Affine,
-    draw_positions,
-    from_matrix,
-    input_rows,
-    kept_columns,
-    kept_outputs,
-    output_rows,
-    to_matrix,
-)
+from bocr_onnx.recovery.patches import Affine, from_matrix, kept_columns, kept_outputs, to_matrix
 from bocr_onnx.recovery.stepper import Chunks, computed_inputs, run_node
+from bocr_onnx.recovery.windows import CONVOLUTIONS, draw_positions, input_rows, output_rows
 from bocr_onnx.runtime import Progress, batch_size
 from bocr_onnx.slimming import Mask, cut_edit, cut_operand, kept_positions
 
@@ -176,7 +168,7 @@ def _fit(walk: _Walk, affine: Affine, n_rows: int, rng: np.random.Generator) -> 
     error = _stream_error(walk, affine)
     chunks = walk.original[node.outputs[0]]
     total = sum(len(c) for c in chunks)
-    parts = [NormalSums(affine.depthwise, affine.taps) for _ in range(min(N_PARTS, len(chunks)))]
+    parts = [NormalSums(affine.n_blocks(len(outputs))) for _ in range(min(N_PARTS, len(chunks)))]
     for i, y in enumerate(chunks):
         at = draw_positions(y.shape, node.op, max(1, n_rows * len(y) // total), rng)
         rows = input_rows(node, weight.shape[2:], walk.slim[node.inputs[0]][i], at)
@@ -215,7 +207,7 @@ def _stream_error(walk: _Walk, affine: Affine) -> list[Array] | None:
         return None
     if graph.shapes[other] != graph.shapes[name] or walk.original[other] is walk.slim[other]:
         return None
-    axis = 1 if node.op == "Conv" else len(graph.shapes[name]) - 1
+    axis = 1 if node.op in CONVOLUTIONS else len(graph.shapes[name]) - 1
     channels = walk.index.axes.get(other, {}).get(axis)
     errors = []
     for wide, slim in zip(walk.original[other], walk.slim[other], strict=True):

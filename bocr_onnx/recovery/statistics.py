@@ -49,14 +49,9 @@ def output_statistics(
         known = moments[affine.node.index]
         weight = graph.operand(affine.weight)
         assert weight is not None
-        matrix = to_matrix(affine, graph, weight)
-        bias = bias_of(affine, graph)
-        if affine.depthwise:
-            mean = np.einsum("ot,ot->o", matrix, known.mean) + bias
-            variance = np.einsum("ot,otu,ou->o", matrix, known.covariance, matrix)
-        else:
-            mean = matrix @ known.mean + bias
-            variance = np.einsum("oi,ij,oj->o", matrix, known.covariance, matrix, optimize=True)
+        matrix = to_matrix(affine, graph, weight).reshape(affine.blocks, -1, affine.n_columns)
+        mean = np.matmul(matrix, known.mean[:, :, None]).reshape(-1) + bias_of(affine, graph)
+        variance = np.sum(np.matmul(matrix, known.covariance) * matrix, axis=2).reshape(-1)
         made[affine.node.index] = Statistics(mean, np.maximum(variance, 0))
     return made
 

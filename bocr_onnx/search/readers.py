@@ -9,8 +9,7 @@ import numpy as np
 
 from bocr_onnx.cost import CostModel
 from bocr_onnx.groups import ChannelGroup, GroupIndex
-from bocr_onnx.recovery import Affine
-from bocr_onnx.slimming import output_axis
+from bocr_onnx.recovery import Affine, inner_channels, to_matrix
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,16 +53,16 @@ def _reader(index: GroupIndex, cost: CostModel, affines: tuple[Affine, ...], gro
     importance = np.zeros(group.n_channels)
     readers = []
     for affine in affines:
-        inner = 1 - output_axis(graph, affine.node.index)
-        channels = index.slices[affine.weight].get(inner)
         weight = graph.operand(affine.weight)
-        if affine.depthwise or channels is None or weight is None:
+        if affine.depthwise or weight is None:
             continue
+        channels = inner_channels(affine, index)
         own = (channels >= group.start) & (channels < group.span.stop)
         if not own.any():
             continue
         readers.append(affine)
-        norms = np.abs(weight).sum(axis=tuple(a for a in range(weight.ndim) if a != inner), dtype=np.float64)
+        matrix = np.abs(to_matrix(affine, graph, weight))
+        norms = matrix.sum(axis=0).reshape(affine.n_inputs, affine.taps).sum(axis=1)
         np.add.at(importance, channels[own] - group.start, norms[own])
     if not readers:
         return GroupReader(group.n_channels, group.n_channels, 1, 1, 0, 0.0, 1, tuple(importance.tolist()))
@@ -73,7 +72,7 @@ def _reader(index: GroupIndex, cost: CostModel, affines: tuple[Affine, ...], gro
     shape = graph.shapes[main.node.outputs[0]]
     strides = main.node.attributes.get("strides") or [1]
     return GroupReader(
-        n_inputs=weight.size // (main.n_outputs * main.taps),
+        n_inputs=main.n_inputs,
         n_outputs=main.n_outputs,
         kernel=round(math.sqrt(main.taps)),
         stride=int(strides[0]),

@@ -12,10 +12,11 @@ from bocr_onnx.groups import build_index
 from bocr_onnx.recovery import calibrate, sequential, weigh_curves
 from bocr_onnx.recovery.moments import collect_moments
 from bocr_onnx.recovery.oneshot import fit_targets, recover_oneshot
-from bocr_onnx.recovery.patches import draw_positions, find_affines, input_rows, to_matrix
+from bocr_onnx.recovery.patches import find_affines, to_matrix
 from bocr_onnx.recovery.sensitivity import scan_sensitivity
 from bocr_onnx.recovery.sequential import peak_bytes, recover_sequential
 from bocr_onnx.recovery.statistics import output_statistics
+from bocr_onnx.recovery.windows import draw_positions, input_rows
 from bocr_onnx.runtime import predict, run_once
 from bocr_onnx.slimming import cut, prove_structure
 from bocr_onnx.tasks import distortion
@@ -76,6 +77,11 @@ def halved(calibration):
     return np.array([max(1, g.n_channels // 2) for g in calibration.index.groups])
 
 
+def products(affine, rows, matrix):
+    blocks = rows.reshape(len(rows), affine.blocks, -1)
+    return np.einsum("ngc,goc->ngo", blocks, matrix.reshape(affine.blocks, -1, affine.n_columns)).reshape(len(rows), -1)
+
+
 @pytest.mark.parametrize("node", [0, 2, 4, 8, 11])
 def test_patches_times_matrix_is_the_operator(graph, images, node):
     affine = next(a for a in find_affines(build_index(graph)) if a.node.index == node)
@@ -89,8 +95,7 @@ def test_patches_times_matrix_is_the_operator(graph, images, node):
     at = draw_positions(y.shape, affine.node.op, 40, np.random.default_rng(0))
     rows = input_rows(affine.node, weight.shape[2:], x, at).astype(np.float64)
     matrix = to_matrix(affine, graph, weight)
-    blocks = rows.reshape(len(rows), -1, affine.taps)
-    got = np.einsum("nct,ct->nc", blocks, matrix) if affine.depthwise else rows @ matrix.T
+    got = products(affine, rows, matrix)
     bias = graph.operand((node, 2))
     got = got if bias is None else got + bias
     expected = y[(at.images, slice(None), *at.places)] if at.places else y[at.images]
@@ -110,8 +115,8 @@ def test_moments_are_mean_and_covariance_of_all_patches(graph, images):
     x = run_once(with_outputs(graph.proto, ["s0"]), {"x": images})[1]
     at = draw_positions((len(x), 12, 8, 8), "Conv", 10**9, np.random.default_rng(0))
     rows = input_rows(affine.node, (3, 3), x, at).astype(np.float64)
-    np.testing.assert_allclose(moments[2].mean, rows.mean(axis=0), atol=1e-4)
-    np.testing.assert_allclose(moments[2].covariance, np.cov(rows.T, bias=True), atol=1e-3)
+    np.testing.assert_allclose(moments[2].mean[0], rows.mean(axis=0), atol=1e-4)
+    np.testing.assert_allclose(moments[2].covariance[0], np.cov(rows.T, bias=True), atol=1e-3)
 
 
 def test_oneshot_is_the_least_squares_fit(graph, images):
@@ -211,7 +216,7 @@ def test_sensitivity_curve_is_the_refit_error(graph, images):
     number = next(i for i, g in enumerate(index.groups) if g.n_channels == 12)
     order, curve = found.ranked[number], found.curves[number]
     matrix = to_matrix(next(a for a in affines if a.node.index == 4), graph, graph.operand((4, 1)))
-    covariance = moments[4].covariance.copy()
+    covariance = moments[4].covariance[0].copy()
     total = np.trace(matrix @ covariance @ matrix.T)
     covariance[np.diag_indices_from(covariance)] += 1e-4 * np.trace(covariance) / len(covariance)
     for width in (9, 6, 3):
@@ -238,7 +243,7 @@ def test_elimination_beats_the_weights_norm(graph, images):
         mask[index.groups[number].span] = np.isin(np.arange(12), order[:5])
         fitted = to_matrix(affines[2], graph, recover_oneshot(index, affines, moments, targets, mask)[(4, 1)])
         columns = (np.sort(order[:5])[:, None] * 9 + np.arange(9)).reshape(-1)
-        return -np.trace(fitted @ targets[4][columns])
+        return -np.trace(fitted @ targets[4][0, columns])
 
     assert error(by_data.ranked[number]) <= error(by_norm.ranked[number])
 
