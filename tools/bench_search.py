@@ -9,7 +9,8 @@ after `--minutes`. So a benchmark is as many calls as it takes, of one file or o
 
 `--published` maximizes what the papers do: top-1 after the closed form alone, of channels ranked by their weights,
 with no history and no racing. With `--before SHARE` each strategy searches at that share first and knows those trials.
-With `--history FILE` every search knows what that history holds (transfer of an agent). A strategy may be followed by
+With `--history FILE` every search knows what that history holds (transfer of an agent). `--trials-only` emits nothing:
+what counts is how soon a search finds what it finds. A strategy may be followed by
 settings: ``amc:transfer=plain:assistant=on``. Strategies of one seed share images, calibration and sensitivity scan,
 which they would all repeat. Tables and plots: tools/plot_search.py.
 """
@@ -49,6 +50,7 @@ KEYS = (
     "model",
     "flops",
     "published",
+    "trials_only",
     "strategy",
     "seed",
     "before",
@@ -116,6 +118,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--recovery-images", type=int, default=1_000)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--published", action="store_true")
+    parser.add_argument("--trials-only", action="store_true")
     parser.add_argument("--before", type=float, help="Search at this share of MACs first; its trials are known.")
     parser.add_argument("--history", type=Path, help="What every search knows before it begins; nothing by default.")
     parser.add_argument("--minutes", type=float, default=15)
@@ -129,6 +132,7 @@ def settings(args: argparse.Namespace, strategy: str, seed: int) -> dict[str, An
         "model": args.model.name,
         "flops": args.flops,
         "published": args.published,
+        "trials_only": args.trials_only,
         "strategy": strategy,
         "seed": seed,
         "before": args.before,
@@ -203,25 +207,32 @@ def search_once(args: argparse.Namespace, strategy: str, seed: int, measured: Ru
         run = replace(open_run(args, strategy, seed, folder).measured_as(measured), known=known)
         start = time.perf_counter()
         result = search_published(run) if args.published else search(run).result
-        searched = time.perf_counter()
-        widths, weights, recovery = best_published(run, result) if args.published else chosen(run, result)
-    ended = time.perf_counter()
-    images, heads = run.images, run.scorer.task.heads
-    slim = cut(run.index, run.scorer.calibration.mask(widths), weights)
-    outputs = predict_heads(run.graph, slim, images.final, heads)
+        found = {"search_s": round(time.perf_counter() - start, 2)}
+        if not args.trials_only:
+            found |= emitted(run, *(best_published(run, result) if args.published else chosen(run, result)))
+            found["recovery_s"] = round(time.perf_counter() - start - found["search_s"], 2)
+    return found | {
+        "evaluation_s": round(sum(t.seconds for t in result.trials), 2),
+        "proposal_s": round(sum(t.proposal_s for t in result.trials), 2),
+        "scores": [t.score for t in result.trials],
+        "objectives": [None if t.objective is None else round(t.objective, 5) for t in result.trials],
+    }
+
+
+def emitted(run: Run, widths: npt.NDArray[np.int64], weights: Weights, recovery: str) -> dict[str, Any]:
+    """Returns how good a policy is on unseen images."""
+    images, scorer = run.images, run.scorer
+    assert images is not None
+    assert scorer is not None
+    slim = cut(run.index, scorer.calibration.mask(widths), weights)
+    outputs = predict_heads(run.graph, slim, images.final, scorer.task.heads)
     return {
         "unseen": images.task.score(outputs, images.final_truth).value,
         "baseline": images.baseline,
         "n_unseen": len(images.final),
         "kept_macs": float(run.cost.macs(widths)[0] / run.cost.macs(run.cost.full)[0]),
         "recovery": recovery,
-        "search_s": round(searched - start, 2),
-        "finalists_s": round(ended - searched, 2),
-        "evaluation_s": round(sum(t.seconds for t in result.trials), 2),
-        "proposal_s": round(sum(t.proposal_s for t in result.trials), 2),
         "widths": [int(w) for w in widths],
-        "scores": [t.score for t in result.trials],
-        "objectives": [None if t.objective is None else round(t.objective, 5) for t in result.trials],
     }
 
 
@@ -249,11 +260,8 @@ def best_published(run: Run, result: SearchResult) -> tuple[npt.NDArray[np.int64
 
 
 def told(row: dict[str, Any]) -> str:
-    return (
-        f"{row['model']} at {row['flops']:g}, {row['strategy']}, seed {row['seed']}: "
-        f"{row['unseen']:.4f} of {row['baseline']:.4f}; search {row['search_s']:.0f} s "
-        f"(proposals {row['proposal_s']:.0f}), recovery {row['finalists_s']:.0f} s"
-    )
+    unseen = "" if row["trials_only"] else f"{row['unseen']:.4f} of {row['baseline']:.4f}, "
+    return f"{row['model']} at {row['flops']:g}, {row['strategy']}, seed {row['seed']}: {unseen}{row['search_s']:.0f} s"
 
 
 if __name__ == "__main__":

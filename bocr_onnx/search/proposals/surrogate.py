@@ -1,10 +1,13 @@
 """The surrogate: a Gaussian process over executed policies, with the predicted error as its prior mean.
 
 Glossary:
-    X       keep ratios and, in the last column, the proxy of the policy; `(n, d + 1)`, double
+    X       keep ratios and, in the last column, the logarithm of the policy's proxy; `(n, d + 1)`, double
     Y       objectives, standardised; `(n, 1)`, double
-    mean    a * proxy + b, a and b fitted with the other hyperparameters, a drawn towards minus one
+    mean    a * log(proxy) + b, a and b fitted with the other hyperparameters, a drawn towards minus one
     k       Matern-5/2 with one lengthscale per group and the dimension-scaled prior, on the first d columns
+
+Objectives are logarithms of distortions, and so is the mean: then policies of other budgets, which err twice as much or
+half, lie on the same line and tell about those of this one.
 
 References:
     Ament et al., "Unexpected Improvements to Expected Improvement for Bayesian Optimization", NeurIPS 2023;
@@ -39,9 +42,12 @@ Hyperparameters = dict[str, Tensor]
 MAX_FIT_STEPS = 60
 N_SAMPLES = 32
 
+NOTHING = 1e-4
+"""Share of the error of the smallest policy that counts as no error."""
+
 
 class ProxyMean(gpytorch.means.Mean):  # type: ignore[misc]
-    """a * proxy + b, where the proxy is the last column of the input."""
+    """a * log(proxy) + b, where the logarithm is the last column of the input."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -103,7 +109,7 @@ class Columns:
 
     Attributes:
         problem: Knows the proxy.
-        mean: Subtracted from every proxy before it becomes a column.
+        mean: Subtracted from every logarithm before it becomes a column.
         scale: Divides it.
     """
 
@@ -113,8 +119,18 @@ class Columns:
 
     def __call__(self, points: Point) -> Tensor:
         """Returns inputs, shape `(n, n_groups + 1)`, for keep ratios `(n, n_groups)`."""
-        proxies = (self.problem.proxy(points) - self.mean) / self.scale
+        proxies = (log_proxy(self.problem, points) - self.mean) / self.scale
         return torch.from_numpy(np.column_stack([points, proxies])).double()
+
+
+def log_proxy(problem: Problem, points: Point) -> Floats:
+    """Returns the logarithm of the predicted error of policies, shape `(n,)`, for keep ratios `(n, n_groups)`.
+
+    What lies far below the error of the smallest policy counts as no error, that of the original too.
+    """
+    space = problem.space
+    (largest,) = problem.proxy((space.low / space.full)[None])
+    return np.asarray(np.log(problem.proxy(points) + NOTHING * max(float(largest), 1e-12)))
 
 
 def fit_surrogate(
@@ -128,7 +144,7 @@ def fit_surrogate(
         objectives: Shape `(n,)`, larger is better.
         hyperparameters: Hyperparameters of an earlier fit to some of them; fitted where None.
     """
-    proxies = problem.proxy(points)
+    proxies = log_proxy(problem, points)
     columns = Columns(problem, float(proxies.mean()), float(max(proxies.std(), 1e-9)))
     X = columns(points)
     spread = max(float(objectives.std()), 1e-9)
