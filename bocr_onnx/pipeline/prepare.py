@@ -19,10 +19,11 @@ from bocr_onnx.pipeline.inspection import Inspection, inspect_graph, match_group
 from bocr_onnx.pipeline.model import read_model
 from bocr_onnx.pipeline.outputs import check_outputs
 from bocr_onnx.pipeline.places import int8_of
+from bocr_onnx.pipeline.quantize import int8_form
 from bocr_onnx.pipeline.run import Run
 from bocr_onnx.pipeline.rundir import RunDir, folder_of, open_images, output_of
 from bocr_onnx.pipeline.sized import read_for_images
-from bocr_onnx.pipeline.timing import shares_of, timed
+from bocr_onnx.pipeline.timing import as_it_is, shares_of, timed
 from bocr_onnx.progress import Progress, Silent
 from bocr_onnx.search import Budget, PriorSearch, Projection, SearchSpace, build_space
 from bocr_onnx.search.history import History
@@ -152,13 +153,15 @@ def _timed(options: PruneOptions, model: Prunable, top: RunDir, progress: Progre
     else:
         batch = 1 if model.graph.batch_is_symbolic() else model.graph.batch
         request = Request(options.threads, batch)
-        space = _space(model.index, options)
-        model = timed(model, space, open_device(options.device), request, options.seed, progress)
+        space, device = _space(model.index, options), open_device(options.device)
+        form = int8_form(model.graph, device, request) if options.int8 else as_it_is
+        model = timed(model, space, device, request, options.seed, progress, form)
     found = model.cost.latency
     assert found is not None
     latencies = options.latency if isinstance(options.latency, tuple) else ()
     shares = shares_of(latencies, found)
-    progress.note(f"latency of the original on {options.device}: {found.full_ms:.3g} ms; predictions are off by "
+    original = "the original in int8" if options.int8 else "the original"
+    progress.note(f"latency of {original} on {options.device}: {found.full_ms:.3g} ms; predictions are off by "
                   f"{found.error:.1%}, kernels work on blocks of {found.block} channels")  # fmt: skip
     for asked, share in zip(latencies, shares, strict=True):
         if share >= 1:

@@ -6,7 +6,7 @@ point, more and more of them, until one does.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from onnx import ModelProto
@@ -136,6 +136,33 @@ def to_int8(
         fastest = min(found, key=lambda one: one.latency.median_ms)
         good = _relieved(model, ready, graph, feeds, fastest, drop, judge, progress)
     return min(good, key=lambda one: one.latency.median_ms)
+
+
+def int8_form(graph: ModelGraph, device: Device, request: Request) -> Callable[[ModelProto], ModelProto]:
+    """Returns what makes int8 models for timing: of the activation type that is faster for a graph on the device.
+
+    Ranges of activations are those of random inputs; they change no time.
+
+    Args:
+        graph: The original; slim models have its interface.
+        device: Where they run.
+        request: Threads and batch.
+
+    Raises:
+        DeviceError: The device is lost.
+        ModelError: The model cannot be quantized.
+    """
+    feeds, narrow = [random_feeds(graph)], saturates(device.check())
+
+    def made(model: ModelProto, kind: Activations) -> ModelProto:
+        ready = prepared(model)
+        tail = tail_of(from_proto(ready, input_shapes=graph.input_shapes))
+        return quantize(ready, feeds, Int8(kind, narrow, tail))
+
+    protos = [made(graph.proto, kind).SerializeToString() for kind in KINDS]
+    times = [one.median_ms for one in device.measure(protos, feeds[0], request).latencies]
+    fastest = KINDS[times.index(min(times))]
+    return lambda model: made(model, fastest)
 
 
 def saturates(machine: Machine) -> bool:

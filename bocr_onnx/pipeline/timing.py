@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
+from onnx import ModelProto
 
 from bocr_onnx.cost import LATENCY, LatencyModel, Prunable, Widths
 from bocr_onnx.devices import Device, Request, fit_latency, open_device
 from bocr_onnx.errors import BudgetError
 from bocr_onnx.graph import random_feeds
+from bocr_onnx.pipeline.quantize import int8_form
 from bocr_onnx.pipeline.run import Run
 from bocr_onnx.progress import Progress, Update
 from bocr_onnx.search import Budget, SearchSpace
@@ -32,9 +34,19 @@ ABOVE, BELOW = 1.01, 0.97
 """Measured over asked share within which a finalist is on its budget."""
 
 
+Form = Callable[[ModelProto], ModelProto]
+"""From a model to what the device will run of it."""
+
+
+def as_it_is(model: ModelProto) -> ModelProto:
+    """Returns the model: what runs is in floating point."""
+    return model
+
+
 def timed(
-    model: Prunable, space: SearchSpace, device: Device, request: Request, seed: int, progress: Progress
-) -> Prunable:
+    model: Prunable, space: SearchSpace, device: Device, request: Request, seed: int, progress: Progress,
+    form: Form = as_it_is,
+) -> Prunable:  # fmt: skip
     """Returns a model whose cost has the latency of its policies on a device.
 
     Args:
@@ -44,13 +56,15 @@ def timed(
         request: Threads and batch.
         seed: Seed of the draw.
         progress: Shows the timing.
+        form: What runs of a policy's model, and of the original.
 
     Raises:
         DeviceError: The device is lost.
+        ModelError: A policy has no such form.
     """
     policies = [space.full, *_drawn(space, seed)]
     with progress.task(f"Timing {len(policies) - 1} policies on {device.name}") as update:
-        times = time_policies(model, policies, device, request, SECONDS_EACH, update)
+        times = time_policies(model, policies, device, request, SECONDS_EACH, update, form)
     return replace(model, cost=fit_latency(model.cost, policies, times))
 
 
@@ -68,8 +82,9 @@ def _drawn(space: SearchSpace, seed: int) -> list[Widths]:
 
 
 def time_policies(
-    model: Prunable, policies: Sequence[Widths], device: Device, request: Request, seconds: float, update: Update
-) -> list[float]:
+    model: Prunable, policies: Sequence[Widths], device: Device, request: Request, seconds: float, update: Update,
+    form: Form = as_it_is,
+) -> list[float]:  # fmt: skip
     """Returns the time of policies in ms, the first of which is the original.
 
     They are measured in slices, each in turn with the original; what differs between slices is taken out by it.
@@ -81,15 +96,17 @@ def time_policies(
         request: Threads and batch.
         seconds: Time to spend on each, in s.
         update: Told after each slice.
+        form: What runs of a policy's model, and of the original.
     """
-    original = model.graph.proto.SerializeToString()
+    original = form(model.graph.proto).SerializeToString()
     feeds = random_feeds(model.graph)
     per_slice = max(1, min(PER_SLICE, SLICE_BYTES // max(len(original), 1)))
     times: list[float] = []
     rest = list(policies[1:])
     for start in range(0, len(rest), per_slice):
         part = rest[start : start + per_slice]
-        protos = [original, *(cut(model.index, _mask(model, widths)).SerializeToString() for widths in part)]
+        slim = (cut(model.index, _mask(model, widths)) for widths in part)
+        protos = [original, *(form(proto).SerializeToString() for proto in slim)]
         asked = replace(request, budget_s=seconds * len(protos))
         measured = device.measure(protos, feeds, asked).latencies
         times = times or [measured[0].median_ms]
@@ -119,11 +136,13 @@ def settle(run: Run) -> Run:
     if target is None:
         return run
     device, request = open_device(run.options.device), Request(run.options.threads)
+    form = int8_form(run.graph, device, request) if run.options.int8 else as_it_is
     full, finalists, rows = run.cost.full, list(run.result.finalists), []
     bounds, shares = [target] * len(finalists), [0.0]
     with run.progress.task(f"Timing finalists on {device.name}") as update:
         for number in range(MAX_CORRECTIONS + 1):
-            times = time_policies(run.model, [full, *finalists], device, request, FINAL_SECONDS_EACH, lambda *_: None)
+            policies = [full, *finalists]
+            times = time_policies(run.model, policies, device, request, FINAL_SECONDS_EACH, lambda *_: None, form)
             shares = [time / times[0] for time in times[1:]]
             predicted = [float(LATENCY.share(run.cost, widths)) for widths in finalists]
             rows = [_row(p, s) for p, s in zip(predicted, shares, strict=True)]

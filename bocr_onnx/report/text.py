@@ -117,7 +117,8 @@ def latency_text(report: Report) -> str:
     """Returns what was predicted and measured of finalists; empty where latency was not bounded."""
     rows = report.latency.get("finalists", [])
     told = ", ".join(f"{row['predicted']:.3f} predicted, {row['measured']:.3f} measured" for row in rows)
-    return f"Latency of finalists, share of the original: {told}." if rows else ""
+    form = ", both in int8" if report.int8 else ""
+    return f"Latency of finalists, share of the original{form}: {told}." if rows else ""
 
 
 def slower_text(report: Report) -> str:

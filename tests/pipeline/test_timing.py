@@ -23,6 +23,7 @@ from bocr_onnx.graph import from_proto, load
 from bocr_onnx.options import PruneOptions
 from bocr_onnx.pipeline import timing
 from bocr_onnx.progress import Silent
+from bocr_onnx.report import remarks
 from bocr_onnx.search import build_space
 
 DEMO = str(files("bocr_onnx.calibration") / "demo.onnx")
@@ -144,6 +145,44 @@ def test_milliseconds_are_shares_of_the_original(clockwork: Clockwork, tmp_path:
     with pytest.raises(BudgetError, match=r"`latency` must be reachable, got 0.05; the smallest reachable share is"):
         bocr_onnx.prune(DEMO, latency=0.05, output=tmp_path / "t.onnx", **GIVEN)
     assert not (tmp_path / "t.onnx").exists()
+
+
+class IntegersOnly(Clockwork):
+    """On it a model in int8 takes a third of its time in floating point, and a fixed part; it remembers what it ran."""
+
+    def __init__(self, place: str = "") -> None:
+        super().__init__(place)
+        self.kinds: list[tuple[bool, ...]] = []
+
+    def measure(self, models: Sequence[bytes], feeds: Any, request: Request, progress: Any = None) -> Any:
+        kinds = tuple(any(n.op_type == "QuantizeLinear" for n in onnx.load_from_string(m).graph.node) for m in models)
+        self.kinds.append(kinds)
+        found = super().measure(models, feeds, request, progress)
+        times = [one.median_ms / 3 + 0.05 if kind else one.median_ms
+                 for kind, one in zip(kinds, found.latencies, strict=True)]  # fmt: skip
+        samples = [replace(one, wall_ms=(t,) * len(one.wall_ms), cpu_ms=(t,) * len(one.cpu_ms))
+                   for t, one in zip(times, found.latencies, strict=True)]  # fmt: skip
+        return replace(found, latencies=tuple(samples))
+
+
+def test_with_int8_the_bound_is_one_of_models_in_int8(
+    clockwork: Clockwork, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = IntegersOnly()
+    for module in ("timing", "prepare", "finish", "deployed"):
+        monkeypatch.setattr(f"bocr_onnx.pipeline.{module}.open_device", lambda name: made)
+    digits = str(files("bocr_onnx.calibration") / "digits.npz")
+    few = {"data": digits, "score_images": 100, "recovery_images": 100, "final_images": 100, "recover": "oneshot"}
+    report = bocr_onnx.prune(DEMO, latency=0.7, int8=True, int8_drop=50, output=tmp_path / "s.onnx", **(GIVEN | few))
+    floating = [kinds for kinds in made.kinds if not all(kinds)]
+    assert floating == [(False, True, True), (False, False, True, True)], "what int8 is compared with at the end"
+    latency = report.latency
+    share = latency["int8_median_ms"] / latency["baseline_int8_median_ms"]
+    assert share == pytest.approx(0.7, abs=0.03)
+    assert latency["result_median_ms"] / latency["baseline_median_ms"] < 0.69
+    assert latency["finalists"][0]["measured"] == pytest.approx(share, abs=0.01)
+    assert report.missed == ()
+    assert any("share of the original, both in int8" in remark for remark in remarks(report))
 
 
 def test_budgets_of_several_kinds_hold_together(clockwork: Clockwork, tmp_path: Path) -> None:
