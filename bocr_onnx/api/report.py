@@ -5,23 +5,30 @@ from __future__ import annotations
 import json
 import math
 import shlex
+from collections import defaultdict
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from bocr_onnx.errors import DataError
-from bocr_onnx.graph import check_writable, read_text, write_text
+from bocr_onnx.devices import Latency, Request, open_device
+from bocr_onnx.errors import BocrError, DataError
+from bocr_onnx.graph import check_writable, load, random_feeds, read_text, write_text
 from bocr_onnx.options import PruneOptions, ReportOptions, keywords, options_of
-from bocr_onnx.report.page import page
+from bocr_onnx.report.page import Extras, page
 
 MAX_BYTES = 1 << 28
+MAX_PICTURE = 1 << 18
+KERNEL_SECONDS = 0.5
+MOST_OPERATORS = 12
 
 
 @keywords(ReportOptions)
 def write_report(options: ReportOptions) -> Path:
     """Writes report.html of a run: one file without scripts, for a browser without a network, and returns where.
 
-    Charts are drawn where vl-convert-python is installed (``pip install 'bocr-onnx[report]'``), else there are tables.
+    Of a run with several budgets, all are shown beside each other. Charts are drawn where vl-convert-python is
+    installed (``pip install 'bocr-onnx[report]'``), else there are tables. Both models run for a moment, to tell the
+    time of each operator, where they are still there and were measured on this host.
 
     Args: from the record.
 
@@ -30,18 +37,54 @@ def write_report(options: ReportOptions) -> Path:
         OutputError: The page cannot be written.
     """
     folder = Path(options.run_dir)
-    runs = {folder.name: _record(folder)}
+    parts = _budgets(folder)
+    runs = {part.name: _record(part) for part in parts}
     if options.compare is not None:
         other = Path(options.compare)
         name = other.name if other.name != folder.name else str(other)
         runs[name] = _record(other)
     path = check_writable(folder / "report.html" if options.output is None else options.output)
     try:
-        made = page(runs, _trials(folder), _command(folder))
+        extras = Extras(_trials(parts[0]), _kernels(runs[parts[0].name]), _examples(parts[0]), _command(folder))
+        made = page(runs, extras)
     except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
         raise DataError(f"{folder / 'report.json'} must be one that bocr-onnx has written, got: {error!r}") from error
     write_text(path, made)
     return path
+
+
+def _budgets(folder: Path) -> list[Path]:
+    """Returns the folders of all budgets of a run, itself where it has one."""
+    if (folder / "report.json").exists() or not (folder / "front.json").exists():
+        return [folder]
+    return sorted(path.parent for path in folder.glob("*/report.json")) or [folder]
+
+
+def _kernels(record: Mapping[str, Any]) -> dict[str, dict[str, float]]:
+    """Returns the ms that original and slim model spend in each kind of operator; nothing where they are gone."""
+    paths = {"original": Path(str(record["model"]["path"])), "slim": Path(str(record["output"]))}
+    device, threads = record["latency"].get("device", {}).get("device"), record["latency"].get("threads", 1)
+    if device != "host" or not all(path.is_file() for path in paths.values()):
+        return {}
+    try:
+        graphs = [load(path) for path in paths.values()]
+        request = Request(threads=int(threads), budget_s=KERNEL_SECONDS, details=True)
+        models = [graph.proto.SerializeToString() for graph in graphs]
+        measured = open_device("host").measure(models, random_feeds(graphs[0]), request)
+    except BocrError:
+        return {}
+    return dict(zip(paths, map(_by_operator, measured.latencies), strict=True))
+
+
+def _by_operator(latency: Latency) -> dict[str, float]:
+    times: dict[str, float] = defaultdict(float)
+    for kernel in latency.kernels:
+        times[kernel.op] += kernel.ms
+    return dict(sorted(times.items(), key=lambda item: -item[1])[:MOST_OPERATORS])
+
+
+def _examples(folder: Path) -> list[bytes]:
+    return [path.read_bytes() for path in sorted(folder.glob("example?.jpg")) if path.stat().st_size < MAX_PICTURE]
 
 
 def _record(folder: Path) -> Mapping[str, Any]:

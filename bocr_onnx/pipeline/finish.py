@@ -5,25 +5,33 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import asdict, replace
 from importlib.metadata import version
+from pathlib import Path
 from typing import Any
 
 from onnx import ModelProto
+from PIL import Image
 
 from bocr_onnx.cost import LATENCY, QUANTITIES, CostModel, quantities_of, slim_cost
 from bocr_onnx.devices import Request, open_device, speedup
+from bocr_onnx.errors import OutputError
 from bocr_onnx.graph import ModelGraph, random_feeds, save, write_text
 from bocr_onnx.pipeline.agreement import batches_for, check_agreement
+from bocr_onnx.pipeline.examples import examples
 from bocr_onnx.pipeline.inspection import inspect_graph, refusal_records
 from bocr_onnx.pipeline.loaded import Images
 from bocr_onnx.pipeline.quantize import int8_form
 from bocr_onnx.pipeline.run import Run, Slim
+from bocr_onnx.pipeline.search import pose
 from bocr_onnx.report import Figures, GroupFigures, Report, markdown
 from bocr_onnx.runtime import run_once
-from bocr_onnx.search import Budget, TrialState
+from bocr_onnx.search import Budget, Prior, TrialState, cluster_tree
 from bocr_onnx.slimming import plan_of_mask, prove_cut, prove_structure, write_plan
 
 COUNT_SLACK, LATENCY_SLACK = 1.001, 1.03
 """Kept over asked share from which a bound is missed."""
+
+QUALITY = 85
+"""Of the JPEGs that show what models find."""
 
 
 def prove(run: Run) -> Run:
@@ -90,9 +98,18 @@ def report(run: Run) -> Run:
         OutputError: A file cannot be written.
     """
     made = _report(run)
+    for number, picture in enumerate(examples(run), start=1):
+        _save_picture(picture, run.run_dir.example(number))
     write_text(run.run_dir.report_json, made.dumps())
     write_text(run.run_dir.report_md, markdown(made))
     return replace(run, report=made)
+
+
+def _save_picture(picture: Image.Image, path: Path) -> None:
+    try:
+        picture.save(path, quality=QUALITY)
+    except OSError as error:
+        raise OutputError(f"{path} must be writable, got {error.strerror or error}") from error
 
 
 def _slim(run: Run) -> Slim:
@@ -166,8 +183,8 @@ def _report(run: Run) -> Report:
         data={} if images is None else _images_record(images),
         refusals=refusal_records(inspection),
         groups=tuple(
-            GroupFigures(g.name, g.n_channels, int(slim.mask[g.span].sum()), share)
-            for g, share in zip(run.index.groups, inspection.shares, strict=True)
+            GroupFigures(g.name, g.n_channels, int(slim.mask[g.span].sum()), share, error)
+            for g, share, error in zip(run.index.groups, inspection.shares, _errors(run), strict=True)
         ),
         latency=dict(run.latency),
         finetune=dict(slim.finetune),
@@ -183,6 +200,19 @@ def _report(run: Run) -> Report:
         },
         seconds=dict(run.seconds),
     )
+
+
+def _tree(run: Run) -> list[list[float]]:
+    """Returns the joins of the tree that the search's clusters are cut from: two clusters, their distance, the size."""
+    return [[round(value, 4) for value in join] for join in cluster_tree(pose(run, Prior())).tolist()]
+
+
+def _errors(run: Run) -> list[float | None]:
+    """Returns what the output loses with half of each group, in one shot; None without images to measure on."""
+    if run.scorer is None:
+        return [None] * len(run.index.groups)
+    curves = run.scorer.calibration.sensitivity.curves
+    return [float(curve[len(curve) // 2]) for curve in curves]
 
 
 def _images_record(images: Images) -> dict[str, Any]:
@@ -207,6 +237,7 @@ def search_record(run: Run) -> dict[str, Any]:
         "grid": options.grid,
         "recover": slim.recovery,
         "undecided": list(slim.undecided),
+        **({"tree": _tree(run)} if options.search == "bocr" else {}),
         **({"floor": dict(run.floor)} if run.floor else {}),
         **({"trials": sum(r["trials"] for r in run.rounds), "rounds": list(run.rounds)} if run.rounds else {}),
     }

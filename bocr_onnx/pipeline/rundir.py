@@ -124,6 +124,10 @@ class RunDir:
         finally:
             lock.release()
 
+    def example(self, number: int) -> Path:
+        """Returns where a picture of what both models find is kept."""
+        return self.path / f"example{number}.jpg"
+
     def set_journal_aside(self) -> None:
         """Renames the journal of an earlier, different search, so that it is not lost."""
         self.journal.replace(self.path / "journal.old.jsonl")

@@ -12,6 +12,8 @@ WIDTH, HEIGHT = 640, 220
 MAX_ROWS = 5_000
 """Points of a chart; more would not be told apart."""
 
+LABEL_WIDTH, ROW_HEIGHT = 230, 14
+
 INTERRUPTED = 3
 """Times the median beyond which a run was interrupted."""
 
@@ -46,16 +48,17 @@ def _spec(rows: Sequence[Row], **parts: Any) -> Spec:
 
 
 def kept_chart(runs: Mapping[str, Sequence[Row]]) -> Spec:
-    """Returns the kept share of every group over depth, above the share of the MACs that it controls.
+    """Returns the kept share of every group over depth, above the share of the MACs that it controls and its error.
 
     Args:
         runs: Rows of `groups` of a report, by name of the run.
     """
     rows = [
-        {"run": run, "depth": i + 1, "kept": group["n_kept"] / max(group["n_channels"], 1), "share": group["share"]}
+        {"run": run, "depth": i + 1, "kept": group["n_kept"] / max(group["n_channels"], 1), "share": group["share"],
+         "error": group.get("error")}
         for run, groups in runs.items()
         for i, group in enumerate(groups)
-    ]
+    ]  # fmt: skip
     depth = {
         "field": "depth",
         "type": "ordinal",
@@ -65,12 +68,101 @@ def kept_chart(runs: Mapping[str, Sequence[Row]]) -> Spec:
     offset = {"xOffset": {"field": "run"}, "color": {"field": "run", "type": "nominal", "title": None}}
     by_run = offset if len(runs) > 1 else {}
 
-    def bars(field: str, title: str, height: int) -> Spec:
-        y = {"field": field, "type": "quantitative", "title": title, "axis": {"format": "%"}}
+    def bars(field: str, title: str, height: int, form: str = "%") -> Spec:
+        y = {"field": field, "type": "quantitative", "title": title, "axis": {"format": form, "tickCount": 3}}
         return {"mark": "bar", "width": WIDTH, "height": height, "encoding": {"x": depth, "y": y, **by_run}}
 
-    spec = _spec(rows, vconcat=[bars("kept", "channels kept", 160), bars("share", "share of MACs", 80)])
+    parts = [bars("kept", "channels kept", 160), bars("share", "share of MACs", 80)]
+    if all(row["error"] is not None for row in rows):
+        parts.append(bars("error", "error at half", 80, ".1~g"))
+    spec = _spec(rows, vconcat=parts)
     return {name: value for name, value in spec.items() if name not in ("width", "height")}
+
+
+def tree_chart(names: Sequence[str], joins: Sequence[Sequence[float]]) -> Spec:
+    """Returns the tree of groups: those that join near the left are alike and move together while a search is young.
+
+    Args:
+        names: Groups, in order.
+        joins: Of each the two clusters that join and their distance; a cluster after the groups is an earlier join.
+    """
+    n = len(names)
+    places = {leaf: float(row) for row, leaf in enumerate(_leaves(n, joins))}
+    distances = dict.fromkeys(range(n), 0.0)
+    rows = []
+    for number, join in enumerate(joins):
+        a, b, distance = int(join[0]), int(join[1]), float(join[2])
+        corners = [(distances[a], places[a]), (distance, places[a]), (distance, places[b]), (distances[b], places[b])]
+        rows += [{"join": number, "corner": i, "distance": x, "row": y} for i, (x, y) in enumerate(corners)]
+        places[n + number], distances[n + number] = (places[a] + places[b]) / 2, distance
+    labels = [{"name": names[leaf], "row": places[leaf], "distance": 0.0} for leaf in range(n)]
+    y = {"field": "row", "type": "quantitative", "axis": None, "scale": {"domain": [-0.6, n - 0.4]}}
+    x = {"field": "distance", "type": "quantitative", "title": "how unlike what joins is", "axis": {"tickCount": 4}}
+    lines = {"mark": "line", "encoding": {
+        "x": x, "y": y, "detail": {"field": "join"}, "order": {"field": "corner"}}}  # fmt: skip
+    text = {"type": "text", "align": "right", "dx": -4, "fontSize": 10, "limit": LABEL_WIDTH}
+    written = {"data": {"values": labels}, "mark": text, "encoding": {
+        "x": x, "y": y, "text": {"field": "name"}}}  # fmt: skip
+    spec = _spec(rows, layer=[lines, written])
+    padding = {"left": LABEL_WIDTH, "right": 5, "top": 5, "bottom": 5}
+    return spec | {"width": WIDTH - LABEL_WIDTH, "height": ROW_HEIGHT * n, "padding": padding}
+
+
+def _leaves(n: int, joins: Sequence[Sequence[float]]) -> list[int]:
+    """Returns the groups in an order in which no two joins cross."""
+    members = {i: [i] for i in range(n)}
+    for number, join in enumerate(joins):
+        members[n + number] = members.pop(int(join[0])) + members.pop(int(join[1]))
+    return [leaf for cluster in members.values() for leaf in cluster]
+
+
+def front_chart(points: Sequence[Row], metric: str) -> Spec:
+    """Returns scores against the cost that was kept, and the points that no other is better than, joined by a line.
+
+    Args:
+        points: Rows of `name`, `cost` (share of the original's), `score` and `dominated`.
+        metric: What a score means.
+    """
+    x = {"field": "cost", "type": "quantitative", "title": "MACs kept", "axis": {"format": "%"}}
+    y = {"field": "score", "type": "quantitative", "title": metric, "axis": {"format": ".1%"}, "scale": {"zero": False}}
+    best = {"mark": {"type": "line", "opacity": 0.6}, "transform": [{"filter": "!datum.dominated"}],
+            "encoding": {"x": x, "y": y}}  # fmt: skip
+    dots = {"mark": {"type": "point", "filled": True, "size": 60}, "encoding": {
+        "x": x, "y": y, "color": {"field": "name", "type": "nominal", "title": None, "sort": None}}}  # fmt: skip
+    return _spec(points, layer=[best, dots])
+
+
+def finetuning_chart(history: Sequence[Row]) -> Spec:
+    """Returns the loss and the score on images that decide, after every epoch.
+
+    Args:
+        history: Rows of `epoch`, `loss` and `score`, either None where there is none.
+    """
+    x = {"field": "epoch", "type": "quantitative", "title": "epochs"}
+
+    def line(field: str, title: str, form: str) -> Spec:
+        y = {"field": field, "type": "quantitative", "title": title, "axis": {"format": form}, "scale": {"zero": False}}
+        return {"mark": {"type": "line", "point": True}, "width": WIDTH, "height": 110, "encoding": {"x": x, "y": y}}
+
+    known = [name for name in ("score", "loss") if any(row.get(name) is not None for row in history)]
+    forms = {"score": ".1%", "loss": ".3~g"}
+    spec = _spec(history, vconcat=[line(name, name, forms[name]) for name in known])
+    return {name: value for name, value in spec.items() if name not in ("width", "height")}
+
+
+def kernel_chart(times: Mapping[str, Mapping[str, float]]) -> Spec:
+    """Returns the time in ms of every kind of operator, a bar per model.
+
+    Args:
+        times: By name of the model, then by operator, the longest first.
+    """
+    rows = [{"model": m, "operator": op, "ms": ms} for m, own in times.items() for op, ms in own.items()]
+    order = list(next(iter(times.values())))
+    x = {"field": "ms", "type": "quantitative", "title": "ms of a run"}
+    y = {"field": "operator", "type": "nominal", "title": None, "sort": order}
+    colour = {"field": "model", "type": "nominal", "title": None, "sort": list(times)}
+    encoding = {"x": x, "y": y, "yOffset": {"field": "model", "sort": list(times)}, "color": colour}
+    return _spec(rows, mark="bar", encoding=encoding) | {"height": 30 * len(order)}
 
 
 def search_chart(trials: Sequence[Row]) -> Spec:

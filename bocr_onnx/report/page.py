@@ -1,90 +1,68 @@
-"""A run as one HTML file: no script, no request, light and dark; every chart has its table beside it."""
+"""A run as one HTML file: no script, no request, light and dark; every chart has its table under it."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from html import escape
 from typing import Any
 
 from bocr_onnx.report import charts
+from bocr_onnx.report.html import document, figure, picture, section, table
 
 Record = Mapping[str, Any]
 
-STYLE = """
-:root{color-scheme:light dark;--ink:#24292f;--soft:#57606a;--line:#d8dee4;--back:#fff;--box:#f6f8fa}
-@media(prefers-color-scheme:dark){:root{--ink:#e6edf3;--soft:#8d96a0;--line:#30363d;--back:#0d1117;--box:#161b22}}
-*{box-sizing:border-box}
-body{margin:0 auto;padding:1rem;max-width:60rem;font:16px/1.5 system-ui,sans-serif}
-body{color:var(--ink);background:var(--back)}
-h1{font-size:1.5rem;overflow-wrap:anywhere}h2{font-size:1.15rem;margin-top:2rem}
-.scroll{overflow-x:auto}table{border-collapse:collapse;width:100%}
-th,td{padding:.3rem .6rem;border-bottom:1px solid var(--line);text-align:right;vertical-align:top}
-th:first-child,td:first-child{text-align:left;min-width:6.5rem;overflow-wrap:break-word}
-th{color:var(--soft);font-weight:600}.text th,.text td{text-align:left}
-details{margin:.5rem 0}summary{cursor:pointer;color:var(--soft)}
-pre{font:14px/1.45 ui-monospace,monospace;padding:.8rem;background:var(--box)}
-pre{white-space:pre-wrap;overflow-wrap:anywhere}
-svg{max-width:100%;height:auto}.dark{display:none}
-@media(prefers-color-scheme:dark){.light{display:none}.dark{display:block}}
-.missed{border-left:4px solid #cf222e;padding-left:.8rem}.held{border-left:4px solid #1a7f37;padding-left:.8rem}
-"""
-
-POLICY = "default-src 'none'; style-src 'unsafe-inline'"
+MAX_LEAVES = 100
+"""Groups of a tree that can be read."""
 
 
-def page(runs: Mapping[str, Record], trials: Sequence[Record], command: str) -> str:
+@dataclass(frozen=True, slots=True)
+class Extras:
+    """What a page shows beside the records of runs.
+
+    Attributes:
+        trials: Rows of `number`, `distortion`, `origin` and `score` of the first run, in order.
+        kernels: Time in ms of every kind of operator of the original and of the slim model, by their names.
+        examples: JPEGs of what both models find on unseen images.
+        command: What makes the first run again.
+    """
+
+    trials: Sequence[Record] = ()
+    kernels: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    examples: Sequence[bytes] = ()
+    command: str = ""
+
+
+def page(runs: Mapping[str, Record], extras: Extras) -> str:
     """Returns the page.
 
     Args:
         runs: Content of report.json by the name of the run; the first one is told, others are compared with it.
-        trials: Rows of `number`, `distortion`, `origin` and `score` of the first run, in order; empty without a search.
-        command: What makes the first run again.
+        extras: The rest.
 
     Raises:
         KeyError: A record lacks a part.
     """
     name, record = next(iter(runs.items()))
-    parts = [
+    made = table(("", ""), _made(record), text=True) + (
+        f"<pre>{escape(extras.command)}</pre>" if extras.command else ""
+    )
+    return document(name, [
         f"<h1>{escape(str(record['model']['path']))} → {escape(str(record['output']))}</h1>",
         _verdict(record),
-        _section("Before and after", _table(_figure_head(runs), _figure_rows(runs))),
+        section("Before and after", table(_figure_head(runs), _figure_rows(runs))),
+        _front(runs),
+        _examples(record, extras.examples),
         _kept(runs),
-        _search(trials),
+        _tree(record),
+        _search(extras.trials),
+        _finetuning(record),
         _latency(record),
+        _kernels(extras.kernels),
         _outputs(record),
-        _section("Left alone", _table(("node", "operator", "why", "share of MACs"), _refusals(record), text=True)),
-        _section("How it was made", _table(("", ""), _made(record), text=True) + f"<pre>{escape(command)}</pre>"),
-    ]
-    head = (
-        '<!doctype html><html lang="en"><head><meta charset="utf-8">'
-        f'<meta http-equiv="Content-Security-Policy" content="{POLICY}">'
-        '<meta name="viewport" content="width=device-width,initial-scale=1">'
-        f"<title>{escape(name)}</title><style>{STYLE}</style></head><body><main>"
-    )
-    return head + "".join(parts) + "</main></body></html>\n"
-
-
-def _section(title: str, body: str) -> str:
-    return f"<section><h2>{escape(title)}</h2>{body}</section>" if body else ""
-
-
-def _table(head: Sequence[str], rows: Iterable[Sequence[object]], *, text: bool = False) -> str:
-    """Returns a table, all of whose cells are words where it is one of text; the first column always is."""
-    cells = ["".join(f"<td>{escape(str(cell))}</td>" for cell in row) for row in rows]
-    if not cells:
-        return ""
-    title = "".join(f'<th scope="col">{escape(name)}</th>' for name in head)
-    body = "".join(f"<tr>{row}</tr>" for row in cells)
-    kind = ' class="text"' if text else ""
-    return f'<div class="scroll"><table{kind}><thead><tr>{title}</tr></thead><tbody>{body}</tbody></table></div>'
-
-
-def _figure(spec: charts.Spec, label: str, table: str) -> str:
-    """Returns a chart in both themes with its table under it; the table alone, open, where nothing draws."""
-    drawn = charts.drawn(spec)
-    themes = "".join(f'<div class="{name}" aria-hidden="true">{svg}</div>' for name, svg in drawn.items())
-    opened = "" if drawn else " open"
-    return f"{themes}<details{opened}><summary>{escape(label)}</summary>{table}</details>"
+        section("Left alone", table(("node", "operator", "why", "share of MACs"), _refusals(record), text=True)),
+        section("How it was made", made),
+    ])  # fmt: skip
 
 
 def _verdict(record: Record) -> str:
@@ -109,12 +87,10 @@ def _figure_rows(runs: Mapping[str, Record]) -> list[tuple[str, ...]]:
     records = list(runs.values())
     first, int8 = records[0], records[0].get("int8") or {}
     before, rows = first["baseline"], []
-    for field, title in FIGURES:
-        kept = [f"{r['result'][field]:,} ({r['result'][field] / max(before[field], 1):.1%})" for r in records]
-        extra = (
-            [f"{int8[field]:,} ({int8[field] / max(before[field], 1):.1%})" if field in int8 else ""] if int8 else []
-        )
-        rows.append((title, f"{before[field]:,}", *kept, *extra))
+    for name, title in FIGURES:
+        kept = [f"{r['result'][name]:,} ({r['result'][name] / max(before[name], 1):.1%})" for r in records]
+        extra = [f"{int8[name]:,} ({int8[name] / max(before[name], 1):.1%})" if name in int8 else ""] if int8 else []
+        rows.append((title, f"{before[name]:,}", *kept, *extra))
     values = [before["accuracy"], *(r["result"]["accuracy"] for r in records), *([int8["accuracy"]] if int8 else [])]
     if values[0] is not None:
         rows.append((first["metric"], *("" if v is None else f"{v:.2%}" for v in values)))
@@ -142,22 +118,70 @@ def _device(record: Record) -> str:
 def _kept(runs: Mapping[str, Record]) -> str:
     groups = {name: record["groups"] for name, record in runs.items()}
     rows = [
-        (run, group["name"], f"{group['n_kept']} of {group['n_channels']}", f"{group['share']:.1%}")
+        (run, group["name"], f"{group['n_kept']} of {group['n_channels']}", f"{group['share']:.1%}",
+         _number(group.get("error")))
         for run, own in groups.items()
         for group in own
-    ]
+    ]  # fmt: skip
     if not rows:
         return ""
-    table = _table(("run", "group", "kept", "share of MACs"), rows)
-    return _section("Channels kept", _figure(charts.kept_chart(groups), f"all {len(rows)} groups", table))
+    all_rows = table(("run", "group", "kept", "share of MACs", "error with half of it cut"), rows)
+    return section("Channels kept", figure(charts.kept_chart(groups), f"all {len(rows)} groups", all_rows))
+
+
+def _front(runs: Mapping[str, Record]) -> str:
+    """Returns scores against costs of several runs, the original among them."""
+    first = next(iter(runs.values()))
+    points = [{"name": "original", "cost": 1.0, "score": first["baseline"]["accuracy"]}]
+    points += [
+        {"name": name, "cost": r["result"]["macs"] / max(r["baseline"]["macs"], 1), "score": r["result"]["accuracy"]}
+        for name, r in runs.items()
+    ]
+    if len(runs) < 2 or any(point["score"] is None for point in points):
+        return ""
+    for one in points:
+        better = (o for o in points if o["cost"] <= one["cost"] and o["score"] >= one["score"])
+        one["dominated"] = any((o["cost"], o["score"]) != (one["cost"], one["score"]) for o in better)
+    rows = [(p["name"], f"{p['cost']:.1%}", f"{p['score']:.2%}", "another is better" * p["dominated"]) for p in points]
+    under = table(("", "MACs kept", first["metric"], ""), rows)
+    return section("Score against cost", figure(charts.front_chart(points, first["metric"]), "all points", under))
+
+
+def _examples(record: Record, pictures: Sequence[bytes]) -> str:
+    text = "what the original (left) and the slim model (right) find on an unseen image"
+    body = "".join(picture(jpeg, text) for jpeg in pictures)
+    return section(f"{record['task'].capitalize()}, original on the left, slim on the right", body)
+
+
+def _tree(record: Record) -> str:
+    joins, names = record["search"].get("tree", []), [str(group["name"]) for group in record["groups"]]
+    if not 2 <= len(names) <= MAX_LEAVES or len(joins) != len(names) - 1:
+        return ""
+    labels = dict(enumerate(names))
+    rows = []
+    for number, join in enumerate(joins):
+        a, b = (labels[int(cluster)] for cluster in join[:2])
+        labels[len(names) + number] = f"cluster {number + 1}"
+        rows.append((f"cluster {number + 1}", a, b, f"{join[2]:.2f}"))
+    under = table(("", "joins", "with", "distance"), rows, text=True)
+    return section("Groups that are alike", figure(charts.tree_chart(names, joins), f"all {len(rows)} joins", under))
 
 
 def _search(trials: Sequence[Record]) -> str:
     if not trials:
         return ""
     rows = [(t["number"] + 1, f"{t['distortion']:.4f}", f"{t['score']:.2%}", t["origin"]) for t in trials]
-    table = _table(("trial", "distortion", "score", "proposed by"), rows)
-    return _section("Search", _figure(charts.search_chart(trials), f"all {len(rows)} trials", table))
+    under = table(("trial", "distortion", "score", "proposed by"), rows)
+    return section("Search", figure(charts.search_chart(trials), f"all {len(rows)} trials", under))
+
+
+def _finetuning(record: Record) -> str:
+    history = record["finetune"].get("history", [])
+    if not history:
+        return ""
+    rows = [(f"{row['epoch']:g}", _number(row["loss"]), _number(row["score"])) for row in history]
+    under = table(("epoch", "loss", "score on images that decide"), rows)
+    return section("Finetuning", figure(charts.finetuning_chart(history), f"all {len(rows)} candidates", under))
 
 
 STAGES = (("baseline", "original"), ("result", "slim"), ("int8", "slim, int8"))
@@ -173,8 +197,18 @@ def _latency(record: Record) -> str:
         for n, title in STAGES
         if title in samples
     ]
-    table = _table(("model", "median, ms", "interquartile range, ms", "runs"), rows)
-    return _section(f"Latency on {_device(record)}", _figure(charts.latency_chart(samples), "figures", table))
+    under = table(("model", "median, ms", "interquartile range, ms", "runs"), rows)
+    return section(f"Latency on {_device(record)}", figure(charts.latency_chart(samples), "figures", under))
+
+
+def _kernels(times: Mapping[str, Mapping[str, float]]) -> str:
+    if not times:
+        return ""
+    first = next(iter(times.values()))
+    rows = [(op, *(f"{own.get(op, 0.0):.4f}" for own in times.values())) for op in first]
+    under = table(("operator", *(f"{name}, ms" for name in times)), rows)
+    note = "<p>With ONNX Runtime's profiler on, which takes time itself.</p>"
+    return section("Time in each operator", note + figure(charts.kernel_chart(times), "figures", under))
 
 
 def _outputs(record: Record) -> str:
@@ -183,7 +217,7 @@ def _outputs(record: Record) -> str:
          ", ".join(f"{name} {_number(value)}" for name, value in one.get("figures", {}).items()))
         for one in record["outputs"]
     ]  # fmt: skip
-    return _section("Outputs", _table(("", "distortion", "correlation", "largest error", "of its task"), rows))
+    return section("Outputs", table(("", "distortion", "correlation", "largest error", "of its task"), rows))
 
 
 def _number(value: object) -> str:

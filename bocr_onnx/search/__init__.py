@@ -7,6 +7,7 @@ from bocr_onnx.search.loop import SearchResult, search
 from bocr_onnx.search.prior import Prior, PriorSearch
 from bocr_onnx.search.problem import Problem
 from bocr_onnx.search.projection import Projection
+from bocr_onnx.search.proposals.clusters import cluster_tree
 from bocr_onnx.search.readers import GroupReader, group_readers
 from bocr_onnx.search.space import SearchSpace, build_space
 from bocr_onnx.search.trial import Evaluation, Proposal, Trial, TrialState, best_trial
@@ -30,6 +31,7 @@ __all__ = [
     "allocate",
     "best_trial",
     "build_space",
+    "cluster_tree",
     "group_readers",
     "read_record",
     "search",

@@ -2,6 +2,7 @@
 
 from bocr_onnx.tasks.classification import Classification, chance
 from bocr_onnx.tasks.detection import Detection, class_names
+from bocr_onnx.tasks.drawing import drawn, is_drawn
 from bocr_onnx.tasks.infer import TASKS, described, find_task, measured
 from bocr_onnx.tasks.own import Own, is_own, own_pools
 from bocr_onnx.tasks.score import (
@@ -28,8 +29,10 @@ __all__ = [
     "compared",
     "described",
     "distortion",
+    "drawn",
     "fidelity",
     "find_task",
+    "is_drawn",
     "is_own",
     "measured",
     "own_pools",

@@ -63,7 +63,7 @@ class Segmentation:
     def truth(self, outputs: Outputs, labels: Array | None) -> Outputs:
         """Returns the class of every position that is looked at, shape `(n_images, n_positions)`."""
         if labels is None:
-            return (self._classes(outputs[0]),)
+            return (self.classes(outputs[0]),)
         return (self.heads[0].sample(labels).reshape(len(labels), -1),)
 
     def learns(self, labels: Array | None) -> Array | None:
@@ -72,11 +72,11 @@ class Segmentation:
 
     def figures(self, outputs: Outputs, reference: Outputs) -> tuple[dict[str, float], ...]:
         """Returns the share of positions whose class is the original's."""
-        return ({"pixel agreement": float(np.mean(self._classes(outputs[0]) == self._classes(reference[0])))},)
+        return ({"pixel agreement": float(np.mean(self.classes(outputs[0]) == self.classes(reference[0])))},)
 
     def score(self, outputs: Outputs, truth: Outputs) -> Score:
         """Returns the mean intersection over union of the classes that the truth holds."""
-        found = self._classes(outputs[0])
+        found = self.classes(outputs[0])
         ratios = []
         known = truth[0] != UNLABELLED
         for number in np.unique(truth[0][known]):
@@ -87,6 +87,7 @@ class Segmentation:
     def _scores(self, output: Array) -> Array:
         return output if output.ndim > 2 else output[..., None]
 
-    def _classes(self, output: Array) -> npt.NDArray[np.int64]:
+    def classes(self, output: Array) -> npt.NDArray[np.int64]:
+        """Returns the class of every position, shape `(n_images, n_positions)`, for scores with classes second."""
         flat = output.reshape(*output.shape[:2], -1)
         return np.asarray(np.argmax(flat, axis=1) if self.threshold is None else flat[:, 0] > self.threshold, np.int64)

@@ -16,6 +16,7 @@ import pytest
 
 import bocr_onnx
 from bocr_onnx.errors import DataError, OutputError
+from bocr_onnx.report import charts
 
 DEMO = str(files("bocr_onnx.calibration") / "demo.onnx")
 DIGITS = str(files("bocr_onnx.calibration") / "digits.npz")
@@ -62,7 +63,7 @@ def test_it_tells_the_figures_of_the_run(runs: tuple[Path, Path]) -> None:
     assert f"{record['latency']['speedup']['value']:.2f} (" in page.text
     assert all(group["name"] in page.text for group in record["groups"])
     assert "slim, int8" in page.text
-    assert page.tags.count("svg") == 6, "three charts in two themes"
+    assert page.tags.count("svg") == 10, "five charts in two themes"
     assert path.stat().st_size < 1_500_000
 
 
@@ -129,7 +130,7 @@ def test_without_the_drawing_package_tables_are_open(runs: tuple[Path, Path], mo
     monkeypatch.setitem(sys.modules, "vl_convert", None)
     page = bocr_onnx.write_report(runs[0]).read_text()
     assert "<svg" not in page
-    assert page.count("<details open>") == 3
+    assert page.count("<details open>") == 5
 
 
 def test_bad_runs_and_places(runs: tuple[Path, Path], tmp_path: Path) -> None:
@@ -169,3 +170,48 @@ def test_a_browser_opens_it_without_a_request_or_a_message(
     assert asked == [f"file://{path}"]
     assert shown == [scheme == "light", scheme == "dark"]
     assert wide <= width
+
+
+def test_budgets_of_one_run_are_shown_beside_each_other(tmp_path: Path) -> None:
+    few: dict[str, Any] = {"data": DIGITS, "score_images": 100, "recovery_images": 100, "final_images": 100}
+    bocr_onnx.prune_each(
+        DEMO, flops="0.8,0.5", search="uniform", recover="oneshot", history="none", output=tmp_path / "f.onnx", **few
+    )
+    page = Words(bocr_onnx.write_report(tmp_path / "f.run").read_text())
+    assert "Score against cost" in page.text
+    assert "slim (flops0.8)" in page.text
+    assert "slim (flops0.5)" in page.text
+    assert (tmp_path / "f.run" / "report.html").exists()
+
+
+def test_groups_that_are_alike_join_in_a_tree_that_names_each_once(runs: tuple[Path, Path]) -> None:
+    record = json.loads((runs[0] / "report.json").read_text())
+    names, joins = [group["name"] for group in record["groups"]], record["search"]["tree"]
+    assert len(joins) == len(names) - 1
+    spec = charts.tree_chart(names, joins)
+    written = spec["layer"][1]["data"]["values"]
+    assert sorted(one["name"] for one in written) == sorted(names)
+    assert sorted(one["row"] for one in written) == list(range(len(names)))
+    ends = [row["distance"] for row in spec["data"]["values"] if row["corner"] == 1]
+    assert ends == [join[2] for join in joins]
+    page = Words(bocr_onnx.write_report(runs[0]).read_text())
+    assert f"all {len(joins)} joins" in page.text
+    assert "Groups that are alike" not in Words(bocr_onnx.write_report(runs[1]).read_text()).text
+
+
+def test_the_time_of_operators_is_told_while_both_files_are_there(runs: tuple[Path, Path], tmp_path: Path) -> None:
+    assert "Time in each operator" in bocr_onnx.write_report(runs[0]).read_text()
+    shutil.copytree(runs[1], tmp_path / "c.run")
+    record = json.loads((tmp_path / "c.run" / "report.json").read_text())
+    (tmp_path / "c.run" / "report.json").write_text(json.dumps(record | {"output": str(tmp_path / "gone.onnx")}))
+    assert "Time in each operator" not in bocr_onnx.write_report(tmp_path / "c.run").read_text()
+
+
+def test_what_finetuning_did_is_drawn(runs: tuple[Path, Path], tmp_path: Path) -> None:
+    shutil.copytree(runs[1], tmp_path / "d.run")
+    record = json.loads((tmp_path / "d.run" / "report.json").read_text())
+    history = [{"epoch": 0, "loss": None, "score": 0.5}, {"epoch": 1, "loss": 0.3, "score": 0.625}]
+    (tmp_path / "d.run" / "report.json").write_text(json.dumps(record | {"finetune": {"history": history}}))
+    page = Words(bocr_onnx.write_report(tmp_path / "d.run").read_text())
+    assert "Finetuning" in page.text
+    assert "0.625" in page.text

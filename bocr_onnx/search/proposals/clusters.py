@@ -36,12 +36,19 @@ def cluster_features(problem: Problem) -> npt.NDArray[np.float64]:
     return np.asarray((features - features.mean(axis=0)) / np.where(spread > 1e-12, spread, 1.0))
 
 
+def cluster_tree(problem: Problem) -> npt.NDArray[np.float64]:
+    """Returns the tree of groups as scipy's `linkage` gives it, shape `(n_groups - 1, 4)`; empty for a single group."""
+    if len(problem.space.full) < 2:
+        return np.empty((0, 4))
+    return np.asarray(linkage(cluster_features(problem), method="ward"))
+
+
 def cluster_phases(problem: Problem) -> tuple[Clusters, ...]:
     """Returns the clusterings from coarse to fine: about a tenth, a third and all of the groups."""
     n = len(problem.space.full)
     if n < 3:
         return (np.arange(n),)
-    tree = linkage(cluster_features(problem), method="ward")
+    tree = cluster_tree(problem)
     sizes = sorted({min(n, max(2, round(n / 10))), min(n, max(3, round(n / 3))), n})
     coarse = [fcluster(tree, size, criterion="maxclust").astype(np.int64) - 1 for size in sizes[:-1]]
     return (*coarse, np.arange(n))

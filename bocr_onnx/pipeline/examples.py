@@ -1,0 +1,69 @@
+"""Some unseen images with what the original and the slim model find on them, side by side, for people to look at."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import numpy.typing as npt
+from onnx import ModelProto
+from PIL import Image
+
+from bocr_onnx.data import Preprocessing
+from bocr_onnx.graph import Array
+from bocr_onnx.pipeline.run import Run
+from bocr_onnx.runtime import Outputs, predict_heads
+from bocr_onnx.tasks import Task, drawn, is_drawn
+
+N_EXAMPLES, SIDE, GAP = 3, 320, 8
+"""How many; the longer side of each picture and the gap between two, in pixels."""
+
+
+def examples(run: Run) -> tuple[Image.Image, ...]:
+    """Returns pictures of the original's findings on the left and the slim model's on the right.
+
+    There are none where nothing can be drawn: of other tasks than detection and segmentation, and of models that read
+    more than one image.
+    """
+    images, slim = run.images, run.slim
+    if images is None or slim is None or not is_drawn(images.task) or len(run.graph.inputs) != 1:
+        return ()
+    inputs = images.final[:N_EXAMPLES]
+    if not isinstance(inputs, np.ndarray) or inputs.ndim != 4:
+        return ()
+    pictures = [pictured(one, images.data.preprocessing) for one in inputs]
+    sides = [_found(run, images.task, proto, inputs) for proto in (run.graph.proto, slim.proto)]
+    return tuple(
+        _pair([drawn(images.task, picture, side[i], SIDE) for side in sides]) for i, picture in enumerate(pictures)
+    )
+
+
+def pictured(image: Array, preprocessing: Preprocessing) -> npt.NDArray[np.uint8]:
+    """Returns a preprocessed image as a picture again, shape `(height, width, 3)`: its pixels, rounded.
+
+    Args:
+        image: Shape `(channels, height, width)`, or channels last, as the preprocessing says.
+        preprocessing: What it went through.
+    """
+    planes = image if preprocessing.layout == "NHWC" else np.moveaxis(image, 0, -1)
+    pixels = (
+        planes.astype(np.float64) * np.array(preprocessing.std) + np.array(preprocessing.mean)
+    ) / preprocessing.scale
+    if preprocessing.channels == "BGR":
+        pixels = pixels[..., ::-1]
+    return np.repeat(pixels, 3 // pixels.shape[-1], axis=-1).round().clip(0, 255).astype(np.uint8)
+
+
+def _found(run: Run, task: Task, proto: ModelProto, inputs: Array) -> Array:
+    """Returns what is drawn of every image: the last head, which tells detections, with all its positions."""
+    head = replace(task.heads[-1], positions=None)
+    outputs: Outputs = predict_heads(run.graph, proto, inputs, (head,))
+    return outputs[0]
+
+
+def _pair(sides: list[Image.Image]) -> Image.Image:
+    left, right = sides
+    both = Image.new("RGB", (left.width + GAP + right.width, left.height), "white")
+    both.paste(left, (0, 0))
+    both.paste(right, (left.width + GAP, 0))
+    return both
