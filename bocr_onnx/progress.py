@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from typing import Protocol
@@ -47,3 +48,19 @@ class Silent:
     def detail(self, text: str) -> None:
         """Says nothing."""
         del text
+
+
+def shown(progress: Progress | None) -> Progress:
+    """Returns who is shown long steps: who was named, else whoever reads a notebook, else nobody."""
+    if progress is not None:
+        return progress
+    if not _in_notebook():
+        return Silent()
+    from bocr_onnx.terminal import TerminalProgress
+
+    return TerminalProgress()
+
+
+def _in_notebook() -> bool:
+    shell = sys.modules.get("IPython")
+    return shell is not None and type(shell.get_ipython()).__name__ == "ZMQInteractiveShell"

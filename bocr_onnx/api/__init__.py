@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from bocr_onnx.pipeline.mobile import Mobile
     from bocr_onnx.progress import Progress, Silent
     from bocr_onnx.report.verdict import Checked, Criterion
+    from bocr_onnx.terminal import TerminalProgress
 
 _PLACES = {
     "Applied": "bocr_onnx.api.apply",
@@ -47,6 +48,7 @@ _PLACES = {
     "to_torch": "bocr_onnx.api.pytorch",
     "write_report": "bocr_onnx.api.report",
     "Silent": "bocr_onnx.progress",
+    "TerminalProgress": "bocr_onnx.terminal",
 }
 """Where each name lies: a command loads what it needs and no more."""
 
@@ -62,6 +64,7 @@ __all__ = [
     "Mobile",
     "Progress",
     "Silent",
+    "TerminalProgress",
     "apply",
     "bench",
     "check",

@@ -12,7 +12,7 @@ from bocr_onnx.groups import build_index
 from bocr_onnx.options import ApplyOptions, keywords
 from bocr_onnx.pipeline.model import read_model
 from bocr_onnx.pipeline.outputs import check_outputs
-from bocr_onnx.progress import Silent
+from bocr_onnx.progress import shown
 from bocr_onnx.runtime import run_once
 from bocr_onnx.slimming import Proof, cut, prove_cut, read_plan
 
@@ -56,7 +56,7 @@ def apply(options: ApplyOptions) -> Applied:
     Raises:
         BocrError: The plan is of another model, the output cannot be written, or the proof fails.
     """
-    note = (options.progress or Silent()).note
+    note = shown(options.progress).note
     graph = read_model(options.model, options.input_shapes, note=note)
     path = check_writable(options.output)
     check_outputs(graph, path, (), inputs=(Path(options.plan),))

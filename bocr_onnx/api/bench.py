@@ -15,7 +15,7 @@ from bocr_onnx.options import BenchOptions, keywords
 from bocr_onnx.pipeline.agreement import Agreement, batches_for, check_agreement, check_outputs
 from bocr_onnx.pipeline.model import interface_of, read_model
 from bocr_onnx.pipeline.scored import Scored, open_scored
-from bocr_onnx.progress import Silent
+from bocr_onnx.progress import shown
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +37,12 @@ class Benchmark:
     measured: Measured
     speedups: tuple[Speedup, ...]
     agreements: tuple[Agreement, ...] = ()
+
+    def _repr_html_(self) -> str:
+        """Returns what a notebook shows."""
+        from bocr_onnx.report.notebook import benchmark_html
+
+        return benchmark_html(self.as_json())
 
     def as_json(self) -> dict[str, Any]:
         """Returns everything as JSON, raw samples included."""
@@ -67,7 +73,7 @@ def bench(options: BenchOptions) -> Benchmark:
         >>> 0.5 < found.speedups[0].value < 2
         True
     """
-    progress = options.progress or Silent()
+    progress = shown(options.progress)
     device = open_device(options.device)
     scored = None
     if options.data is not None and options.check_images:
@@ -101,7 +107,7 @@ def _agreements(
     """Returns how models agree with themselves here: on images where there are any, else on a random input."""
     if not options.check_images or (scored is None and device.name == "host"):
         return ()
-    progress = options.progress or Silent()
+    progress = shown(options.progress)
     with progress.task(f"Comparing outputs on {device.name} with those here") as update:
         if scored is None:
             return check_outputs(device, graphs, request, update)
@@ -111,7 +117,7 @@ def _agreements(
 
 def _read(options: BenchOptions, first: ModelGraph | None) -> list[ModelGraph]:
     """Returns the models; the first may have been read before, with images."""
-    progress, models = options.progress or Silent(), options.models
+    progress, models = shown(options.progress), options.models
     first = first or read_model(models[0], options.input_shapes, note=progress.note)
     shapes = {name: first.shapes[name] for name in first.inputs}
     graphs = [first]

@@ -14,7 +14,7 @@ from bocr_onnx.devices.android import native
 from bocr_onnx.devices.web import ort
 from bocr_onnx.errors import DeviceError, UsageError
 from bocr_onnx.options import AddOptions, DeviceOptions, keywords
-from bocr_onnx.progress import Silent
+from bocr_onnx.progress import shown
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +51,7 @@ def check_device(options: DeviceOptions) -> Checked:
         >>> check_device("host").machine.cores >= 1
         True
     """
-    progress, opened = options.progress or Silent(), open_device(options.device)
+    progress, opened = shown(options.progress), open_device(options.device)
     if options.install:
         if not isinstance(opened, Ssh):
             raise UsageError(f"`install` needs a device that is reached over ssh, got {options.device!r}")
@@ -97,7 +97,7 @@ def _add_android(options: AddOptions) -> Path:
 
 
 def _add_web(options: AddOptions) -> Path:
-    progress, folder = options.progress or Silent(), ort.default_folder()
+    progress, folder = shown(options.progress), ort.default_folder()
     source = None if options.ort_web is None else Path(options.ort_web)
     if source is not None and source.is_dir():
         found = ort.read_files(source / "dist" if (source / "dist").is_dir() else source)

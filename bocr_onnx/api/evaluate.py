@@ -7,7 +7,7 @@ from typing import Any
 
 from bocr_onnx.options import EvaluateOptions, keywords
 from bocr_onnx.pipeline.scored import open_scored
-from bocr_onnx.progress import Silent
+from bocr_onnx.progress import shown
 from bocr_onnx.runtime import predict_heads
 from bocr_onnx.tasks import Score
 
@@ -52,10 +52,10 @@ def evaluate(options: EvaluateOptions) -> Evaluated:
     Raises:
         BocrError: Model or data cannot be used.
     """
-    shown = options.progress or Silent()
+    watched = shown(options.progress)
     scored = open_scored(options, options.model, options.data, labelled=True)
     graph, images, task = scored.graph, scored.images, scored.task
-    with shown.task("Scoring") as update:
+    with watched.task("Scoring") as update:
         outputs = predict_heads(graph, graph.proto, images, task.heads, progress=update)
     task.check(outputs, scored.labels, scored.data.pools.path)
     score = task.score(outputs, task.truth(outputs, scored.labels))

@@ -18,7 +18,7 @@ from bocr_onnx.pipeline.model import open_inputs, runnable
 from bocr_onnx.pipeline.outputs import check_outputs
 from bocr_onnx.pipeline.rundir import RunDir, default_run_dir
 from bocr_onnx.pipeline.sized import read_for_images
-from bocr_onnx.progress import Progress, Silent
+from bocr_onnx.progress import Progress, Silent, shown
 from bocr_onnx.runtime import predict_heads
 from bocr_onnx.tasks import class_names, find_task, total_distortion
 
@@ -76,7 +76,7 @@ def finetune(options: FinetuneOptions) -> Finetuned | None:
     from bocr_onnx.training import start_engine
 
     folder = RunDir(options.resume or options.run_dir or default_run_dir(output_of(options)))
-    resuming, progress = options.resume is not None, options.progress or Silent()
+    resuming, progress = options.resume is not None, shown(options.progress)
     if resuming:
         options = folder.read_options(FinetuneOptions)
     engine = start_engine(options)

@@ -10,7 +10,7 @@ from bocr_onnx.graph import ModelGraph, load, random_feeds
 from bocr_onnx.options import InspectOptions, keywords
 from bocr_onnx.pipeline.inspection import Inspection, inspect_graph
 from bocr_onnx.pipeline.model import at_sizes_that_run
-from bocr_onnx.progress import Silent
+from bocr_onnx.progress import shown
 from bocr_onnx.runtime import run_once
 from bocr_onnx.slimming import check_runs, filled
 
@@ -31,11 +31,11 @@ def inspect(options: InspectOptions) -> Inspection:
         >>> found.prunable_share > 0.9
         True
     """
-    shown, shapes = options.progress or Silent(), options.input_shapes
-    graph = at_sizes_that_run(load(options.model, shapes), shapes, note=shown.note)
+    watched, shapes = shown(options.progress), options.input_shapes
+    graph = at_sizes_that_run(load(options.model, shapes), shapes, note=watched.note)
     found = replace(inspect_graph(prunable(graph)), warning=_warning(graph))
     if found.warning:
-        shown.note(f"warning: {found.warning}")
+        watched.note(f"warning: {found.warning}")
     return found
 
 

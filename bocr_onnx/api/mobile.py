@@ -9,7 +9,7 @@ from bocr_onnx.options import MobileOptions, keywords
 from bocr_onnx.pipeline.mobile import Mobile, emit_mobile
 from bocr_onnx.pipeline.model import read_model
 from bocr_onnx.pipeline.places import mobile_of
-from bocr_onnx.progress import Silent
+from bocr_onnx.progress import shown
 
 
 @keywords(MobileOptions)
@@ -28,7 +28,7 @@ def mobile(options: MobileOptions) -> Mobile:
         >>> [one.provider for one in found.partitions], found.largest_error < 1e-5
         (['NNAPI', 'CoreML'], True)
     """
-    progress = options.progress or Silent()
+    progress = shown(options.progress)
     graph = read_model(options.model, options.input_shapes, note=progress.note)
     path = graph.path
     if path is None and options.output is None:

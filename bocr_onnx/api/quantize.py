@@ -17,7 +17,7 @@ from bocr_onnx.pipeline.outputs import check_outputs
 from bocr_onnx.pipeline.places import int8_of
 from bocr_onnx.pipeline.quantize import KINDS, describe, judge_of, to_int8
 from bocr_onnx.pipeline.sized import read_for_images
-from bocr_onnx.progress import Silent
+from bocr_onnx.progress import shown
 from bocr_onnx.runtime import predict_heads
 
 
@@ -72,7 +72,7 @@ def quantize(options: QuantizeOptions) -> Int8Result:
         >>> found.sizes_bytes[1] < 0.5 * found.sizes_bytes[0]
         True
     """
-    progress = options.progress or Silent()
+    progress = shown(options.progress)
     pools = open_pools(options.task, options.data)
     sample = pools.train or pools.single
     assert sample is not None

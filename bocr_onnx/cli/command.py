@@ -10,10 +10,11 @@ from typing import Annotated, Any, Literal, TypeVar, get_args, get_origin
 
 import typer
 
-from bocr_onnx.cli.output import TerminalProgress
+from bocr_onnx.cli.wording import spelled
 from bocr_onnx.errors import UsageError
 from bocr_onnx.options import PANELS, RENAMED, Option, options_of
 from bocr_onnx.progress import Progress
+from bocr_onnx.terminal import TerminalProgress
 
 T = TypeVar("T")
 
@@ -40,7 +41,7 @@ def command(kind: Callable[..., T]) -> Callable[[Callable[[T, bool], None]], Cal
             if quiet and verbose:
                 raise UsageError("one of `quiet` and `verbose` must be given, got both")
             given = {name: value for name, value in typed.items() if value is not None}
-            progress: Progress = TerminalProgress(quiet=quiet, verbose=verbose)
+            progress: Progress = TerminalProgress(quiet=quiet, verbose=verbose, worded=spelled)
             function(kind(**given, progress=progress), as_json)
 
         extra = {"as_json": JSON, "quiet": QUIET, "verbose": VERBOSE}

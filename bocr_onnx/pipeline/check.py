@@ -17,7 +17,7 @@ from bocr_onnx.graph import ModelGraph, load, random_feeds
 from bocr_onnx.groups import build_index
 from bocr_onnx.options import CheckOptions
 from bocr_onnx.pipeline.model import interface_of, read_model
-from bocr_onnx.progress import Silent
+from bocr_onnx.progress import shown
 from bocr_onnx.report.verdict import Criterion, Verdict
 from bocr_onnx.runtime import predict_heads, run_once
 from bocr_onnx.slimming import prove_structure, read_plan
@@ -52,7 +52,7 @@ def check_all(options: CheckOptions) -> tuple[Criterion, ...]:
     Raises:
         BocrError: The original cannot be used.
     """
-    progress = options.progress or Silent()
+    progress = shown(options.progress)
     original = None
     if options.against is not None:
         original = read_model(options.against, options.input_shapes, note=progress.note)
@@ -77,7 +77,7 @@ def _opened(options: CheckOptions, original: ModelGraph | None) -> ModelGraph:
     """Returns the model, at the sizes that its original runs with where its own leave a choice."""
     assert isinstance(options.model, (str, Path))
     if original is None:
-        return read_model(options.model, options.input_shapes, note=(options.progress or Silent()).note)
+        return read_model(options.model, options.input_shapes, note=shown(options.progress).note)
     try:
         graph = load(options.model, {name: original.shapes[name] for name in original.inputs})
     except BocrError:  # other inputs: the criterion "interface" says so

@@ -38,6 +38,12 @@ class Inspection:
     refusal_shares: tuple[float, ...]
     warning: str = ""
 
+    def _repr_html_(self) -> str:
+        """Returns what a notebook shows."""
+        from bocr_onnx.report.notebook import inspection_html
+
+        return inspection_html(self.as_json())
+
     def as_json(self) -> dict[str, Any]:
         """Returns what ``bocr-onnx inspect --json`` prints."""
         return {

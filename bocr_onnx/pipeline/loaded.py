@@ -8,7 +8,7 @@ from bocr_onnx.data import Pools, Split, fit_split, split
 from bocr_onnx.graph import InputRows, ModelGraph
 from bocr_onnx.options import PruneOptions, QuantizeOptions
 from bocr_onnx.pipeline.images import ModelData, check_chance, fit_images, load_images
-from bocr_onnx.progress import Silent
+from bocr_onnx.progress import shown
 from bocr_onnx.runtime import Outputs, predict_heads
 from bocr_onnx.tasks import Classification, Task, chance, class_names, described, find_task
 
@@ -61,7 +61,7 @@ def load_parts(graph: ModelGraph, pools: Pools, options: PruneOptions | Quantize
     Raises:
         DataError: Images or labels are not what the model and its task take.
     """
-    progress = options.progress or Silent()
+    progress = shown(options.progress)
     parts = split(pools, seed=options.seed, **options.n_images)
     data = fit_images(graph, pools, parts.score, options.preprocessing, layout=options.layout)
     if data.guessed:

@@ -24,7 +24,7 @@ from bocr_onnx.pipeline.run import Run
 from bocr_onnx.pipeline.rundir import RunDir, folder_of, open_images, output_of
 from bocr_onnx.pipeline.sized import read_for_images
 from bocr_onnx.pipeline.timing import as_it_is, shares_of, timed
-from bocr_onnx.progress import Progress, Silent
+from bocr_onnx.progress import Progress, shown
 from bocr_onnx.search import Budget, PriorSearch, Projection, SearchSpace, build_space
 from bocr_onnx.search.history import History
 from bocr_onnx.search.strategies import STRATEGIES
@@ -45,7 +45,7 @@ def prepare(options: PruneOptions) -> tuple[Run, ...]:
     """
     check_together(options)
     check_ray(options.ray)
-    progress = options.progress or Silent()
+    progress = shown(options.progress)
     options = _on_its_grid(options, progress)
     opened = functools.cache(lambda: open_images(options))
     graph = _read(options, opened, progress)
@@ -125,7 +125,7 @@ def begin(options: PruneOptions, model: Prunable, run_dir: RunDir, history: Hist
         options=options,
         model=model,
         projection=Projection(space, model.cost, budget),
-        progress=options.progress or Silent(),
+        progress=shown(options.progress),
         output=check_writable(output_of(options)),
         run_dir=run_dir,
         history=history,

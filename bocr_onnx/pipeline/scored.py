@@ -13,7 +13,7 @@ from bocr_onnx.graph import InputRows, ModelGraph
 from bocr_onnx.options import TaskOptions
 from bocr_onnx.pipeline.images import ModelData, fit_images, load_images, open_pools
 from bocr_onnx.pipeline.sized import read_for_images
-from bocr_onnx.progress import Silent
+from bocr_onnx.progress import shown
 from bocr_onnx.tasks import Task, class_names, find_task
 
 
@@ -51,12 +51,12 @@ def open_scored(
     Raises:
         BocrError: Model or data cannot be used.
     """
-    shown, chosen = options.progress or Silent(), options.preprocessing
+    watched, chosen = shown(options.progress), options.preprocessing
     pools = open_pools(options.task, source)
     samples = pools.held_out or pools.single
     assert samples is not None
     sample = pools.train or samples
-    graph = read_for_images(model, lambda: (pools, sample), chosen, options.input_shapes, note=shown.note)
+    graph = read_for_images(model, lambda: (pools, sample), chosen, options.input_shapes, note=watched.note)
     data = fit_images(graph, pools, sample, chosen, layout=options.layout)
     if labelled and samples.labels is None:
         raise DataError(

@@ -49,8 +49,8 @@ def page(runs: Mapping[str, Record], extras: Extras) -> str:
     )
     return document(name, [
         f"<h1>{escape(str(record['model']['path']))} → {escape(str(record['output']))}</h1>",
-        _verdict(record),
-        section("Before and after", table(_figure_head(runs), _figure_rows(runs))),
+        verdict(record),
+        section("Before and after", figures(runs)),
         _front(runs),
         _examples(record, extras.examples),
         _kept(runs),
@@ -65,7 +65,8 @@ def page(runs: Mapping[str, Record], extras: Extras) -> str:
     ])  # fmt: skip
 
 
-def _verdict(record: Record) -> str:
+def verdict(record: Record) -> str:
+    """Returns whether every target is met, and what the proof says."""
     proof = record["proof"]
     text = f"Proved equal to the masked original within {proof['max_rel_diff']:.1e} relative."
     if record["missed"]:
@@ -75,6 +76,11 @@ def _verdict(record: Record) -> str:
 
 
 FIGURES = (("macs", "MACs"), ("params", "parameters"), ("size_bytes", "file size, B"))
+
+
+def figures(runs: Mapping[str, Record]) -> str:
+    """Returns what the original and the slim models cost and score."""
+    return table(_figure_head(runs), _figure_rows(runs))
 
 
 def _figure_head(runs: Mapping[str, Record]) -> tuple[str, ...]:

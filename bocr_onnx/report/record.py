@@ -129,6 +129,12 @@ class Report:
             "result": self.result.as_json() | {"accuracy_before_finetune": before},
         }
 
+    def _repr_html_(self) -> str:
+        """Returns what a notebook shows."""
+        from bocr_onnx.report.notebook import report_html
+
+        return report_html(self.as_json())
+
     def dumps(self) -> str:
         """Returns report.json as text."""
         return json.dumps(self.as_json(), indent=2) + "\n"
