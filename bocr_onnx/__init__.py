@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from bocr_onnx.api import write_report as write_report
     from bocr_onnx.errors import BocrError
 
+    __version__: str
+
 __all__ = [
     "BocrError",
     "apply",
@@ -51,6 +53,10 @@ def __getattr__(name: str) -> Any:
         from bocr_onnx.errors import BocrError
 
         return BocrError
+    if name == "__version__":
+        from importlib.metadata import version
+
+        return version("bocr-onnx")
     if name in __all__:
         from bocr_onnx import api
 

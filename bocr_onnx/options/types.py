@@ -112,4 +112,6 @@ RunDirectory = Annotated[
 Resume = Annotated[Place, Flag("Run directory to continue.", stored=False)]
 FinalImages = Annotated[Count, Flag("Number of unseen images for the reported score.", DATA)]
 Seed = Annotated[int, Field(ge=0, le=MAX_SEED)]
-Progress = Annotated[ProgressProtocol | None, Flag("Shows long steps; silent by default.", typed=False, stored=False)]
+Progress = Annotated[
+    ProgressProtocol | None, Flag("Shows long steps; by default in a notebook only.", typed=False, stored=False)
+]
