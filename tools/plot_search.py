@@ -1,9 +1,10 @@
-"""Draws best-so-far curves (median and interquartile range over seeds) and prints tables of search benchmarks.
+"""Tables and best-so-far curves of search benchmarks, of whatever is there, with the number of seeds of every figure.
 
 Usage:
-    python tools/plot_search.py docs/benchmarks/search_*.json --figures docs/benchmarks
+    python tools/plot_search.py docs/benchmarks/searches.jsonl [--figures docs/benchmarks]
 
-Reads what tools/bench_search.py wrote; for each file a PNG and an SVG, and a Markdown table on stdout.
+Reads what tools/bench_search.py wrote; Markdown on stdout, and with --figures a PNG for each setting, a panel per
+network.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from __future__ import annotations
 import argparse
 import json
 from collections import defaultdict
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -20,103 +22,16 @@ import numpy as np
 mpl.use("Agg")
 from matplotlib import pyplot as plt
 
-MARKS = (10, 20, 50, 100)
+Row = dict[str, Any]
+Curve = np.ndarray[tuple[int], np.dtype[np.float64]]
 
+MARKS = (10, 20, 40)
+COUNTS = " / ".join(map(str, MARKS))
+POINTS = 0.002
+"""Score that may be missing where evaluations to what a run from scratch reaches are counted: 0.2 points."""
 
-def best_so_far(run: dict[str, Any], n: int) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
-    """Returns the best objective on all images after each of n trials; what is not scored counts as nothing."""
-    values = [t["objective"] if t["objective"] is not None else -np.inf for t in run["trials"]]
-    curve = np.maximum.accumulate(values)
-    return np.concatenate([curve, np.full(max(0, n - len(curve)), curve[-1])])[:n]
-
-
-def by_strategy(record: dict[str, Any]) -> dict[str, list[dict[str, Any]]]:
-    found: dict[str, list[dict[str, Any]]] = defaultdict(list)
-    for run in record["runs"]:
-        found[run["strategy"]].append(run)
-    return dict(sorted(found.items(), key=lambda item: -float(np.median([r["unseen"] for r in item[1]]))))
-
-
-def quartiles(values: list[float], scale: float = 1.0, digits: int = 2) -> str:
-    low, middle, high = (scale * np.percentile(values, q) for q in (25, 50, 75))
-    return f"{middle:.{digits}f} [{low:.{digits}f}, {high:.{digits}f}]"
-
-
-def table(record: dict[str, Any]) -> list[str]:
-    first = record["runs"][0]
-    head = f"{record['model']}, MACs {record['flops']:g}, grid {record['round_to']}"
-    frozen = f", frozen: {', '.join(record['freeze'])}" if record["freeze"] else ""
-    lines = [
-        f"### {head}{frozen}",
-        "",
-        f"Original on {first['n_unseen']} unseen images: "
-        f"{quartiles([100 * r['baseline'] for r in record['runs']])}. "
-        f"Median [quartiles] over seeds; objective: minus log of the output's distortion on the search images.",
-        "",
-        "| strategy | seeds | unseen images, % | best objective after 10 / 20 / 50 / 100 | search, s | "
-        "s per evaluation | proposals | stopped early |",
-        "|---|---|---|---|---|---|---|---|",
-    ]
-    for strategy, runs in by_strategy(record).items():
-        tried = [r for r in runs if r["trials"]]
-        curves = np.array([best_so_far(r, MARKS[-1]) for r in tried])
-        marks = " / ".join(f"{np.median(curves[:, m - 1]):.3f}" for m in MARKS) if tried else "-"
-        each = [r["evaluation_s"] / len(r["trials"]) for r in tried]
-        share = [r["proposal_s"] / max(r["search_s"] + r["calibration_s"] + r["finalists_s"], 1e-9) for r in tried]
-        stopped = [np.mean([t["state"] == "stopped" for t in r["trials"]]) for r in tried]
-        searched = f"{np.median([r['search_s'] for r in tried]):.0f}" if tried else "-"
-        rest = f"{np.median(each):.2f} | {np.median(share):.1%} | {np.median(stopped):.0%}" if tried else "- | - | -"
-        unseen = quartiles([r["unseen"] for r in runs], 100)
-        lines.append(f"| {strategy} | {len(runs)} | {unseen} | {marks} | {searched} | {rest} |")
-    return [*lines, ""]
-
-
-def speedups(record: dict[str, Any], points: float = 0.002) -> list[str]:
-    """Returns how many evaluations each agent needs to come within 0.2 points of what one from scratch reaches."""
-    agents = {s: runs for s, runs in by_strategy(record).items() if s.split(":")[0] == "amc"}
-    scratch = {r["seed"]: r for r in agents.get("amc", [])}
-    if len(agents) < 2 or not scratch:
-        return []
-    lines = ["| agent | evaluations to the score from scratch - 0.2 points | times fewer |", "|---|---|---|"]
-    for name, runs in agents.items():
-        counts, ratios = [], []
-        for run in (r for r in runs if r["seed"] in scratch):
-            goal = best_scores(scratch[run["seed"]])[-1] - points
-            alone, own = (int(np.argmax(c >= goal)) + 1 for c in (best_scores(scratch[run["seed"]]), best_scores(run)))
-            reached = best_scores(run)[-1] >= goal
-            counts.append(own if reached else np.inf)
-            ratios.append(alone / own if reached else 0.0)
-        lines.append(f"| {name} | {np.median(counts):.0f} | {np.median(ratios):.2f} |")
-    return [*lines, ""]
-
-
-def best_scores(run: dict[str, Any]) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
-    """Returns the best score on all search images after each trial."""
-    return np.maximum.accumulate([t["score"] if t["state"] == "complete" else 0.0 for t in run["trials"]])
-
-
-def draw(record: dict[str, Any], path: Path) -> None:
-    figure, axes = plt.subplots(figsize=(7, 4.2), layout="constrained")
-    lowest = []
-    for strategy, runs in by_strategy(record).items():
-        tried = [r for r in runs if len(r["trials"]) > 1]
-        if not tried:
-            continue
-        curves = np.array([best_so_far(r, max(len(r["trials"]) for r in tried)) for r in tried])
-        middle = np.median(curves, axis=0)
-        x = np.arange(1, len(middle) + 1)
-        (line,) = axes.plot(x, middle, label=strategy)
-        axes.fill_between(x, *np.percentile(curves, (25, 75), axis=0), color=line.get_color(), alpha=0.15, lw=0)
-        lowest.append(middle[min(9, len(middle) - 1)])
-    finite = [v for v in lowest if np.isfinite(v)]
-    if finite:
-        axes.set_ylim(bottom=min(finite) - 0.1)
-    axes.set(xlabel="evaluations", ylabel="best objective so far", title=f"{record['model']}, MACs {record['flops']:g}")
-    axes.grid(alpha=0.3)
-    axes.legend(fontsize=8, loc="lower right")
-    for suffix in (".png", ".svg"):
-        figure.savefig(path.with_suffix(suffix), dpi=130)
-    plt.close(figure)
+GAIN = 0.01
+"""Of the objective, the same for a second budget: a per cent of the distortion."""
 
 
 def main() -> None:
@@ -124,11 +39,154 @@ def main() -> None:
     parser.add_argument("files", type=Path, nargs="+")
     parser.add_argument("--figures", type=Path)
     args = parser.parse_args()
-    for file in args.files:
-        record = json.loads(file.read_text())
-        print("\n".join([*table(record), *speedups(record)]))
-        if args.figures:
-            draw(record, args.figures / file.name)
+    rows = [json.loads(line) for file in args.files for line in file.read_text().splitlines()]
+    plain = [row for row in rows if row["before"] is None and row["history"] is None]
+    own = [row for row in plain if not row["published"] and not row["trials_only"]]
+    published = [row for row in plain if row["published"]]
+    for lines in (own_tables(own), published_tables(published), history_tables(rows), budget_table(rows)):
+        print("\n".join(lines))
+    if args.figures:
+        draw(own, "least distortion so far", distortions, args.figures / "search_own.png")
+        draw(published, "best top-1 so far, %", scores, args.figures / "search_published.png")
+
+
+def objectives(row: Row) -> Curve:
+    """Returns the best objective after each trial; what is not scored on all images counts as nothing."""
+    return np.maximum.accumulate([-np.inf if o is None else o for o in row["objectives"]])
+
+
+def distortions(row: Row) -> Curve:
+    return np.exp(-objectives(row))
+
+
+def scores(row: Row) -> Curve:
+    """Returns the best score in % after each trial that was scored on all images."""
+    pairs = zip(row["scores"], row["objectives"], strict=True)
+    return 100 * np.maximum.accumulate([0.0 if o is None else s for s, o in pairs])
+
+
+def by(rows: Iterable[Row], *names: str) -> dict[tuple[Any, ...], list[Row]]:
+    found: dict[tuple[Any, ...], list[Row]] = defaultdict(list)
+    for row in rows:
+        found[tuple(row[name] for name in names)].append(row)
+    return dict(sorted(found.items(), key=lambda item: str(item[0])))
+
+
+def spread(values: Iterable[float], form: str = ".2f") -> str:
+    """Returns the mean, and the range where there are several."""
+    all_of = list(values)
+    mean = f"{np.mean(all_of):{form}}"
+    return mean if len(all_of) == 1 else f"{mean} ({min(all_of):{form}} to {max(all_of):{form}})"
+
+
+def own_tables(rows: list[Row]) -> list[str]:
+    lines = []
+    for (model, flops), runs in by(rows, "model", "flops").items():
+        lines += [
+            f"**{model}, {flops:g} of the MACs**, original {spread(100 * r['baseline'] for r in runs)} on "
+            f"{runs[0]['n_unseen']:,} unseen images",
+            "",
+            f"| strategy | seeds | unseen, % | distortion after {COUNTS} trials | search, s | recovery, s |",
+            "|---|---|---|---|---|---|",
+        ]
+        strategies = by(runs, "strategy")
+        for (name,), own in sorted(strategies.items(), key=lambda item: -np.mean([r["unseen"] for r in item[1]])):
+            tried = [r for r in own if r["objectives"]]
+            curves = [distortions(r) for r in tried]
+            marks = " / ".join(f"{np.mean([c[min(m, len(c)) - 1] for c in curves]):.3f}" for m in MARKS if curves)
+            lines.append(
+                f"| `{name}` | {len(own)} | {spread(100 * r['unseen'] for r in own)} | {marks if tried else '-'} | "
+                f"{np.median([r['search_s'] for r in own]):.0f} | {np.median([r['recovery_s'] for r in own]):.0f} |"
+            )
+        lines.append("")
+    return lines
+
+
+def published_tables(rows: list[Row]) -> list[str]:
+    lines = [
+        f"| network, share of the MACs | strategy | seeds | best top-1 after {COUNTS} | unseen, % | s an evaluation |",
+        "|---|---|---|---|---|---|",
+    ]
+    for (model, flops, name), own in by(rows, "model", "flops", "strategy").items():
+        marks = " / ".join(f"{np.mean([scores(r)[min(m, len(r['scores'])) - 1] for r in own]):.2f}" for m in MARKS)
+        each = np.median([(r["evaluation_s"] + r["proposal_s"]) / len(r["scores"]) for r in own])
+        unseen = spread(100 * r["unseen"] for r in own)
+        lines.append(f"| {model}, {flops:g} | `{name}` | {len(own)} | {marks} | {unseen} | {each:.2f} |")
+    return [*lines, ""] if rows else []
+
+
+def history_tables(rows: list[Row]) -> list[str]:
+    """Returns how many evaluations each agent needs to come within 0.2 points of what one from scratch reaches."""
+    agents = [row for row in rows if row["strategy"].startswith("amc") and not row["published"] and row["trials_only"]]
+    scratch = {(r["model"], r["seed"]): r for r in agents if r["strategy"] == "amc"}
+    lines = [
+        "| network | agent | seeds | evaluations to scratch - 0.2 points | of those from scratch |",
+        "|---|---|---|---|---|",
+    ]
+    n = len(lines)
+    for (model, name), own in by(
+        (r for r in agents if (r["model"], r["seed"]) in scratch), "model", "strategy"
+    ).items():
+        needed = [evaluations(scores(r), scores(scratch[model, r["seed"]])[-1] - 100 * POINTS) for r in own]
+        alone = [evaluations(scores(s := scratch[model, r["seed"]]), scores(s)[-1] - 100 * POINTS) for r in own]
+        shares = [a / b for a, b in zip(needed, alone, strict=True)]
+        told = [f"{np.median(v):.2g}" if np.isfinite(np.median(v)) else "not reached" for v in (needed, shares)]
+        lines.append(f"| {model} | `{name}` | {len(own)} | {told[0]} | {told[1]} |")
+    return [*lines, ""] if len(lines) > n else []
+
+
+def budget_table(rows: list[Row]) -> list[str]:
+    """Returns how many evaluations a search that knows another budget needs for what a fresh one finds with all its."""
+    fresh = {
+        (r["model"], r["flops"], r["seed"]): r
+        for r in rows
+        if r["strategy"] == "bocr" and r["before"] is None and not r["published"]
+    }
+    lines = [
+        "| network | budget before, now | seeds | evaluations to what a fresh search finds | fresh |",
+        "|---|---|---|---|---|",
+    ]
+    n = len(lines)
+    for (model, before, flops), own in by(
+        (r for r in rows if r["before"] is not None), "model", "before", "flops"
+    ).items():
+        known = [(r, fresh[model, flops, r["seed"]]) for r in own if (model, flops, r["seed"]) in fresh]
+        if not known:
+            continue
+        needed = [evaluations(objectives(r), objectives(f)[-1] - GAIN) for r, f in known]
+        alone = [evaluations(objectives(f), objectives(f)[-1] - GAIN) for _, f in known]
+        told = ", ".join("not reached" if np.isinf(one) else f"{one:.0f}" for one in needed)
+        lines.append(
+            f"| {model} | {before:g}, {flops:g} | {len(known)} | {told} | {', '.join(f'{one:.0f}' for one in alone)} |"
+        )
+    return [*lines, ""] if len(lines) > n else []
+
+
+def evaluations(curve: Curve, goal: float) -> float:
+    """Returns after how many trials a curve is at a goal; infinity where it never is."""
+    return float(np.argmax(curve >= goal)) + 1 if curve[-1] >= goal else np.inf
+
+
+def draw(rows: list[Row], title: str, curve: Callable[[Row], Curve], path: Path) -> None:
+    """Draws a panel per network: medians over seeds with the range."""
+    models = by((r for r in rows if len(r["scores"]) > 1), "model")
+    if not models:
+        return
+    figure, axes = plt.subplots(1, len(models), figsize=(4.2 * len(models), 3.8), layout="constrained", squeeze=False)
+    names = sorted({row["strategy"] for row in rows})
+    for panel, ((model,), runs) in zip(axes[0], models.items(), strict=True):
+        for (name,), own in by(runs, "strategy").items():
+            n = min(len(r["scores"]) for r in own)
+            curves = np.array([curve(r)[:n] for r in own])
+            curves[~np.isfinite(curves)] = np.nan
+            colour = f"C{names.index(name)}"
+            panel.plot(np.arange(1, n + 1), np.median(curves, axis=0), color=colour, label=f"{name}, {len(own)} seeds")
+            panel.fill_between(np.arange(1, n + 1), curves.min(0), curves.max(0), color=colour, alpha=0.15, lw=0)
+        panel.set(title=f"{Path(model).stem} at {runs[0]['flops']:g}", xlabel="evaluations", ylabel=title)
+        panel.grid(alpha=0.3)
+        panel.legend(fontsize=7)
+    figure.savefig(path, dpi=110)
+    plt.close(figure)
 
 
 if __name__ == "__main__":
