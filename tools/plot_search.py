@@ -1,10 +1,9 @@
 """Tables and best-so-far curves of search benchmarks, of whatever is there, with the number of seeds of every figure.
 
 Usage:
-    python tools/plot_search.py docs/benchmarks/searches.jsonl [--figures docs/benchmarks]
+    python tools/plot_search.py docs/benchmarks/searches.jsonl -o docs/searches.md --figures docs/benchmarks
 
-Reads what tools/bench_search.py wrote; Markdown on stdout, and with --figures a PNG for each setting, a panel per
-network.
+Reads what tools/bench_search.py wrote; writes a page of Markdown and a PNG for each setting, a panel per network.
 """
 
 from __future__ import annotations
@@ -34,20 +33,76 @@ GAIN = 0.01
 """Of the objective, the same for a second budget: a per cent of the distortion."""
 
 
+PAGE = """# Searches, measured
+
+Made by `tools/plot_search.py` of what `tools/bench_search.py` has measured, raw rows in
+[benchmarks/searches.jsonl](benchmarks/searches.jsonl): 40 evaluations each, 1,000 images to search by and 1,000 to
+refit on, one thread. The column "seeds" says how many stand behind a figure; with one or two, differences of half a
+point say nothing. Searches ran sixteen at a time on a machine with 16 processors and one GPU, which rebuilt blocks:
+compare seconds with each other only.
+
+<!-- not run: takes hours, and needs the files that were measured -->
+```bash
+python tools/bench_search.py resnet20_bn.onnx --data cifar10 --flops 0.3 \\
+    --strategies bocr,bo,local,sensitivity,random,uniform,amc --minutes 15
+python tools/bench_search.py resnet20_bn.onnx --data cifar10 --flops 0.5 --published \\
+    --freeze /conv1/Conv /layer2/layer2.0/conv2/Conv /layer3/layer3.0/conv2/Conv \\
+    --strategies bocr-paper,bocr-paper:rollback=none,amc --minutes 15
+python tools/bench_search.py resnet20_bn.onnx --data cifar10 --flops 0.3 --before 0.5 --trials-only \\
+    --strategies bocr --minutes 15
+python tools/plot_search.py docs/benchmarks/searches.jsonl
+```
+"""
+
+OWN = """## Our setting
+
+All groups free, no labels, the recovery that a run emits (blocks rebuilt), top-1 on images that nothing else has
+seen. The budget is hard enough for allocations to differ.
+
+![least distortion so far, median and range over seeds](benchmarks/search_own.png)
+"""
+
+PUBLISHED = """## The published setting
+
+Top-1 after the closed form alone is what is maximized and what is reported, channels are ranked by their weights,
+nothing is known before; of the ResNets the insides of blocks are cut. `bocr-paper` is the published method,
+`bocr-paper:rollback=none` the same in full dimension from the start.
+
+![best top-1 so far, median and range over seeds](benchmarks/search_published.png)
+"""
+
+HISTORY = """## An agent with history
+
+Evaluations until an agent is within 0.2 points of what one from scratch ends with.
+"""
+
+SECOND = """## A second budget of the same model
+
+After 40 evaluations at another budget: evaluations until the objective is within one per cent of what a fresh
+search of 40 ends with, and how many the fresh one needs for that.
+"""
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("files", type=Path, nargs="+")
-    parser.add_argument("--figures", type=Path)
+    parser.add_argument("-o", "--output", type=Path, default=Path("docs/searches.md"))
+    parser.add_argument("--figures", type=Path, default=Path("docs/benchmarks"))
     args = parser.parse_args()
     rows = [json.loads(line) for file in args.files for line in file.read_text().splitlines()]
     plain = [row for row in rows if row["before"] is None and row["history"] is None]
     own = [row for row in plain if not row["published"] and not row["trials_only"]]
     published = [row for row in plain if row["published"]]
-    for lines in (own_tables(own), published_tables(published), history_tables(rows), budget_table(rows)):
-        print("\n".join(lines))
-    if args.figures:
-        draw(own, "least distortion so far", distortions, args.figures / "search_own.png")
-        draw(published, "best top-1 so far, %", scores, args.figures / "search_published.png")
+    parts = {
+        PAGE: [],
+        OWN: own_tables(own),
+        PUBLISHED: published_tables(published),
+        HISTORY: history_tables(rows) or ["Not measured yet.", ""],
+        SECOND: budget_table(rows) or ["Not measured yet.", ""],
+    }
+    args.output.write_text("\n".join(line for text, lines in parts.items() for line in (text, *lines)).rstrip() + "\n")
+    draw(own, "least distortion so far", distortions, args.figures / "search_own.png")
+    draw(published, "best top-1 so far, %", scores, args.figures / "search_published.png")
 
 
 def objectives(row: Row) -> Curve:
@@ -73,10 +128,10 @@ def by(rows: Iterable[Row], *names: str) -> dict[tuple[Any, ...], list[Row]]:
 
 
 def spread(values: Iterable[float], form: str = ".2f") -> str:
-    """Returns the mean, and the range where there are several."""
+    """Returns the mean, and the range where they differ."""
     all_of = list(values)
     mean = f"{np.mean(all_of):{form}}"
-    return mean if len(all_of) == 1 else f"{mean} ({min(all_of):{form}} to {max(all_of):{form}})"
+    return mean if min(all_of) == max(all_of) else f"{mean} ({min(all_of):{form}} to {max(all_of):{form}})"
 
 
 def own_tables(rows: list[Row]) -> list[str]:
@@ -183,6 +238,7 @@ def draw(rows: list[Row], title: str, curve: Callable[[Row], Curve], path: Path)
             panel.plot(np.arange(1, n + 1), np.median(curves, axis=0), color=colour, label=f"{name}, {len(own)} seeds")
             panel.fill_between(np.arange(1, n + 1), curves.min(0), curves.max(0), color=colour, alpha=0.15, lw=0)
         panel.set(title=f"{Path(model).stem} at {runs[0]['flops']:g}", xlabel="evaluations", ylabel=title)
+        panel.set_yscale("log" if curve is distortions else "linear")
         panel.grid(alpha=0.3)
         panel.legend(fontsize=7)
     figure.savefig(path, dpi=110)

@@ -31,6 +31,7 @@ def inspect(options: InspectOptions, as_json: bool) -> None:
     print(
         f"{found.cost.macs / 1e6:.2f} M MACs, {found.cost.params:,} parameters; "
         f"{found.prunable_share:.1%} of the MACs can be pruned"
+        f"{'' if sum(found.shares) <= 1 else ' (an operator counts for the group it reads and for the one it makes)'}"
     )
 
 

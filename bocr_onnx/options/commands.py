@@ -256,8 +256,12 @@ class PruneOptions(StrategyOptions, ImageOptions):
         PlainValidator(parse_grid),
         Flag("Keep multiples of this many channels: auto (8) or a whole number.", SEARCH, metavar="auto|INTEGER"),
     ] = "auto"
-    freeze: Annotated[Patterns, Flag("Groups to leave uncut (shell pattern).", SEARCH, metavar="PATTERN")] = ()
-    only: Annotated[Patterns, Flag("The only groups to cut (shell pattern).", SEARCH, metavar="PATTERN")] = ()
+    freeze: Annotated[
+        Patterns, Flag("Groups to leave uncut (shell pattern; may be repeated).", SEARCH, metavar="PATTERN")
+    ] = ()
+    only: Annotated[
+        Patterns, Flag("The only groups to cut (shell pattern; may be repeated).", SEARCH, metavar="PATTERN")
+    ] = ()
     min_width: Annotated[int, Field(ge=1), Flag("Minimum number of channels kept in every group.", SEARCH)] = 1
     recover: Annotated[Recovery, Flag("How weights are refitted.", RECOVERY)] = "blockwise"
     recover_seconds: Annotated[
