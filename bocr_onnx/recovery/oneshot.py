@@ -33,7 +33,7 @@ from bocr_onnx.recovery.patches import (
     kept_outputs,
     to_matrix,
 )
-from bocr_onnx.slimming import Mask
+from bocr_onnx.slimming import Mask, on_grid
 
 RIDGE = 1e-4
 
@@ -87,8 +87,9 @@ def recover_oneshot(
         for block, (own, mean) in enumerate(zip(matrix.reshape(*each.shape, -1), known.mean, strict=True)):
             fitted[block] = fit_rows(known.covariance[block], columns, targets[number][block][:, each[block] % n_own])
             bias[block] += own @ mean - fitted[block] @ mean[columns]
-        weights[affine.weight] = from_matrix(affine, graph, fitted.reshape(len(outputs), -1))
-        weights[affine.bias] = bias.reshape(-1).astype(original.dtype)
+        found = {affine.weight: from_matrix(affine, graph, fitted.reshape(len(outputs), -1)),
+                 affine.bias: bias.reshape(-1).astype(original.dtype)}  # fmt: skip
+        weights |= {at: on_grid(index, mask, at, array) for at, array in found.items()}
     return weights
 
 

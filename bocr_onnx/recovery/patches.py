@@ -20,7 +20,7 @@ import numpy.typing as npt
 from bocr_onnx.graph import Array, ModelGraph, Node, Operand
 from bocr_onnx.groups import Channels, GroupIndex
 from bocr_onnx.recovery.windows import CONVOLUTIONS
-from bocr_onnx.slimming import Mask, kept_positions, output_axis
+from bocr_onnx.slimming import Mask, kept_positions, output_axis, storage
 
 Floats = npt.NDArray[np.float64]
 
@@ -66,8 +66,8 @@ class Affine:
 def find_affines(index: GroupIndex) -> tuple[Affine, ...]:
     """Returns the operators that recovery can fit, in graph order.
 
-    Left out are weights that several operators share or that are stored quantized, transposed convolutions whose
-    padding follows from a shape, and operators whose channels cannot be cut.
+    Left out are weights that several operators share, integers that no DequantizeLinear reads alone, transposed
+    convolutions whose padding follows from a shape, and operators whose channels cannot be cut.
     """
     graph = index.graph
     found = []
@@ -81,14 +81,15 @@ def find_affines(index: GroupIndex) -> tuple[Affine, ...]:
         shared = len(graph.readers[node.inputs[1]]) > 1 or node.attributes.get("transA", 0)
         scaled = node.attributes.get("alpha", 1.0) != 1.0 or node.attributes.get("beta", 1.0) != 1.0
         shaped = node.inputs[0] in graph.shapes and node.outputs[0] in graph.shapes
-        stored = weight.dtype.kind == "f" and graph.rounded(node.inputs[1]) is None
+        plain = graph.rounded(node.inputs[1]) is None
+        stored = weight.dtype.kind == "f" and (plain or storage(graph, node.inputs[1]) is not None)
         if not stored or shared or scaled or not shaped or (node.op == "MatMul" and weight.ndim != 2):
             continue
         blocks = int(node.attributes.get("group", 1)) if node.op in CONVOLUTIONS else 1
         inner, outer = (weight.shape[axis] for axis in _sides(graph, node))
         if node.op == "ConvTranspose":
             inner, outer = inner // blocks, outer * blocks
-        bias = (node.index, 2) if _takes_bias(graph, node, blocks) else None
+        bias = (node.index, 2) if _takes_bias(graph, node, blocks, plain=plain) else None
         found.append(Affine(node, at, bias, blocks, inner, outer, math.prod(weight.shape[2:])))
     return tuple(found)
 
@@ -109,7 +110,10 @@ def is_refitted(affine: Affine) -> bool:
     return not affine.depthwise and affine.bias is not None
 
 
-def _takes_bias(graph: ModelGraph, node: Node, blocks: int) -> bool:
+def _takes_bias(graph: ModelGraph, node: Node, blocks: int, *, plain: bool) -> bool:
+    """Returns whether a fit may set the bias; none is added to integer weights, which a kernel for integers reads."""
+    if not plain and (not node.input(2) or storage(graph, node.input(2)) is None):
+        return False
     if node.op == "Conv" or (node.op == "ConvTranspose" and (blocks == 1 or node.input(2))):
         return True
     if node.op != "Gemm":

@@ -27,7 +27,7 @@ from bocr_onnx.recovery.patches import Affine, from_matrix, kept_columns, kept_o
 from bocr_onnx.recovery.stepper import Chunks, computed_inputs, run_node
 from bocr_onnx.recovery.windows import CONVOLUTIONS, draw_positions, input_rows, output_rows
 from bocr_onnx.runtime import Progress, batch_size
-from bocr_onnx.slimming import Mask, cut_edit, cut_operand, kept_positions
+from bocr_onnx.slimming import Mask, cut_edit, cut_operand, kept_positions, on_grid
 
 CHUNK = 250
 MEMORY_BYTES = 4 << 30
@@ -144,7 +144,7 @@ def _step(walk: _Walk, node: Node, cut_all: Edit, affine: Affine | None, n_rows:
     slim_feeds = {name: walk.slim[name] for name in names}
     found = run_node(graph, node, Edit(), feeds)
     walk.original.update(found)
-    own = {at: a for at, a in cut_all.operands.items() if at[0] == node.index}
+    own = {at: a for at, a in cut_all.operands.items() if at[0] == node.index} | _cut_where_stored(walk, node)
     attributes = {at: v for at, v in cut_all.attributes.items() if at[0] == node.index}
     unchanged = all(feeds[n] is slim_feeds[n] for n in names)
     if unchanged and not own and not attributes:
@@ -155,6 +155,18 @@ def _step(walk: _Walk, node: Node, cut_all: Edit, affine: Affine | None, n_rows:
         walk.weights.update(fitted)
         own |= fitted
     walk.slim.update(run_node(graph, node, Edit(own, attributes), slim_feeds))
+
+
+def _cut_where_stored(walk: _Walk, node: Node) -> dict[Operand, Array]:
+    """Returns the slim constants that a node reads through a DequantizeLinear, before which they are cut."""
+    graph, found = walk.index.graph, {}
+    for position, name in enumerate(node.inputs):
+        at = (node.index, position)
+        if at in walk.index.slices and graph.rounded(name) is not None:
+            slim = cut_operand(walk.index, walk.mask, at)
+            if slim is not graph.operand(at):
+                found[at] = slim
+    return found
 
 
 def _fit(walk: _Walk, affine: Affine, n_rows: int, rng: np.random.Generator) -> dict[Operand, Array]:
@@ -180,10 +192,8 @@ def _fit(walk: _Walk, affine: Affine, n_rows: int, rng: np.random.Generator) -> 
     start = to_matrix(affine, graph, cut_operand(walk.index, walk.mask, affine.weight) if fitted is None else fitted)
     with one_thread():
         matrix, bias = solve_parts(parts, start)
-    return {
-        affine.weight: from_matrix(affine, graph, matrix),
-        affine.bias: bias.astype(weight.dtype),
-    }
+    found = {affine.weight: from_matrix(affine, graph, matrix), affine.bias: bias.astype(weight.dtype)}
+    return {at: on_grid(walk.index, walk.mask, at, array) for at, array in found.items()}
 
 
 def _stream_error(walk: _Walk, affine: Affine) -> list[Array] | None:

@@ -23,7 +23,7 @@ from bocr_onnx.groups import GroupIndex
 from bocr_onnx.recovery.moments import Moments
 from bocr_onnx.recovery.patches import Affine, Floats, bias_of, kept_outputs, to_matrix
 from bocr_onnx.runtime.session import open_session, run_session
-from bocr_onnx.slimming import Mask, cut, cut_operand
+from bocr_onnx.slimming import Mask, cut, cut_operand, on_grid
 
 MAX_SCALE = 4.0
 """No output is stretched or shrunk further: a channel that died cannot be brought back by scaling noise."""
@@ -95,8 +95,9 @@ def restore_statistics(
         if bias is None:
             bias = bias_of(affine, graph)[kept_outputs(affine, index, mask)]
         shift = goals[name].mean + scale * (bias - measured[name].mean)
-        changed[affine.weight] = (weight * scale.reshape(-1, *[1] * (weight.ndim - 1))).astype(weight.dtype)
-        changed[affine.bias] = shift.astype(weight.dtype)
+        scaled = (weight * scale.reshape(-1, *[1] * (weight.ndim - 1))).astype(weight.dtype)
+        changed[affine.weight] = on_grid(index, mask, affine.weight, scaled)
+        changed[affine.bias] = on_grid(index, mask, affine.bias, shift.astype(weight.dtype))
     return changed
 
 

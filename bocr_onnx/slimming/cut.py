@@ -16,22 +16,8 @@ from bocr_onnx.errors import ProofError
 from bocr_onnx.graph import Array, Edit, ModelGraph, Operand, apply_edit
 from bocr_onnx.groups import EVERY, Channels, GroupIndex, Slot
 from bocr_onnx.slimming.plan import Mask, kept_positions
-
-
-def cut_operand(index: GroupIndex, mask: Mask, at: Operand) -> Array:
-    """Returns a constant operand without the removed channels."""
-    graph = index.graph
-    array = graph.operand(at)
-    assert array is not None, f"operand {at} of {graph.label} is not constant"
-    return _take(index, mask, at, array)
-
-
-def _take(index: GroupIndex, mask: Mask, at: Operand, array: Array) -> Array:
-    for axis, channels in index.slices.get(at, {}).items():
-        kept = kept_positions(channels, mask)
-        if len(kept) < len(channels):
-            array = np.take(array, kept, axis=axis)
-    return array
+from bocr_onnx.slimming.stored import stored
+from bocr_onnx.slimming.taken import cut_operand, take
 
 
 def cut_edit(index: GroupIndex, mask: Mask, weights: Mapping[Operand, Array] | None = None) -> Edit:
@@ -49,10 +35,10 @@ def cut_edit(index: GroupIndex, mask: Mask, weights: Mapping[Operand, Array] | N
             continue  # it is cut where it is stored
         array = operands.get(at, graph.operand(at))
         assert array is not None
-        taken = _take(index, mask, at, array)
+        taken = take(index, mask, at, array)
         if taken is not array:
             operands[at] = taken
-    operands.update(weights or {})
+    operands.update(stored(index, mask, weights or {}))
     return Edit(operands, attributes, _widths(index, mask))
 
 

@@ -44,6 +44,7 @@ from bocr_onnx.slimming.cut import changed_operands, widen
 from bocr_onnx.slimming.decisions import Run, hand_over, keep
 from bocr_onnx.slimming.difference import Proof, above_noise, compare, nudged, smallest_scale
 from bocr_onnx.slimming.plan import Mask, masked_reads
+from bocr_onnx.slimming.stored import stored
 from bocr_onnx.slimming.trying import filled, is_finite
 
 MAX_FED_TWICE = 1 << 22
@@ -106,7 +107,7 @@ def prove_cut(
     """
     index = replace(index, graph=filled(index.graph, run))
     changed = changed_operands(index, mask, _check_valid(index.graph, slim))
-    _check_declared(index.graph, changed, weights)
+    _check_declared(index.graph, changed, {**weights, **stored(index, mask, weights)})
     return _prove(index, mask, slim, changed, Trying(run, batch or _batch(index.graph), seed))
 
 
