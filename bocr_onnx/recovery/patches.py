@@ -32,8 +32,8 @@ class Affine:
     Attributes:
         node: The operator.
         weight: Operand that holds the weight.
-        bias: Operand that holds the bias; Conv and Gemm without one get it added. None for MatMul, whose bias,
-            if any, is an Add after it, and for a grouped ConvTranspose without one.
+        bias: Operand that holds the bias; Conv and Gemm without one get it added; of MatMul that of an Add after it.
+            None where there is none, as for a grouped ConvTranspose without one.
         blocks: Blocks of the original that read inputs of their own each; one, unless a convolution is grouped.
         n_inputs: Input channels of each block of the original.
         n_outputs: Outputs of the original, of all blocks.
@@ -89,7 +89,7 @@ def find_affines(index: GroupIndex) -> tuple[Affine, ...]:
         inner, outer = (weight.shape[axis] for axis in _sides(graph, node))
         if node.op == "ConvTranspose":
             inner, outer = inner // blocks, outer * blocks
-        bias = (node.index, 2) if _takes_bias(graph, node, blocks, plain=plain) else None
+        bias = (node.index, 2) if _takes_bias(graph, node, blocks, plain=plain) else _added_after(graph, node, outer)
         found.append(Affine(node, at, bias, blocks, inner, outer, math.prod(weight.shape[2:])))
     return tuple(found)
 
@@ -120,6 +120,19 @@ def _takes_bias(graph: ModelGraph, node: Node, blocks: int, *, plain: bool) -> b
         return False
     bias = graph.constant(node.input(2))
     return not node.input(2) or (bias is not None and bias.ndim == 1 and bias.size > 1)
+
+
+def _added_after(graph: ModelGraph, node: Node, n_outputs: int) -> Operand | None:
+    """Returns the constant that an Add after a MatMul adds to each output, or None."""
+    readers = graph.readers.get(node.outputs[0], ())
+    if node.op != "MatMul" or len(readers) != 1 or node.outputs[0] in graph.outputs:
+        return None
+    after = graph.nodes[readers[0][0]]
+    at = (after.index, 1 - readers[0][1])
+    name = after.input(at[1])
+    bias = graph.constant(name) if after.op == "Add" else None
+    alone = bias is not None and bias.shape == (n_outputs,) and len(graph.readers.get(name, ())) == 1
+    return at if alone and n_outputs > 1 else None
 
 
 def to_matrix(affine: Affine, graph: ModelGraph, weight: Array) -> Floats:

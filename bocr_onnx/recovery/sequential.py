@@ -145,6 +145,7 @@ def _step(walk: _Walk, node: Node, cut_all: Edit, affine: Affine | None, n_rows:
     found = run_node(graph, node, Edit(), feeds)
     walk.original.update(found)
     own = {at: a for at, a in cut_all.operands.items() if at[0] == node.index} | _cut_where_stored(walk, node)
+    own |= {at: a for at, a in walk.weights.items() if at[0] == node.index}
     attributes = {at: v for at, v in cut_all.attributes.items() if at[0] == node.index}
     unchanged = all(feeds[n] is slim_feeds[n] for n in names)
     if unchanged and not own and not attributes:
@@ -192,6 +193,8 @@ def _fit(walk: _Walk, affine: Affine, n_rows: int, rng: np.random.Generator) -> 
     start = to_matrix(affine, graph, cut_operand(walk.index, walk.mask, affine.weight) if fitted is None else fitted)
     with one_thread():
         matrix, bias = solve_parts(parts, start)
+    if affine.bias[0] != node.index:  # it is added afterwards, to what the target does not hold yet
+        bias = bias + cut_operand(walk.index, walk.mask, affine.bias)
     found = {affine.weight: from_matrix(affine, graph, matrix), affine.bias: bias.astype(weight.dtype)}
     return {at: on_grid(walk.index, walk.mask, at, array) for at, array in found.items()}
 
@@ -207,6 +210,8 @@ def _stream_error(walk: _Walk, affine: Affine) -> list[Array] | None:
         reader = graph.nodes[readers[0][0]]
         if reader.op == "BatchNormalization" and scale is None:
             scale = _gain(walk, reader)
+            name = reader.outputs[0]
+        elif reader.op == "Add" and any(graph.constant(one) is not None for one in reader.inputs):
             name = reader.outputs[0]
         elif reader.op in ("Add", "Sum") and len(reader.inputs) == 2:
             break

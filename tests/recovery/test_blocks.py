@@ -136,3 +136,36 @@ def test_a_shape_that_is_asked_for_leaves_a_transposed_convolution_as_it_is() ->
         a=(8, 3, 1, 1), w=(8, 4, 3, 3),
     )  # fmt: skip
     assert [a.node.op for a in find_affines(build_index(graph))] == ["Conv"]
+
+
+MLP = """m (float[N, 7, 6] x) => (float[N, 7, 6] y) {
+    a = MatMul(x, w0)  ab = Add(a, b0)  r = Relu(ab)  c = MatMul(r, w1)  cb = Add(b1, c)  s = Add(cb, x)
+    d = MatMul(s, w2)  db = Add(d, b2)  t = Relu(db)  e = MatMul(t, w3)  eb = Add(e, b3)  y = Add(eb, s) }"""
+
+
+@pytest.mark.parametrize("recovery", ["oneshot", "sequential"])
+def test_a_bias_that_is_added_after_a_product_is_fitted_with_it(recovery: str) -> None:
+    """Hidden channels of both blocks are copies of each other: nothing is lost with half of them."""
+    w0, w2 = drawn((6, 8), 0), drawn((6, 8), 2)
+    w0[:, 4:], w2[:, 4:] = w0[:, :4], w2[:, :4]
+    b0, b2 = np.tile(drawn((4,), 4), 2), np.tile(drawn((4,), 5), 2)
+    graph = build(MLP, w0=w0, b0=b0, w1=drawn((8, 6), 1), b1=drawn((6,), 6), w2=w2, b2=b2, w3=drawn((8, 6), 3),
+                  b3=drawn((6,), 7))  # fmt: skip
+    seen = 3 * np.random.default_rng(7).standard_normal((120, 7, 6)).astype(np.float32)
+    calibration = calibrate(build_index(graph), seen)
+    index = calibration.index
+    mask = calibration.mask(np.array([g.n_channels // 2 for g in index.groups]))
+    weights = calibration.fit(mask) if recovery == "oneshot" else calibration.recover(mask, recovery)
+    reference = predict(graph, graph.proto, seen)
+    plain, fitted = (distortion(predict(graph, cut(index, mask, own), seen), reference) for own in ({}, weights))
+    assert {(3, 1), (4, 0), (9, 1), (10, 1)} <= set(weights)
+    assert fitted < 1e-3 * plain
+
+
+def test_a_constant_that_is_not_a_bias_is_left_alone() -> None:
+    for after in ("y = Add(c, k)", "q = Add(c, b1) y = Mul(q, b1)", "q = Relu(c) y = Add(q, b1)"):
+        text = (
+            f"m (float[N, 7, 6] x) => (float[N, 7, 6] y) {{ a = MatMul(x, w0) r = Relu(a) c = MatMul(r, w1) {after} }}"
+        )
+        graph = build(text, w0=(6, 8), w1=(8, 6), b1=(6,), k=(7, 6))
+        assert [affine.bias for affine in find_affines(build_index(graph))] == [None, None]
