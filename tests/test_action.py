@@ -24,7 +24,10 @@ DIGITS = Path(str(files("bocr_onnx.calibration") / "digits.npz"))
 EXPRESSION = re.compile(r"\$\{\{\s*(.*?)\s*\}\}")
 PINNED = re.compile(r"[\w.-]+/[\w.-]+@[0-9a-f]{40}")
 
-pytestmark = pytest.mark.skipif(not (ROOT / "action.yml").exists(), reason="the repository is not here")
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(not (ROOT / "action.yml").exists(), reason="the repository is not here"),
+]
 
 
 def filled(value: str, known: Mapping[str, str]) -> str:

@@ -12,6 +12,8 @@ from pathlib import Path
 
 import pytest
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[1]
 DIFFS = re.findall(
     r"^## ([^\n]+)\n.*?^```diff\n(.*?)^```\n.*?^```bash\n(.*?)^```",

@@ -14,6 +14,8 @@ import pytest
 import bocr_onnx
 from bocr_onnx.cli.main import WHOLE_ONLY
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[1]
 DEMO = str(files("bocr_onnx.calibration") / "demo.onnx")
 DIGITS = str(files("bocr_onnx.calibration") / "digits.npz")

@@ -11,6 +11,8 @@ import pytest
 
 import bocr_onnx
 
+pytestmark = pytest.mark.slow
+
 nbformat = pytest.importorskip("nbformat")
 NotebookClient = pytest.importorskip("nbclient").NotebookClient
 

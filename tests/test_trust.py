@@ -12,6 +12,8 @@ from pathlib import Path
 
 import pytest
 
+pytestmark = pytest.mark.slow
+
 DEMO, DIGITS = (str(files("bocr_onnx.calibration") / name) for name in ("demo.onnx", "digits.npz"))
 FEW = ("--score-images", "120", "--recovery-images", "120", "--data", DIGITS)
 NETWORK = re.compile(r"^.*\b(?:AF_INET6?|sin_addr)\b.*$", re.MULTILINE)

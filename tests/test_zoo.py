@@ -16,6 +16,8 @@ from bocr_onnx.groups import build_index
 from bocr_onnx.slimming import cut, prove_cut
 from tests.oracle import random_mask, run
 
+pytestmark = pytest.mark.slow
+
 SIDE = 64
 EXPORTS = ("torchscript13", "torchscript17", "dynamo", "open batch")
 KEPT_AT_HALF = {

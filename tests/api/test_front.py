@@ -14,6 +14,8 @@ from bocr_onnx.pipeline.rundir import RunDir
 
 from .test_prune import DEMO, DIGITS, QUICK
 
+pytestmark = pytest.mark.slow
+
 BUDGETS = (0.7, 0.3, 0.5)
 
 

@@ -27,6 +27,8 @@ from bocr_onnx.options import PruneOptions, options_of
 from bocr_onnx.progress import Silent
 from tests.oracle import proto
 
+pytestmark = pytest.mark.slow
+
 CALIBRATION = Path(str(files("bocr_onnx.calibration")))
 
 DEMO, DIGITS = CALIBRATION / "demo.onnx", CALIBRATION / "digits.npz"

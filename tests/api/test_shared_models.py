@@ -16,7 +16,7 @@ from bocr_onnx.slimming import cut, prove_structure
 
 from .test_prune import independent_macs
 
-pytestmark = pytest.mark.shared
+pytestmark = [pytest.mark.slow, pytest.mark.shared]
 MODELS = ["resnet20_bn", "resnet20_folded", "resnet20_dynamo", "resnet56_folded", "resnet56_dynamo"]
 
 

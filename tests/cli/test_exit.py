@@ -17,6 +17,8 @@ import pytest
 from tests.oracle import proto
 from tests.served import Ask, served
 
+pytestmark = pytest.mark.slow
+
 DEMO, DIGITS = (str(files("bocr_onnx.calibration") / name) for name in ("demo.onnx", "digits.npz"))
 SMALL = ("--data", DIGITS, "--score-images", "60", "--recovery-images", "60", "--history", "none")
 

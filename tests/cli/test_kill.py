@@ -11,6 +11,8 @@ import pytest
 
 from .test_cli import DEMO, DIGITS, run
 
+pytestmark = pytest.mark.slow
+
 ASKED = ("prune", DEMO, "--flops", "0.5", "--data", DIGITS, "--preset", "digits", "--trials", "12")
 SMALL = ("--recover", "oneshot", "--score-images", "200", "--recovery-images", "120")
 

@@ -28,6 +28,8 @@ from tests.devices.conftest import CHROMIUM, QUIET
 from tests.devices.phone import ALSO_THERE, BATTERY, FAR, NAMESPACE, PROPERTIES, Phone
 from tests.devices.test_contract import FEEDS, SMALL, TEXT, model
 
+pytestmark = pytest.mark.slow
+
 DEMO = str(files("bocr_onnx.calibration") / "demo.onnx")
 LONG = Request(runs=1_000_000)
 

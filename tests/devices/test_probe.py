@@ -15,6 +15,8 @@ from bocr_onnx.devices import Host, Probe, find_grid, remember, remembered_grid
 from bocr_onnx.devices.probe import WIDTHS
 from bocr_onnx.errors import DeviceError
 
+pytestmark = pytest.mark.slow
+
 DEMO = str(files("bocr_onnx.calibration") / "demo.onnx")
 
 

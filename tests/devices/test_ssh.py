@@ -28,6 +28,8 @@ from bocr_onnx.report import markdown
 from tests.devices.conftest import Server, free_port, known_options, make_ssh, start
 from tests.devices.test_contract import FEEDS, SMALL, model
 
+pytestmark = pytest.mark.slow
+
 LONG = Request(runs=12_000_000)
 
 

@@ -21,6 +21,8 @@ from bocr_onnx.graph import Array, from_proto
 from bocr_onnx.pipeline.agreement import batches_for, check_agreement, check_outputs
 from bocr_onnx.tasks import find_task
 
+pytestmark = pytest.mark.slow
+
 DEMO = str(files("bocr_onnx.calibration") / "demo.onnx")
 DIGITS = Path(DEMO).parent / "digits.npz"
 RNG = np.random.default_rng(0)

@@ -15,6 +15,8 @@ import bocr_onnx
 from bocr_onnx.errors import DataError
 from tests.oracle import proto
 
+pytestmark = pytest.mark.slow
+
 BODY = """
     a = Conv <strides = [4, 4]> (images, w0)  ar = Relu(a)  b = Conv <pads = [1, 1, 1, 1]> (ar, w1)  br = Relu(b)
     p = Conv <strides = [2, 2]> (br, k8)  q = Conv <strides = [4, 4]> (br, k16)

@@ -20,6 +20,8 @@ from bocr_onnx.options import MAX_BUDGETS, MOST_SHARE
 from bocr_onnx.pipeline.floor import CLOSE_ENOUGH, Deciding, Floor, Tried, cheapest, search_share
 from bocr_onnx.tasks import find_task
 
+pytestmark = pytest.mark.slow
+
 DEMO = str(files("bocr_onnx.calibration") / "demo.onnx")
 DIGITS = str(files("bocr_onnx.calibration") / "digits.npz")
 QUICK: dict[str, Any] = {

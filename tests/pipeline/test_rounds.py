@@ -18,6 +18,8 @@ from bocr_onnx.pipeline.rounds import part_of
 from bocr_onnx.pipeline.rundir import RunDir
 from bocr_onnx.progress import Silent
 
+pytestmark = pytest.mark.slow
+
 CALIBRATION = files("bocr_onnx.calibration")
 DEMO, DIGITS = str(CALIBRATION / "demo.onnx"), str(CALIBRATION / "digits.npz")
 QUICK = {

@@ -16,6 +16,8 @@ from bocr_onnx.errors import DataError
 from bocr_onnx.report import markdown, remarks
 from tests.oracle import proto
 
+pytestmark = pytest.mark.slow
+
 BODY = """a = Conv <pads = [1, 1, 1, 1]> (x, w0) ar = Relu(a) b = Conv <pads = [1, 1, 1, 1]> (ar, w1) br = Relu(b)"""
 WEIGHTS = {"w0": (16, 3, 3, 3), "w1": (16, 16, 3, 3)}
 QUICK = {"flops": 0.6, "search": "sensitivity", "round_to": 1, "history": "none"}

@@ -26,6 +26,8 @@ from bocr_onnx.progress import Silent
 from bocr_onnx.report import remarks
 from bocr_onnx.search import build_space
 
+pytestmark = pytest.mark.slow
+
 DEMO = str(files("bocr_onnx.calibration") / "demo.onnx")
 GIVEN: dict[str, Any] = {"search": "uniform", "history": "none", "round_to": 8}
 

@@ -27,6 +27,8 @@ from tests.search import scorers
 from tests.search.problems import problem
 from tests.search.scorers import Chain
 
+pytestmark = pytest.mark.slow
+
 EVERY = pytest.mark.parametrize("kind", ["inline", "processes", "ray"])
 ACROSS = pytest.mark.parametrize("kind", ["processes", "ray"])
 SMALL = {"num_cpus": 2, "object_store_memory": 80 * 2**20}

@@ -23,6 +23,8 @@ from bocr_onnx.runtime import run_once
 from bocr_onnx.slimming import changed_operands, cut, kept_positions
 from bocr_onnx.training import OnnxModule, find_segments, reconstruct
 
+pytestmark = pytest.mark.slow
+
 DEMO = str(files("bocr_onnx.calibration") / "demo.onnx")
 DIGITS = str(files("bocr_onnx.calibration") / "digits.npz")
 RNG = np.random.default_rng(0)

@@ -21,6 +21,8 @@ from bocr_onnx.training.interpreter import OnnxModule
 from bocr_onnx.training.watch import feature_maps
 from tests.training.test_finetune import QUICK, damaged, small_net, weights
 
+pytestmark = pytest.mark.slow
+
 rng = np.random.default_rng(0)
 IMAGES = rng.standard_normal((96, 1, 8, 8)).astype(np.float32)
 LABELS = rng.integers(0, 10, 96)

@@ -17,6 +17,8 @@ from bocr_onnx.graph import Edit, ModelGraph, apply_edit, from_proto
 from bocr_onnx.options import FinetuneSettings
 from bocr_onnx.training import FinetuneResult, Hooks, StepReport, finetune
 
+pytestmark = pytest.mark.slow
+
 Array = np.ndarray[Any, Any]
 QUICK = FinetuneSettings(epochs=0.25, batch_size=32)
 
