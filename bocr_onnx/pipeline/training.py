@@ -111,6 +111,10 @@ def finetune_slim(
         )
     if result.stopped:
         progress.note(f"finetuning stopped: {result.stopped}; the best model so far is kept")
+    if result.epochs_done and len(result.history) > 1 and result.best_score == result.history[0].score is not None:
+        progress.note(
+            "no epoch was better than what training began with: the weights are as they were; give more epochs"
+        )
     trained = replace(from_proto(result.proto, input_shapes=graph.input_shapes), symbolic=graph.symbolic)
     return result.proto, {
         "settings": asdict(settings),

@@ -57,7 +57,7 @@ def _with_boxes(image: Image.Image, boxes: Array, names: tuple[str, ...], scale:
         name = names[number] if number < len(names) else str(number)
         pen.rectangle((min(x1, x2), min(y1, y2), max(x1, x2), max(y1, y2)), outline=colour(number), width=2)
         pen.text(
-            (x1 + 3, y1 + 1), f"{name} {one['score']:.2f}", fill=colour(number), stroke_width=1, stroke_fill="black"
+            (x1 + 3, y1 + 1), f"{name}: {one['score']:.2f}", fill=colour(number), stroke_width=1, stroke_fill="black"
         )
     return image
 

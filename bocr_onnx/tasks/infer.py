@@ -175,7 +175,10 @@ def find_task(
 def described(task: Task) -> str:
     """Returns a task in words: its name, how detections are read, and the tensors that are measured."""
     names = ", ".join(dict.fromkeys(head.name for head in compared(task.heads)))
-    layout = f" (layout {task.layout.name})" if isinstance(task, Detection) else ""
+    layout = ""
+    if isinstance(task, Detection):
+        kind = "" if task.layout.name == task.option else f", {task.layout.name}"
+        layout = f" (layout {task.option}{kind})"
     return f"{task.name}{layout}, measured at {names}"
 
 

@@ -127,3 +127,23 @@ def test_a_loss_that_is_no_number_keeps_the_model_and_says_which_step(student, t
     made = bocr_onnx.finetune(**options(student, tmp_path, learning_rate=1e30, grad_clip=0.0, warmup=0.0))
     assert made.finetune["stopped"].startswith("step ")
     assert made.after == pytest.approx(made.before)
+
+
+class Noting(Silent):
+    """Keeps what it is told."""
+
+    def __init__(self):
+        self.notes = []
+
+    def note(self, text):
+        self.notes.append(text)
+
+
+@pytest.mark.parametrize("improves", [False, True])
+def test_training_that_was_for_nothing_says_so(student, tmp_path, improves):
+    """The teacher itself cannot come nearer to the teacher."""
+    told = Noting()
+    model = student if improves else DEMO
+    made = bocr_onnx.finetune(**options(model, tmp_path, epochs=1.0, progress=told))
+    assert any("no epoch was better" in note for note in told.notes) == (not improves)
+    assert (made.after == made.before) == (not improves)

@@ -56,12 +56,14 @@ class Detection:
         heads: What is compared with the original, then the detections.
         layout: How they are read.
         names: Names of the classes; empty where the file has none.
+        option: The layout as ``--layout`` names it.
         name: ``detection``.
     """
 
     heads: tuple[Head, ...]
     layout: Layout
     names: tuple[str, ...] = ()
+    option: str = ""
     name: str = "detection"
 
     def metric(self, *, labelled: bool) -> str:
@@ -148,24 +150,24 @@ def make_detection(graph: ModelGraph, names: tuple[str, ...], layout: str = "aut
     Raises:
         DataError: The outputs have none of the known layouts, or not the one that is named.
     """
-    found = find_layout(graph, names, layout)
-    if found is None:
+    read = find_layout(graph, names, layout)
+    if read is None:
         wanted = f"the layout {layout!r}" if layout != "auto" else "a known layout"
         shapes = ", ".join(f"{name} {graph.shapes.get(name, '?')}" for name in names)
         raise DataError(
             f"outputs of {graph.label} must have {wanted} to be read as detections, got {shapes}",
             hint="`task=generic` compares any outputs with the original's; a task of your own reads others.",
         )
-    seen = Seen(graph, names)
+    (option, found), seen = read, Seen(graph, names)
     whole = frozenset(n for n in found.reads if _is_whole(graph, n))
     heads = _heads(seen, found, names)
     return Detection(
-        (*heads, Detections("detections", weight=0.0, layout=found, whole_reads=whole)), found, seen.class_names
+        (*heads, Detections("detections", weight=0.0, layout=found, whole_reads=whole)), found, seen.class_names, option
     )
 
 
-def find_layout(graph: ModelGraph, names: tuple[str, ...], name: str = "auto") -> Layout | None:
-    """Returns how detections are read from the outputs of a model; None where no layout fits.
+def find_layout(graph: ModelGraph, names: tuple[str, ...], name: str = "auto") -> tuple[str, Layout] | None:
+    """Returns how detections are read from the outputs of a model, with its name; None where no layout fits.
 
     Raises:
         DataError: No layout has this name.
@@ -178,7 +180,7 @@ def find_layout(graph: ModelGraph, names: tuple[str, ...], name: str = "auto") -
     if not all(seen.sides):
         return None
     tried = [n for n in LAYOUTS if n not in ASKED_FOR] if name == "auto" else [name]
-    return next((found for n in tried if (found := LAYOUTS[n](seen)) is not None), None)
+    return next(((n, found) for n in tried if (found := LAYOUTS[n](seen)) is not None), None)
 
 
 def _is_whole(graph: ModelGraph, name: str) -> bool:

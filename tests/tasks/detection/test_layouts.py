@@ -11,7 +11,7 @@ import pytest
 from bocr_onnx.errors import DataError
 from bocr_onnx.graph import Array, ModelGraph
 from bocr_onnx.runtime import predict_heads
-from bocr_onnx.tasks import find_task, measured
+from bocr_onnx.tasks import described, find_task, measured
 from bocr_onnx.tasks.detection import find_layout
 from tests.oracle import build
 
@@ -200,10 +200,13 @@ def graph_of(tables: Tables) -> ModelGraph:
 def test_a_box_is_read_as_it_was_written(name: str) -> None:
     make, layout, asked, said = CASES[name]
     graph = graph_of(make())
-    found = find_layout(graph, measured(graph), asked)
-    assert found is not None
+    read = find_layout(graph, measured(graph), asked)
+    assert read is not None
+    option, found = read
     assert found.name == layout
+    assert find_layout(graph, measured(graph), option) is not None, "what the run says can be asked for"
     task = find_task(graph, "detection", layout=asked)
+    assert f"(layout {option}" in described(task)
     x = np.zeros((1, 3, SIDE, SIDE), np.float32)
     (boxes,) = predict_heads(graph, graph.proto, x, task.heads)[-1]
     best = boxes[0]
