@@ -38,7 +38,7 @@ def _config(theme: Spec) -> Spec:
     return {
         "background": "transparent", "axis": axis, "view": {"stroke": None}, "range": {"category": theme["marks"]},
         "legend": {"labelColor": ink, "titleColor": ink}, "mark": {"color": theme["marks"][0]},
-        "header": {"labelColor": ink, "titleColor": ink},
+        "header": {"labelColor": ink, "titleColor": ink}, "boxplot": {"rule": {"color": ink}}, "text": {"color": ink},
     }  # fmt: skip
 
 
