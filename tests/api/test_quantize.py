@@ -18,6 +18,8 @@ from bocr_onnx.devices.host import Host
 from bocr_onnx.errors import BudgetError, UsageError
 from bocr_onnx.pipeline import quantize as stage
 
+pytestmark = pytest.mark.slow
+
 DEMO = str(files("bocr_onnx.calibration") / "demo.onnx")
 DIGITS = str(files("bocr_onnx.calibration") / "digits.npz")
 FEW: dict[str, Any] = {"data": DIGITS, "score_images": 200, "final_images": 300, "calibration_images": 30}

@@ -14,6 +14,8 @@ import pytest
 
 from tests.oracle import proto
 
+pytestmark = pytest.mark.slow
+
 CALIBRATION = Path(str(files("bocr_onnx.calibration")))
 DEMO, DIGITS = str(CALIBRATION / "demo.onnx"), str(CALIBRATION / "digits.npz")
 

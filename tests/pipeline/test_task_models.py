@@ -12,7 +12,7 @@ import pytest
 
 import bocr_onnx
 
-pytestmark = pytest.mark.filterwarnings("ignore")  # of the exporter
+pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore")]  # of the exporter
 
 TOOL = runpy.run_path(str(Path(__file__).parents[2] / "tools" / "task_models.py"))
 TASKS = {

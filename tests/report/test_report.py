@@ -47,7 +47,7 @@ def test_json_is_complete_and_round():
     assert record["result"]["accuracy_before_finetune"] == 0.87
     assert "accuracy_before_finetune" not in record
     assert record["tool"]["name"] == "bocr-onnx"
-    assert record["groups"] == [{"name": "g", "n_channels": 16, "n_kept": 9, "share": 0.25}]
+    assert record["groups"] == [{"name": "g", "n_channels": 16, "n_kept": 9, "share": 0.25, "error": None}]
 
 
 def test_outputs_have_the_columns_of_their_task() -> None:
