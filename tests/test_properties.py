@@ -161,11 +161,11 @@ class Net:
             return
         names = [f"bound{self.count}_{i}" for i in range(4)]
         self.constants |= dict(zip(names, ([0], [half], [-half], [1]), strict=True))
-        stream, (zero, middle, behind, axis) = self.at, names
+        stream, (zero, middle, outside, axis) = self.at, names
         end = f"end{self.count}"
         self.constants[end] = [1 << 60]
         first = self.add(f"Slice ({stream}, {zero}, {middle}, {axis})", half)
-        self.add(f"Slice ({stream}, {behind}, {end}, {axis})")
+        self.add(f"Slice ({stream}, {outside}, {end}, {axis})")
         self.add("Sigmoid ({})")
         self.add(f"Mul ({first}, {{}})")
 

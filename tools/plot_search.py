@@ -37,7 +37,7 @@ PAGE = """# Searches, measured
 
 Made by `tools/plot_search.py` of what `tools/bench_search.py` has measured, raw rows in
 [benchmarks/searches.jsonl](benchmarks/searches.jsonl): 40 evaluations each, 1,000 images to search by and 1,000 to
-refit on, one thread. The column "seeds" says how many stand behind a figure; with one or two, differences of half a
+refit on, one thread. The column "seeds" says how many were run for a figure; with one or two, differences of half a
 point say nothing. Searches ran sixteen at a time on a machine with 16 processors and one GPU, which rebuilt blocks:
 compare seconds with each other only.
 

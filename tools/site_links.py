@@ -1,4 +1,4 @@
-"""A hook of the documentation site: links to files of the repository that are no pages lead to the repository."""
+"""A hook of the documentation site: links to files that are not pages lead to the repository."""
 
 from __future__ import annotations
 

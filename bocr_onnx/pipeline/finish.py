@@ -31,7 +31,7 @@ COUNT_SLACK, LATENCY_SLACK = 1.001, 1.03
 """Kept over asked share from which a bound is missed."""
 
 QUALITY = 85
-"""Of the JPEGs that show what models find."""
+"""Quality of the JPEGs that show what models find, 1 to 95."""
 
 
 def prove(run: Run) -> Run:

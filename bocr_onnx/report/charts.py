@@ -84,7 +84,7 @@ def tree_chart(names: Sequence[str], joins: Sequence[Sequence[float]]) -> Spec:
 
     Args:
         names: Groups, in order.
-        joins: Of each the two clusters that join and their distance; a cluster after the groups is an earlier join.
+        joins: The two clusters of each join, and their distance; a cluster after the groups is an earlier join.
     """
     n = len(names)
     places = {leaf: float(row) for row, leaf in enumerate(_leaves(n, joins))}

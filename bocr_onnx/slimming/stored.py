@@ -27,7 +27,7 @@ class Grid:
 
     Attributes:
         at: Operand that holds it.
-        scale: Of the shape of the weight, or one that broadcasts to it.
+        scale: Scale of the integers, of the shape of the weight or one that broadcasts to it.
         zero_point: Likewise.
         dtype: Type of the integers.
         holds_integers: Whether the operand holds them, and not the numbers that they are made of.

@@ -31,7 +31,7 @@ def drawn(task: Task, picture: npt.NDArray[np.uint8], output: Array, side: int) 
     Args:
         task: A task that is drawn.
         picture: Shape `(height, width, 3)`, as the model sees it.
-        output: Of a detector its `BOX`, shape `(n_boxes,)`; of a segmenter its scores, shape `(n_classes, h, w)`.
+        output: `BOX` of a detector, shape `(n_boxes,)`, or scores of a segmenter, shape `(n_classes, h, w)`.
         side: Longer side of what is returned, in pixels.
     """
     scale = side / max(picture.shape[:2])

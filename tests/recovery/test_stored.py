@@ -1,4 +1,4 @@
-"""Weights behind DequantizeLinear are fitted, rounded to their grid, and stay integers."""
+"""Weights that DequantizeLinear reads are fitted, rounded to their grid, and stay integers."""
 
 from __future__ import annotations
 

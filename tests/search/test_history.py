@@ -235,7 +235,7 @@ def _go(process):
     process.stdin.flush()
 
 
-@pytest.mark.parametrize("content", [b"hello, this is no database at all\n" * 40, b"\x00" * 4096])
+@pytest.mark.parametrize("content", [b"hello, this is not a database at all\n" * 40, b"\x00" * 4096])
 def test_something_else_is_refused_and_not_changed(tmp_path, content):
     path = tmp_path / "model.onnx"
     path.write_bytes(content)

@@ -1,6 +1,6 @@
 """What earlier searches suggest to try first.
 
-Of the same model and images: the best known policy on either side of the budget. Of another model: its best policy,
+For the same model and images: the best known policy on either side of the budget. For another model: its best policy,
 read as a correction of the allocation on the error curves. Each group takes the correction of the groups most like
 it:
 

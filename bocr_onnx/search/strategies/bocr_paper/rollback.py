@@ -1,6 +1,6 @@
 """When the published search falls back to a finer clustering, what it takes along, and where it goes on.
 
-Of 200 evaluations 10 are Sobol points. From evaluation 80, after 20 without an improvement, and at 100 at the latest,
+Ten of 200 evaluations are Sobol points. From evaluation 80, after 20 without an improvement, and at 100 at the latest,
 the search rolls back; in the gradual form a second time from 130, at 150 at the latest. Other numbers of evaluations
 scale all of these.
 
