@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from bocr_onnx.report.html import table
-from bocr_onnx.report.page import figures, verdict
+from bocr_onnx.report.page import figures, interval, verdict
 
 MOST_ROWS = 60
 
@@ -47,7 +47,6 @@ def benchmark_html(record: Mapping[str, Any]) -> str:
     """
     rows = []
     for one in record["models"]:
-        speed = one.get("speedup")
-        times = "1" if speed is None else f"{speed['value']:.2f} ({speed['low']:.2f} to {speed['high']:.2f})"
+        times = interval(one.get("speedup")) or "1"
         rows.append((one["model"], f"{one['median_ms']:.3f}", f"{one['iqr_ms']:.3f}", f"{one['size_bytes']:,}", times))
     return table(("model", "median, ms", "interquartile range, ms", "B", "times as fast, 99 % interval"), rows)

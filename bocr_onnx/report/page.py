@@ -109,11 +109,12 @@ def _figure_rows(runs: Mapping[str, Record]) -> list[tuple[str, ...]]:
         rows.append((f"latency on {_device(first)}", *("" if v is None else f"{v:.3f} ms" for v in times)))
     speedups = [r["latency"].get("speedup") for r in records] + ([int8.get("speedup")] if int8 else [])
     if any(speedups):
-        rows.append(("times as fast, 99 % interval", "1", *map(_speedup, speedups)))
+        rows.append(("times as fast, 99 % interval", "1", *map(interval, speedups)))
     return rows
 
 
-def _speedup(one: Record | None) -> str:
+def interval(one: Record | None) -> str:
+    """Returns how many times as fast, with its interval; empty where that was not measured."""
     return "" if not one else f"{one['value']:.2f} ({one['low']:.2f} to {one['high']:.2f})"
 
 

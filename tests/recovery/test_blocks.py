@@ -143,12 +143,15 @@ MLP = """m (float[N, 7, 6] x) => (float[N, 7, 6] y) {
     d = MatMul(s, w2)  db = Add(d, b2)  t = Relu(db)  e = MatMul(t, w3)  eb = Add(e, b3)  y = Add(eb, s) }"""
 
 
+@pytest.mark.parametrize("constant", [False, True])
 @pytest.mark.parametrize("recovery", ["oneshot", "sequential"])
-def test_a_bias_that_is_added_after_a_product_is_fitted_with_it(recovery: str) -> None:
-    """Hidden channels of both blocks are copies of each other: nothing is lost with half of them."""
+def test_a_bias_that_is_added_after_a_product_is_fitted_with_it(recovery: str, constant: bool) -> None:
+    """Half of the hidden channels are copies, or constants that the bias can take over: nothing is lost with them."""
     w0, w2 = drawn((6, 8), 0), drawn((6, 8), 2)
-    w0[:, 4:], w2[:, 4:] = w0[:, :4], w2[:, :4]
+    w0[:, 4:], w2[:, 4:] = (0, 0) if constant else (w0[:, :4], w2[:, :4])
     b0, b2 = np.tile(drawn((4,), 4), 2), np.tile(drawn((4,), 5), 2)
+    if constant:
+        b0[4:], b2[4:] = 3, 2
     graph = build(MLP, w0=w0, b0=b0, w1=drawn((8, 6), 1), b1=drawn((6,), 6), w2=w2, b2=b2, w3=drawn((8, 6), 3),
                   b3=drawn((6,), 7))  # fmt: skip
     seen = 3 * np.random.default_rng(7).standard_normal((120, 7, 6)).astype(np.float32)
