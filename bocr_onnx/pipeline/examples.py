@@ -14,6 +14,7 @@ from bocr_onnx.graph import Array
 from bocr_onnx.pipeline.run import Run
 from bocr_onnx.runtime import Outputs, predict_heads
 from bocr_onnx.tasks import Task, drawn, is_drawn
+from bocr_onnx.tasks.segmentation import Segmentation
 
 N_EXAMPLES, SIDE, GAP = 3, 320, 8
 """How many; the longer side of each picture and the gap between two, in pixels."""
@@ -22,20 +23,29 @@ N_EXAMPLES, SIDE, GAP = 3, 320, 8
 def examples(run: Run) -> tuple[Image.Image, ...]:
     """Returns pictures of the original's findings on the left and the slim model's on the right.
 
-    There are none where nothing can be drawn: of other tasks than detection and segmentation, and of models that read
-    more than one image.
+    There are none where nothing can be drawn: of other tasks than detection and segmentation, of models that read more
+    than one image, and of images that are not grey or coloured ones.
     """
     images, slim = run.images, run.slim
     if images is None or slim is None or not is_drawn(images.task) or len(run.graph.inputs) != 1:
         return ()
     inputs = images.final[:N_EXAMPLES]
-    if not isinstance(inputs, np.ndarray) or inputs.ndim != 4:
+    preprocessing = images.data.preprocessing
+    if not isinstance(inputs, np.ndarray) or inputs.ndim != 4 or not _is_picture(inputs, preprocessing):
         return ()
-    pictures = [pictured(one, images.data.preprocessing) for one in inputs]
+    pictures = [pictured(one, preprocessing) for one in inputs]
     sides = [_found(run, images.task, proto, inputs) for proto in (run.graph.proto, slim.proto)]
+    if isinstance(images.task, Segmentation) and sides[0].ndim != 4:
+        return ()
     return tuple(
         _pair([drawn(images.task, picture, side[i], SIDE) for side in sides]) for i, picture in enumerate(pictures)
     )
+
+
+def _is_picture(inputs: Array, preprocessing: Preprocessing) -> bool:
+    """Returns whether images have one channel or three, and as many factors or one for all."""
+    n_channels = inputs.shape[3 if preprocessing.layout == "NHWC" else 1]
+    return n_channels in (1, 3) and len(preprocessing.std) in (1, n_channels)
 
 
 def pictured(image: Array, preprocessing: Preprocessing) -> npt.NDArray[np.uint8]:
@@ -51,7 +61,8 @@ def pictured(image: Array, preprocessing: Preprocessing) -> npt.NDArray[np.uint8
     ) / preprocessing.scale
     if preprocessing.channels == "BGR":
         pixels = pixels[..., ::-1]
-    return np.repeat(pixels, 3 // pixels.shape[-1], axis=-1).round().clip(0, 255).astype(np.uint8)
+    whole = np.nan_to_num(np.repeat(pixels, 3 // pixels.shape[-1], axis=-1))
+    return np.asarray(whole.round().clip(0, 255), dtype=np.uint8)
 
 
 def _found(run: Run, task: Task, proto: ModelProto, inputs: Array) -> Array:

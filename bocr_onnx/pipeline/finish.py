@@ -237,7 +237,7 @@ def search_record(run: Run) -> dict[str, Any]:
         "grid": options.grid,
         "recover": slim.recovery,
         "undecided": list(slim.undecided),
-        **({"tree": _tree(run)} if options.search == "bocr" else {}),
+        **({"tree": _tree(run)} if options.search == "bocr" and run.calibration is not None else {}),
         **({"floor": dict(run.floor)} if run.floor else {}),
         **({"trials": sum(r["trials"] for r in run.rounds), "rounds": list(run.rounds)} if run.rounds else {}),
     }

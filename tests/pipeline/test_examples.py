@@ -90,6 +90,25 @@ def test_a_segmenters_run_keeps_pictures_and_its_page_holds_them(tmp_path: Path)
     assert "Segmentation, original on the left" in page
 
 
+@pytest.mark.parametrize(("channels", "axes"), [(4, 2), (2, 2), (3, 1)])
+def test_what_is_not_a_picture_is_not_drawn_and_ends_no_run(channels: int, axes: int, tmp_path: Path) -> None:
+    """Four bands of a satellite, two of a radar, a signal."""
+    size = ", ".join(["12"] * axes)
+    kernel, ones = (3,) * axes, (1,) * axes
+    graph = build(
+        f"m (float[N, {channels}, {size}] x) => (float[N, 4, {size}] y) "
+        f"{{ a = Conv <pads = [{', '.join(['1'] * 2 * axes)}]> (x, w0, b0) r = Relu(a) y = Conv(r, w1, b1) }}",
+        w0=(16, channels, *kernel), b0=(16,), w1=(4, 16, *ones), b1=(4,),
+    )  # fmt: skip
+    data = np.random.default_rng(0).standard_normal((60, channels, *(12,) * axes)).astype(np.float32)
+    report = bocr_onnx.prune(
+        graph.proto, data=data, flops=0.5, search="uniform", task="segmentation", recover="oneshot", history="none",
+        output=tmp_path / "s.onnx",
+    )  # fmt: skip
+    assert report.proof["passed"]
+    assert not list((tmp_path / "s.run").glob("example*"))
+
+
 def test_a_classifiers_run_keeps_none(tmp_path: Path) -> None:
     demo, digits = (str(files("bocr_onnx.calibration") / name) for name in ("demo.onnx", "digits.npz"))
     few = {"score_images": 60, "recovery_images": 60, "final_images": 60}

@@ -151,3 +151,12 @@ def test_images_are_loaded_and_the_original_is_scored_once(tmp_path):
     ]
     assert [steps.count(text) for text in once] == [1] * 4
     assert steps.count("Proving the cut") == 3
+
+
+def test_the_default_search_goes_in_rounds_and_its_page_can_be_made(tmp_path):
+    """The last report is one of the original, on which nothing was measured in the end."""
+    given = QUICK | {"search": "bocr", "finetune": 0, "recover": "oneshot", "score_images": 100}
+    report = bocr_onnx.prune(DEMO, output=tmp_path / "s.onnx", **given)
+    assert "tree" not in report.search
+    assert len(json.loads((tmp_path / "s.run" / "step_1" / "report.json").read_text())["search"]["tree"]) > 1
+    assert bocr_onnx.write_report(tmp_path / "s.run").exists()
