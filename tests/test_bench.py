@@ -8,6 +8,7 @@ import sys
 from importlib.resources import files
 from pathlib import Path
 
+import onnx
 import pytest
 
 pytestmark = pytest.mark.slow
@@ -46,6 +47,26 @@ def rows(tmp_path_factory: pytest.TempPathFactory) -> Path:
     assert run("bench_search.py", DEMO, *few, "--seeds", "7", "--strategies", "random", "--minutes", "0") == ""
     assert file.read_text() == before
     return file
+
+
+def test_a_search_of_another_model_is_known(tmp_path: Path) -> None:
+    other, file = tmp_path / "other.onnx", tmp_path / "rows.jsonl"
+    model = onnx.load(DEMO)
+    model.producer_version = "another"
+    onnx.save(model, other)
+    few = ("--data", DIGITS, "--flops", "0.1", "--trials", "10", "--images", "100", "--recovery-images", "100")
+    agents = ("--published", "--trials-only", "--seeds", "0", "-o", str(file))
+    run("bench_search.py", DEMO, *few, *agents, "--strategies", "amc,amc:warm_up=short")
+    run("bench_search.py", DEMO, *few, *agents, "--strategies", "amc:transfer=plain", "--source", str(other))
+    scratch, short, transferred = map(json.loads, file.read_text().splitlines())
+    assert (scratch["history"], short["history"], transferred["history"]) == (None, None, "other")
+    assert (transferred["source_trials"], "source_trials" in scratch) == (10, False)
+    assert transferred["scores"][:2] == short["scores"][:2], "both begin with the same random policies"
+    assert transferred["scores"][2:] != short["scores"][2:], "what the agent does after them has learned from the other"
+    run("plot_search.py", str(file), "-o", str(tmp_path / "page.md"), "--figures", str(tmp_path))
+    page = (tmp_path / "page.md").read_text()
+    assert "| demo.onnx, 0.1 | `amc:transfer=plain` | 1 |" in page
+    assert page.count("`amc:warm_up=short`") == 1, "a control of history alone"
 
 
 def test_a_row_tells_what_was_searched_and_found(rows: Path) -> None:

@@ -8,9 +8,9 @@ The file that `-o` names is appended to as searches end; those that it holds are
 after `--minutes`. So a benchmark is as many calls as it takes, of one file or of several side by side.
 
 `--published` maximizes what the papers do: top-1 after the closed form alone, of channels ranked by their weights,
-with no history and no racing. With `--before SHARE` each strategy searches at that share first and knows those trials.
-With `--history FILE` every search knows what that history holds (transfer of an agent). `--trials-only` emits nothing:
-what counts is how soon a search finds what it finds. A strategy may be followed by
+with no racing. With `--before SHARE` each strategy searches at that share first and knows those trials. With
+`--source MODEL` it searches another model first, in the same way but without its settings, and knows that history.
+`--trials-only` emits nothing: what counts is how soon a search finds what it finds. A strategy may be followed by
 settings: ``amc:transfer=plain:assistant=on``. Strategies of one seed share images, calibration and sensitivity scan,
 which they would all repeat. Tables and plots: tools/plot_search.py.
 """
@@ -33,6 +33,7 @@ import numpy as np
 import numpy.typing as npt
 
 from bocr_onnx.options import PruneOptions
+from bocr_onnx.pipeline.history import Recorder, recall
 from bocr_onnx.pipeline.measure import load, measure
 from bocr_onnx.pipeline.prepare import prepare
 from bocr_onnx.pipeline.recover import choose
@@ -40,7 +41,7 @@ from bocr_onnx.pipeline.run import Run
 from bocr_onnx.pipeline.search import pose, search
 from bocr_onnx.recovery import PolicyScorer, Weights, calibrate
 from bocr_onnx.runtime import predict_heads, session_threads
-from bocr_onnx.search import Evaluation, Journal, Prior, SearchResult, Trial, best_trial
+from bocr_onnx.search import Evaluation, Journal, SearchResult, Trial, best_trial
 from bocr_onnx.search import search as search_policies
 from bocr_onnx.search.strategies import STRATEGIES
 from bocr_onnx.search.workers import make_workers
@@ -92,14 +93,16 @@ def main() -> None:
             continue
         with tempfile.TemporaryDirectory() as folder:
             measured, calibration_s = open_measured(args, open_run(args, "uniform", seed, folder))
-        for strategy in wanted:
-            if time.monotonic() >= end:
-                break
-            row = settings(args, strategy, seed) | search_once(args, strategy, seed, measured)
-            row |= {"calibration_s": calibration_s, "machine": machine()}
-            with args.output.open("a") as lines:
-                lines.write(json.dumps(row) + "\n")
-            print(told(row), flush=True)
+            source = None if args.source is None else Source(args, seed, Path(folder))
+            for strategy in wanted:
+                if time.monotonic() >= end:
+                    break
+                learned, cost = (None, {}) if source is None else source.history(strategy)
+                row = settings(args, strategy, seed) | search_once(args, strategy, seed, measured, learned)
+                row |= {"calibration_s": calibration_s, "machine": machine()} | cost
+                with args.output.open("a") as lines:
+                    lines.write(json.dumps(row) + "\n")
+                print(told(row), flush=True)
 
 
 def parse() -> argparse.Namespace:
@@ -120,7 +123,8 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--published", action="store_true")
     parser.add_argument("--trials-only", action="store_true")
     parser.add_argument("--before", type=float, help="Search at this share of MACs first; its trials are known.")
-    parser.add_argument("--history", type=Path, help="What every search knows before it begins; nothing by default.")
+    parser.add_argument("--source", type=Path, help="Search this model first; its history is known.")
+    parser.add_argument("--source-freeze", nargs="*", default=())
     parser.add_argument("--minutes", type=float, default=15)
     parser.add_argument("-o", "--output", type=Path, default=Path("docs/benchmarks/searches.jsonl"))
     return parser.parse_args()
@@ -136,7 +140,7 @@ def settings(args: argparse.Namespace, strategy: str, seed: int) -> dict[str, An
         "strategy": strategy,
         "seed": seed,
         "before": args.before,
-        "history": args.history and args.history.stem,
+        "history": args.source and args.source.stem,
         "trials": args.trials,
         "round_to": args.round_to,
         "freeze": list(args.freeze),
@@ -152,7 +156,45 @@ def machine() -> dict[str, Any]:
     return {"cpu": platform.machine(), "cores": os.cpu_count()} | {name: version(name) for name in PACKAGES}
 
 
-def open_run(args: argparse.Namespace, strategy: str, seed: int, folder: str, flops: float | None = None) -> Run:
+class Source:
+    """Histories of the other model, one for each strategy, made once.
+
+    Args:
+        args: Of the command line.
+        seed: Of its searches.
+        folder: For the files.
+    """
+
+    def __init__(self, args: argparse.Namespace, seed: int, folder: Path) -> None:
+        self._args = argparse.Namespace(**vars(args) | {"model": args.source, "freeze": args.source_freeze})
+        self._seed, self._folder = seed, folder
+        with tempfile.TemporaryDirectory() as own:
+            self._measured, self._measured_s = open_measured(self._args, open_run(self._args, "uniform", seed, own))
+        self._made: dict[str, tuple[Path, dict[str, Any]]] = {}
+
+    def history(self, strategy: str) -> tuple[Path, dict[str, Any]]:
+        """Returns the history of a search from scratch, and what it cost."""
+        name, *_ = strategy.split(":")
+        if name not in self._made:
+            path, start = self._folder / f"{name}.sqlite", time.perf_counter()
+            with tempfile.TemporaryDirectory() as own:
+                run = open_run(self._args, name, self._seed, own, history=path).measured_as(self._measured)
+                found = search_published(run) if self._args.published else search(run).result
+            seconds = self._measured_s + time.perf_counter() - start
+            assert found is not None
+            self._made[name] = path, {"source_s": round(seconds, 2), "source_trials": len(found.trials)}
+        return self._made[name]
+
+
+def open_run(
+    args: argparse.Namespace,
+    strategy: str,
+    seed: int,
+    folder: str,
+    *,
+    flops: float | None = None,
+    history: Path | None = None,
+) -> Run:
     name, *given = strategy.split(":")
     options = PruneOptions(
         args.model,
@@ -168,7 +210,7 @@ def open_run(args: argparse.Namespace, strategy: str, seed: int, folder: str, fl
         freeze=args.freeze,
         score_images=args.images,
         recovery_images=args.recovery_images,
-        history=_copied(args.history, folder),
+        history="none" if history is None else str(history),
         output=Path(folder) / "slim.onnx",
         run_dir=Path(folder) / "run",
         **dict(setting.split("=") for setting in given),
@@ -176,11 +218,6 @@ def open_run(args: argparse.Namespace, strategy: str, seed: int, folder: str, fl
     (run,) = prepare(options)
     run.run_dir.create(options)
     return run
-
-
-def _copied(history: Path | None, folder: str) -> str:
-    """Returns a copy of the history, so that no search learns from another of the benchmark."""
-    return "none" if history is None else str(shutil.copy(history, Path(folder) / "history.sqlite"))
 
 
 def open_measured(args: argparse.Namespace, run: Run) -> tuple[Run, float]:
@@ -196,15 +233,26 @@ def open_measured(args: argparse.Namespace, run: Run) -> tuple[Run, float]:
     return replace(run, scorer=replace(run.scorer, threads=args.threads)), time.perf_counter() - start  # type: ignore[type-var]
 
 
-def search_once(args: argparse.Namespace, strategy: str, seed: int, measured: Run) -> dict[str, Any]:
-    """Returns what a search found, how good that is on unseen images, and what it took."""
+def search_once(
+    args: argparse.Namespace, strategy: str, seed: int, measured: Run, learned: Path | None
+) -> dict[str, Any]:
+    """Returns what a search found, how good that is on unseen images, and what it took.
+
+    Args:
+        args: Of the command line.
+        strategy: Name and settings.
+        seed: Of the search.
+        measured: The model with its measurements.
+        learned: A history; the search sees a copy, so that none learns from another of the benchmark.
+    """
     known: tuple[Trial, ...] = ()
     if args.before is not None:
         with tempfile.TemporaryDirectory() as folder:
-            before = search(open_run(args, strategy, seed, folder, args.before).measured_as(measured))
+            before = search(open_run(args, strategy, seed, folder, flops=args.before).measured_as(measured))
             known = before.result.trials
     with tempfile.TemporaryDirectory() as folder:
-        run = replace(open_run(args, strategy, seed, folder).measured_as(measured), known=known)
+        history = learned and Path(shutil.copy(learned, Path(folder) / "history.sqlite"))
+        run = replace(open_run(args, strategy, seed, folder, history=history).measured_as(measured), known=known)
         start = time.perf_counter()
         result = search_published(run) if args.published else search(run).result
         found = {"search_s": round(time.perf_counter() - start, 2)}
@@ -245,9 +293,11 @@ def chosen(run: Run, result: SearchResult) -> tuple[npt.NDArray[np.int64], Weigh
 def search_published(run: Run) -> SearchResult:
     """Returns the search of the published score."""
     assert run.scorer is not None
-    journal = Journal(run.run_dir.journal, {"published": True})
-    problem, strategy = pose(run, Prior()), STRATEGIES[run.options.search].strategy
-    return search_policies(problem, strategy, make_workers(PublishedScorer(run.scorer), 1), journal, race=False)
+    header = {"published": True, "model": run.graph.sha256}
+    journal, workers = Journal(run.run_dir.journal, header), make_workers(PublishedScorer(run.scorer), 1)
+    problem = pose(run, recall(run, header, fresh=True))
+    recorder, strategy = Recorder(run, problem, header), STRATEGIES[run.options.search].strategy
+    return search_policies(problem, strategy, workers, journal, on_trial=recorder.add, race=False)
 
 
 def best_published(run: Run, result: SearchResult) -> tuple[npt.NDArray[np.int64], Weights, str]:
