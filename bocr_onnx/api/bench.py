@@ -9,11 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from bocr_onnx.devices import Device, Measured, Request, Speedup, open_device, speedup
-from bocr_onnx.errors import ModelError, UsageError
-from bocr_onnx.graph import ModelGraph, load, random_feeds
+from bocr_onnx.graph import ModelGraph, random_feeds
 from bocr_onnx.options import BenchOptions, keywords
 from bocr_onnx.pipeline.agreement import Agreement, batches_for, check_agreement, check_outputs
-from bocr_onnx.pipeline.model import interface_of, read_model
+from bocr_onnx.pipeline.model import read_like, read_model
 from bocr_onnx.pipeline.scored import Scored, open_scored
 from bocr_onnx.progress import shown
 
@@ -119,14 +118,4 @@ def _read(options: BenchOptions, first: ModelGraph | None) -> list[ModelGraph]:
     """Returns the models; the first may have been read before, with images."""
     progress, models = shown(options.progress), options.models
     first = first or read_model(models[0], options.input_shapes, note=progress.note)
-    shapes = {name: first.shapes[name] for name in first.inputs}
-    graphs = [first]
-    for model in models[1:]:
-        try:
-            graph = load(model, shapes)
-        except UsageError as error:
-            raise ModelError(f"{model} must have the inputs of {first.label}, got: {error.message}") from error
-        if (found := interface_of(graph, graph.inputs)) != (wanted := interface_of(first, first.inputs)):
-            raise ModelError(f"{graph.label} must have the inputs of {first.label}, {wanted}, got {found}")
-        graphs.append(graph)
-    return graphs
+    return [first, *(read_like(model, first, outputs=False) for model in models[1:])]

@@ -1,14 +1,14 @@
-"""The score of a model on labelled images."""
+"""The score of a model on images: against labels, or what its original says."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from bocr_onnx.options import EvaluateOptions, keywords
+from bocr_onnx.pipeline.model import read_like
 from bocr_onnx.pipeline.scored import open_scored
 from bocr_onnx.progress import shown
-from bocr_onnx.runtime import predict_heads
 from bocr_onnx.tasks import Score
 
 
@@ -22,6 +22,9 @@ class Evaluated:
         preprocessing: What turned images into inputs.
         n_images: How many there were.
         metric: What the score means.
+        against: The original it is compared with; None without.
+        original: Score of the original on the same images.
+        agreement: Score of the model where what the original says counts as the truth.
     """
 
     model: str
@@ -29,9 +32,13 @@ class Evaluated:
     preprocessing: str
     n_images: int
     metric: str = "top-1"
+    against: str | None = None
+    original: Score | None = None
+    agreement: Score | None = None
 
     def as_json(self) -> dict[str, Any]:
         """Returns what ``bocr-onnx evaluate --json`` prints."""
+        compared = {"original": self.original, "agreement": self.agreement}
         return {
             "schema": 1,
             "model": self.model,
@@ -40,23 +47,33 @@ class Evaluated:
             "n_images": self.n_images,
             "metric": self.metric,
             "preprocessing": self.preprocessing,
+            "against": self.against,
+            **{name: score and {"value": score.value, "stderr": score.stderr} for name, score in compared.items()},
         }
 
 
 @keywords(EvaluateOptions)
 def evaluate(options: EvaluateOptions) -> Evaluated:
-    """Returns the score of a model on labelled images; of a folder with train/ and val/, on val/.
+    """Returns the score of a model on images; of a folder with train/ and val/, on val/.
+
+    With `against` labels are not needed: the model is then scored by what the original says.
 
     Args: from the record.
 
     Raises:
         BocrError: Model or data cannot be used.
     """
-    watched = shown(options.progress)
-    scored = open_scored(options, options.model, options.data, labelled=True)
-    graph, images, task = scored.graph, scored.images, scored.task
+    watched, original = shown(options.progress), options.against
+    scored = open_scored(options, original or options.model, options.data, labelled=original is None)
+    graph = scored.graph if original is None else read_like(options.model, scored.graph, outputs=True)
     with watched.task("Scoring") as update:
-        outputs = predict_heads(graph, graph.proto, images, task.heads, progress=update)
-    task.check(outputs, scored.labels, scored.data.pools.path)
-    score = task.score(outputs, task.truth(outputs, scored.labels))
-    return Evaluated(graph.label, score, scored.data.preprocessing.name, len(images), task.metric(labelled=True))
+        own = scored.outputs(graph, update)
+    first = own
+    if original is not None:
+        with watched.task("Scoring the original") as update:
+            first = scored.outputs(scored.graph, update)
+    found = scored.compare(first, own)
+    told = Evaluated(graph.label, found.after, scored.data.preprocessing.name, len(scored.images), scored.metric)
+    if original is None:
+        return told
+    return replace(told, against=scored.graph.label, original=found.before, agreement=found.agreement)

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from bocr_onnx.cli.command import command
 from bocr_onnx.cli.output import print_json
 from bocr_onnx.options import EvaluateOptions
 
+if TYPE_CHECKING:
+    from bocr_onnx.tasks import Score
+
 
 @command(EvaluateOptions)
 def evaluate(options: EvaluateOptions, as_json: bool) -> None:
-    """Score a model on labelled images; of a folder with train/ and val/, on val/."""
+    """Score a model on labelled images, or against its original; of a folder with train/ and val/, on val/."""
     from bocr_onnx import api
 
     found = api.evaluate.run(options)
@@ -17,6 +22,13 @@ def evaluate(options: EvaluateOptions, as_json: bool) -> None:
         print_json(found.as_json())
         return
     print(
-        f"{found.model}: {found.metric} {found.score.value:.2%} (+-{found.score.stderr:.2%}) "
+        f"{found.model}: {found.metric} {told(found.score)} "
         f"on {found.n_images} images, preprocessing {found.preprocessing}"
     )
+    if found.original is not None and found.agreement is not None and found.agreement != found.score:
+        print(f"{found.against}: {found.metric} {told(found.original)}; agreement of the two {told(found.agreement)}")
+
+
+def told(score: Score) -> str:
+    """Returns a score with its standard error."""
+    return f"{score.value:.2%} (+-{score.stderr:.2%})"

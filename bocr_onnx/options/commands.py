@@ -139,6 +139,9 @@ class EvaluateOptions(ImageOptions):
     """Options of ``evaluate``."""
 
     data: Data = field(kw_only=False)
+    against: Annotated[Place, Flag("The original, whose score and agreement are told too; labels are not needed.")] = (
+        None
+    )
 
 
 @record

@@ -19,11 +19,11 @@ from bocr_onnx.options import CheckOptions
 from bocr_onnx.pipeline.model import interface_of, read_model
 from bocr_onnx.progress import shown
 from bocr_onnx.report.verdict import Criterion, Verdict
-from bocr_onnx.runtime import predict_heads, run_once
+from bocr_onnx.runtime import run_once
 from bocr_onnx.slimming import prove_structure, read_plan
 
 if TYPE_CHECKING:
-    from bocr_onnx.pipeline.scored import Scored
+    from bocr_onnx.pipeline.scored import Comparison, Scored
 
 Check = Callable[[], Criterion]
 
@@ -161,30 +161,27 @@ def _above(name: str, value: float, limit: float, bound: str, shown: str) -> Cri
 
 def _scores(subject: Subject) -> Iterator[tuple[str, Check]]:
     """Yields what is asked of the score; images are read once."""
-    options, opened = subject.options, list[tuple["Scored", float]]()
+    options, opened = subject.options, list[tuple["Scored", "Comparison"]]()
 
-    def score() -> tuple[Scored, float]:
+    def scored() -> tuple[Scored, Comparison]:
         if not opened:
             opened.append(_score(subject))
         return opened[0]
 
     def least() -> Criterion:
-        scored, value = score()
+        images, score = scored()
         assert options.min_score is not None
-        metric = scored.task.metric(labelled=scored.labels is not None)
-        shown = f"{value:.2%} {metric} on {len(scored.images)} images"
+        value = score.after.value
+        shown = f"{value:.2%} {images.metric} on {len(images.images)} images"
         verdict: Verdict = "passed" if value >= options.min_score else "failed"
         return Criterion("min-score", verdict, f"{options.min_score:.2%}", shown, "", value, options.min_score)
 
     def drop() -> Criterion:
-        scored, value = score()
+        images, score = scored()
         assert options.max_drop is not None
-        assert subject.original is not None
-        outputs = predict_heads(subject.original, subject.original.proto, scored.images, scored.task.heads)
-        before = scored.task.score(outputs, scored.task.truth(outputs, scored.labels)).value
+        before, value = score.before.value, score.after.value
         lost = 100 * (before - value)
-        metric = scored.task.metric(labelled=scored.labels is not None)
-        shown = f"{lost:.2f} points of {metric} ({before:.2%} to {value:.2%}) on {len(scored.images)} images"
+        shown = f"{lost:.2f} points of {images.metric} ({before:.2%} to {value:.2%}) on {len(images.images)} images"
         return _above("max-drop", lost, options.max_drop, f"{options.max_drop:g} points", shown)
 
     if options.min_score is not None:
@@ -193,19 +190,16 @@ def _scores(subject: Subject) -> Iterator[tuple[str, Check]]:
         yield "max-drop", drop
 
 
-def _score(subject: Subject) -> tuple[Scored, float]:
-    """Returns images and score of the model: against labels, or else what the original says."""
+def _score(subject: Subject) -> tuple[Scored, Comparison]:
+    """Returns the images, and how the model scores on them: against labels, or else what the original says."""
     from bocr_onnx.pipeline.scored import open_scored
 
-    options, reference = subject.options, subject.original or subject.graph
+    options, original = subject.options, subject.original
     assert options.data is not None
     assert isinstance(options.model, (str, Path))
-    first = options.model if options.against is None else options.against
-    scored = open_scored(options, first, options.data, labelled=subject.original is None)
-    told = predict_heads(reference, reference.proto, scored.images, scored.task.heads)
-    truth = scored.task.truth(told, scored.labels)
-    outputs = predict_heads(reference, subject.graph.proto, scored.images, scored.task.heads)
-    return scored, scored.task.score(outputs, truth).value
+    scored = open_scored(options, options.against or options.model, options.data, labelled=original is None)
+    own = scored.outputs(subject.graph)
+    return scored, scored.compare(own if original is None else scored.outputs(original), own)
 
 
 def _latency(subject: Subject) -> Criterion:

@@ -9,7 +9,7 @@ from types import MappingProxyType
 
 from onnx.helper import tensor_dtype_to_np_dtype
 
-from bocr_onnx.errors import ModelError
+from bocr_onnx.errors import ModelError, UsageError
 from bocr_onnx.graph import Array, InputShapes, ModelGraph, at_shapes, load, random_feeds, resized
 from bocr_onnx.runtime import close_batch, first_that_runs, run_once
 from bocr_onnx.slimming import check_runs, filled
@@ -56,6 +56,28 @@ def interface_of(graph: ModelGraph, names: Iterable[str] | None = None) -> str:
     chosen = (*sorted(graph.inputs), *graph.outputs) if names is None else sorted(names)
     rows = [f"{n} {graph.shapes.get(n, '?')} {tensor_dtype_to_np_dtype(graph.dtypes[n])}" for n in chosen]
     return ", ".join(rows)
+
+
+def read_like(path: str | Path, first: ModelGraph, *, outputs: bool) -> ModelGraph:
+    """Returns a model at the sizes of another one, whose inputs it has.
+
+    Args:
+        path: The .onnx file.
+        first: The other one.
+        outputs: Whether it must have its outputs too.
+
+    Raises:
+        ModelError: The file cannot be used, or has another interface.
+    """
+    kind = "inputs and outputs" if outputs else "inputs"
+    try:
+        graph = load(path, {name: first.shapes[name] for name in first.inputs})
+    except UsageError as error:
+        raise ModelError(f"{path} must have the {kind} of {first.label}, got: {error.message}") from error
+    found, wanted = (interface_of(one, None if outputs else one.inputs) for one in (graph, first))
+    if found != wanted:
+        raise ModelError(f"{graph.label} must have the {kind} of {first.label}, {wanted}, got {found}")
+    return graph
 
 
 def runnable(

@@ -1,4 +1,4 @@
-"""A model, images that it is scored on, and its task: what `evaluate` and the check of a device begin with."""
+"""A model, images that it is scored on, and its task: what `evaluate`, `check` and the check of a device begin with."""
 
 from __future__ import annotations
 
@@ -14,7 +14,8 @@ from bocr_onnx.options import TaskOptions
 from bocr_onnx.pipeline.images import ModelData, fit_images, load_images, open_pools
 from bocr_onnx.pipeline.sized import read_for_images
 from bocr_onnx.progress import shown
-from bocr_onnx.tasks import Task, class_names, find_task
+from bocr_onnx.runtime import Outputs, Progress, predict_heads
+from bocr_onnx.tasks import Score, Task, class_names, find_task
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +35,47 @@ class Scored:
     images: InputRows
     labels: Labels | None
     task: Task
+
+    @property
+    def metric(self) -> str:
+        """Returns what a score on these images means."""
+        return self.task.metric(labelled=self.labels is not None)
+
+    def outputs(self, graph: ModelGraph, progress: Progress | None = None) -> Outputs:
+        """Returns what the model, or another one with its interface, says of every image."""
+        return predict_heads(self.graph, graph.proto, self.images, self.task.heads, progress=progress)
+
+    def compare(self, first: Outputs, second: Outputs) -> Comparison:
+        """Returns how another model does beside this one.
+
+        Args:
+            first: Outputs of this one.
+            second: Outputs of the other one.
+
+        Raises:
+            DataError: The labels are not what the task scores.
+        """
+        self.task.check(first, self.labels, self.data.pools.path)
+        truth, said = (self.task.truth(first, labels) for labels in (self.labels, None))
+        before, after, agreement = (
+            self.task.score(outputs, against) for outputs, against in ((first, truth), (second, truth), (second, said))
+        )
+        return Comparison(before, after, agreement)
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """A model beside its original, on the same images.
+
+    Attributes:
+        before: Score of the original; 1 without labels.
+        after: Score of the model.
+        agreement: Its score where what the original says counts as the truth.
+    """
+
+    before: Score
+    after: Score
+    agreement: Score
 
 
 def open_scored(

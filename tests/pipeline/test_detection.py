@@ -76,6 +76,9 @@ def test_without_labels_the_originals_detections_are_the_truth(tmp_path: Path, p
     assert rows["detections"]["figures"]["mAP50"] == report.result.accuracy
     text = (tmp_path / "slim.run" / "report.md").read_text()
     assert "| `detections` |  |  |  | 0." in text
+    scored = bocr_onnx.evaluate(slim, photos, against=model)
+    assert scored.metric == report.metric
+    assert 0 < scored.score.value < 1
     bocr_onnx.prune(model, data=photos, output=slim, run_dir=tmp_path / "raw", **QUICK | {"recover": "none"})
     options = {"epochs": 12, "batch_size": 9, "learning_rate": 3e-3, "normalize": False}
     tuned = bocr_onnx.finetune(slim, model, data=photos, output=tmp_path / "tuned.onnx", **options)
