@@ -37,8 +37,11 @@ MAX_ALL_FOLDED = 1 << 27
 _OPAQUE = frozenset(
     {"RandomNormal", "RandomUniform", "RandomNormalLike", "RandomUniformLike", "Bernoulli", "Multinomial"}
 )
-_LIKE_INPUT = frozenset({"GroupNormalization", "MeanVarianceNormalization"})
-"""Operators without inference of their own, whose output is as large as their input."""
+_LIKE_INPUT = frozenset(
+    {"GroupNormalization", "MeanVarianceNormalization"} | {"Affine", "ImageScaler", "ParametricSoftplus", "ScaledTanh"}
+)
+"""Operators without inference of their own, whose output is as large as their input; the last four were experiments
+that ONNX gave up and ONNX Runtime still runs, as it runs Crop."""
 
 _STANDARD = {
     "com.microsoft.BiasGelu": ("Add", 2),
@@ -240,16 +243,30 @@ def _infer_types(node: Node, proto: onnx.NodeProto, opsets: dict[str, int], know
         if value is not None and (position > 0 or value.size <= 64) and value.size <= 1024:
             data[name] = numpy_helper.from_array(np.asarray(value), name)
     try:
-        schema = onnx.defs.get_schema(node.op, opsets[domain], domain)
         types = {name: known.types[name] for name in node.inputs if name}
+        if not domain and node.op in _LIKE_INPUT:
+            return {node.outputs[0]: types[node.inputs[0]]}
+        if not domain and node.op == "Crop":
+            return _infer_crop(node, types[node.inputs[0]])
+        schema = onnx.defs.get_schema(node.op, opsets[domain], domain)
         imports = [onnx.helper.make_opsetid(domain, opsets[domain])]
         if schema.has_type_and_shape_inference_function:
             return dict(onnx.shape_inference.infer_node_outputs(schema, proto, types, data, opset_imports=imports))
-        if node.op in _LIKE_INPUT:
-            return {node.outputs[0]: types[node.inputs[0]]}
         return _infer_body(proto, types, data, imports)
     except Exception:  # onnx raises C++ errors of several kinds; an unknown shape freezes what depends on it
         return {}
+
+
+def _infer_crop(node: Node, image: TypeProto) -> dict[str, TypeProto]:
+    """Returns the type of what is left of height and width, the last two axes; nothing where no pixel is left."""
+    dims = [d.dim_value for d in image.tensor_type.shape.dim]
+    left, top, right, bottom = node.attributes.get("border", (0, 0, 0, 0))
+    size = node.attributes.get("scale") or [
+        n - cut for n, cut in zip(dims[2:], (top + bottom, left + right), strict=False)
+    ]
+    if len(dims) != 4 or len(size) != 2 or min(size) < 1:
+        return {}
+    return {node.outputs[0]: onnx.helper.make_tensor_type_proto(image.tensor_type.elem_type, [*dims[:2], *size])}
 
 
 def _infer_as_standard(

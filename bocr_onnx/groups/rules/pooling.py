@@ -1,4 +1,4 @@
-"""Sampling over space works channel by channel on the axes after the second.
+"""Sampling over space, and cutting its border off (Crop), works channel by channel on the axes after the second.
 
     y[n, c, q] = pool over p in window(q) of x[n, c, p]
 
@@ -19,7 +19,7 @@ from bocr_onnx.groups.rules.registry import rule
 
 
 @rule("QLinearAveragePool", "QLinearGlobalAveragePool", domain="com.microsoft")
-@rule("AveragePool", "MaxPool", "LpPool", "GlobalAveragePool", "GlobalMaxPool", "GlobalLpPool")
+@rule("AveragePool", "MaxPool", "LpPool", "GlobalAveragePool", "GlobalMaxPool", "GlobalLpPool", "Crop")
 def pooling(node: Node, at: Labeller) -> None:
     """Passes the labels of the first two axes."""
     if node.attributes.get("channels_last", 0):

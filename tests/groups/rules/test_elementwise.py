@@ -26,6 +26,12 @@ def test_an_activation_passes_its_channels(op: str) -> None:
     assert widths(check(graph, seeds=(0,))) == {"Conv_0": 6}
 
 
+@pytest.mark.parametrize("op", ["Affine", "ParametricSoftplus", "ScaledTanh"])
+def test_an_experiment_that_onnx_gave_up_passes_its_channels(op: str) -> None:
+    graph = build(between(f"e = {op} <alpha = 1.5, beta = 0.5> (c)"), opset=8, ir=4, **CONV)
+    assert widths(check(graph)) == {"Conv_0": 6}
+
+
 def test_relu6_as_clip_with_scalar_bounds() -> None:
     bounds = {"lo": np.array(0, np.float32), "hi": np.array(6, np.float32)}
     assert widths(check(build(between("e = Clip(c, lo, hi)"), **CONV, **bounds))) == {"Conv_0": 6}

@@ -29,6 +29,25 @@ def test_pooling_passes_the_channels(pool: str) -> None:
     assert widths(check(graph)) == {"Conv_0": 6}
 
 
+@pytest.mark.parametrize(
+    ("attributes", "left"), [("border = [1, 0, 0, 2]", (2, 3)), ("border = [1, 0, 0, 0], scale = [3, 2]", (3, 2))]
+)
+def test_a_cropped_border_passes_the_channels(attributes: str, left: tuple[int, int]) -> None:
+    nodes = f"c = Conv(x, W) p = Crop <{attributes}> (c) y = Conv(p, V)"
+    text = f"m (float[1, 3, 4, 4] x) => (float[1, 2, A, B] y) {{ {nodes} }}"
+    graph = build(text, opset=8, ir=4, **CONV)
+    assert graph.shapes["y"] == (1, 2, *left)
+    assert widths(check(graph)) == {"Conv_0": 6}
+
+
+def test_a_border_larger_than_the_image_leaves_the_shape_unknown() -> None:
+    for border in ("4, 0, 0, 0", "1, 0, 0"):
+        text = (
+            f"m (float[1, 3, 4, 4] x) => (float[1, 2, A, B] y) {{ c = Conv(x, W) y = Crop <border = [{border}]> (c) }}"
+        )
+        assert "y" not in build(text, opset=8, ir=4, **CONV).shapes
+
+
 POOL = "p, i = MaxPool <kernel_shape = [2, 2]> (c)"
 
 
