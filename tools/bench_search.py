@@ -123,6 +123,7 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--published", action="store_true")
     parser.add_argument("--trials-only", action="store_true")
     parser.add_argument("--before", type=float, help="Search at this share of MACs first; its trials are known.")
+    parser.add_argument("--before-trials", type=int, default=40)
     parser.add_argument("--source", type=Path, help="Search this model first; its history is known.")
     parser.add_argument("--source-freeze", nargs="*", default=())
     parser.add_argument("--minutes", type=float, default=15)
@@ -192,13 +193,12 @@ def open_run(
     seed: int,
     folder: str,
     *,
-    flops: float | None = None,
     history: Path | None = None,
 ) -> Run:
     name, *given = strategy.split(":")
     options = PruneOptions(
         args.model,
-        flops=flops or args.flops,
+        flops=args.flops,
         data=args.data,
         preset=args.preset,
         preprocess=args.preprocess,
@@ -248,7 +248,8 @@ def search_once(
     known: tuple[Trial, ...] = ()
     if args.before is not None:
         with tempfile.TemporaryDirectory() as folder:
-            before = search(open_run(args, strategy, seed, folder, flops=args.before).measured_as(measured))
+            first = argparse.Namespace(**vars(args) | {"flops": args.before, "trials": args.before_trials})
+            before = search(open_run(first, strategy, seed, folder).measured_as(measured))
             known = before.result.trials
     with tempfile.TemporaryDirectory() as folder:
         history = learned and Path(shutil.copy(learned, Path(folder) / "history.sqlite"))

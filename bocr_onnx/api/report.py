@@ -28,7 +28,7 @@ def write_report(options: ReportOptions) -> Path:
 
     Of a run with several budgets, all are shown beside each other. Charts are drawn where vl-convert-python is
     installed (``pip install 'bocr-onnx[report]'``), else there are tables. Both models run for a moment, to tell the
-    time of each operator, where they are still there and were measured on this host.
+    time of each operator, where they are still there, unchanged, and were measured on this host.
 
     Args: from the record.
 
@@ -61,13 +61,16 @@ def _budgets(folder: Path) -> list[Path]:
 
 
 def _kernels(record: Mapping[str, Any]) -> dict[str, dict[str, float]]:
-    """Returns the ms that original and slim model spend in each kind of operator; nothing where they are gone."""
+    """Returns the ms that original and slim model spend in each kind of operator; nothing where these are no more."""
     paths = {"original": Path(str(record["model"]["path"])), "slim": Path(str(record["output"]))}
+    digests = [record["model"]["sha256"], record.get("output_sha256")]
     device, threads = record["latency"].get("device", {}).get("device"), record["latency"].get("threads", 1)
     if device != "host" or not all(path.is_file() for path in paths.values()):
         return {}
     try:
         graphs = [load(path) for path in paths.values()]
+        if [graph.sha256 for graph in graphs] != digests:
+            return {}
         request = Request(threads=int(threads), budget_s=KERNEL_SECONDS, details=True)
         models = [graph.proto.SerializeToString() for graph in graphs]
         measured = open_device("host").measure(models, random_feeds(graphs[0]), request)

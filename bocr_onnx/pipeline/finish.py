@@ -14,7 +14,7 @@ from PIL import Image
 from bocr_onnx.cost import LATENCY, QUANTITIES, CostModel, quantities_of, slim_cost
 from bocr_onnx.devices import Request, open_device, speedup
 from bocr_onnx.errors import OutputError
-from bocr_onnx.graph import ModelGraph, random_feeds, save, write_text
+from bocr_onnx.graph import ModelGraph, load, random_feeds, save, write_text
 from bocr_onnx.pipeline.agreement import batches_for, check_agreement
 from bocr_onnx.pipeline.examples import examples
 from bocr_onnx.pipeline.inspection import inspect_graph, refusal_records
@@ -199,6 +199,7 @@ def _report(run: Run) -> Report:
             "onnxruntime": version("onnxruntime"),
         },
         seconds=dict(run.seconds),
+        output_sha256=load(run.output).sha256,
     )
 
 

@@ -92,6 +92,7 @@ class Report:
         missed: Targets and checks that were missed, in words.
         versions: Versions of the packages that matter.
         seconds: Wall time of each stage.
+        output_sha256: Digest of the slim model, as `model` has that of the original.
     """
 
     model: dict[str, str]
@@ -115,6 +116,7 @@ class Report:
     missed: tuple[str, ...] = ()
     versions: dict[str, str] = field(default_factory=dict)
     seconds: dict[str, float] = field(default_factory=dict)
+    output_sha256: str = ""
 
     def as_json(self) -> dict[str, Any]:
         """Returns the content of report.json, schema 1."""
