@@ -35,7 +35,7 @@ class Case:
     low: float = -3.0
     high: float = 3.0
     like_input: bool = False
-    """Whether the outputs are declared as the first input is, where onnx infers nothing."""
+    """Whether the outputs are declared with type and rank of the first input, where onnx infers nothing."""
 
     def __str__(self) -> str:
         parts = [f"{k}={v}" for k, v in self.attributes.items() if not isinstance(v, onnx.TensorProto)]
@@ -45,9 +45,8 @@ class Case:
     def _output(self, name: str) -> onnx.ValueInfoProto:
         if not self.like_input:
             return onnx.ValueInfoProto(name=name)
-        return helper.make_tensor_value_info(
-            name, helper.np_dtype_to_tensor_dtype(np.dtype(self.dtype)), self.shapes[0]
-        )
+        element = helper.np_dtype_to_tensor_dtype(np.dtype(self.dtype))
+        return helper.make_tensor_value_info(name, element, [None] * len(self.shapes[0]))
 
     def arrays(self) -> list[np.ndarray[Any, Any]]:
         rng = np.random.default_rng(0)
@@ -356,7 +355,17 @@ RESIZE = [
     Case("Resize", (X2,), (None, f32(2, 3)), {"axes": [2, 3]}, opset=18),
 ]
 
-CASES = [*CONV, *LINEAR, *ELEMENTWISE, *NORMALIZATION, *POOLING, *REDUCTION, *LAYOUT, *SHAPE, *RESIZE]
+SLOPE = {"alpha": 1.5, "beta": 0.5}
+RETIRED = [
+    *[
+        Case(op, (X2,), attributes=SLOPE, opset=8, like_input=True)
+        for op in ("Affine", "ParametricSoftplus", "ScaledTanh")
+    ],
+    Case("ImageScaler", ((2, 3, 4, 5),), attributes={"scale": 0.5, "bias": [0.1, -0.2, 0.3]}, opset=8, like_input=True),
+    Case("Crop", (X2,), attributes={"border": [1, 2, 3, 0]}, opset=8, like_input=True),
+    Case("Crop", (X2,), attributes={"border": [1, 2, 0, 0], "scale": [3, 4]}, opset=8, like_input=True),
+]
+CASES = [*CONV, *LINEAR, *ELEMENTWISE, *NORMALIZATION, *POOLING, *REDUCTION, *LAYOUT, *SHAPE, *RESIZE, *RETIRED]
 
 
 def where_case() -> onnx.ModelProto:

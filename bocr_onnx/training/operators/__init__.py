@@ -9,6 +9,7 @@ from bocr_onnx.training.operators import (
     pooling,
     reduction,
     resize,
+    retired,
     shape,
 )
 from bocr_onnx.training.operators.registry import Context, Operator, find_operator, known_operators
@@ -26,5 +27,6 @@ __all__ = [
     "pooling",
     "reduction",
     "resize",
+    "retired",
     "shape",
 ]
