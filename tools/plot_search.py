@@ -79,10 +79,10 @@ In the published setting: evaluations until an agent is within 0.2 points of the
 in 40, seed by seed. The source is a search from scratch of ResNet-20; what it takes stands beside.
 """
 
-SECOND = """## A second budget of the same model
+SECOND = """## Searches that know something
 
-After 40 evaluations at another budget: 15 evaluations of a search that knows them, beside a fresh one of 40 (means over
-seeds), and top-1 of what each of the two emits.
+`bocr` after 40 evaluations of the same model at another budget, or of another model at this one, beside a fresh search:
+means over seeds, and top-1 of what 15 evaluations emit and of what the fresh 40 do.
 """
 
 
@@ -101,7 +101,7 @@ def main() -> None:
         OWN: own_tables(own),
         PUBLISHED: published_tables(published),
         HISTORY: history_tables(rows) or ["Not measured yet.", ""],
-        SECOND: budget_table(rows) or ["Not measured yet.", ""],
+        SECOND: known_table(rows) or ["Not measured yet.", ""],
     }
     args.output.write_text("\n".join(line for text, lines in parts.items() for line in (text, *lines)).rstrip() + "\n")
     draw(own, "least distortion so far", distortions, args.figures / "search_own.png")
@@ -202,28 +202,27 @@ def history_tables(rows: list[Row]) -> list[str]:
     return [*lines, ""] if len(lines) > n else []
 
 
-def budget_table(rows: list[Row]) -> list[str]:
-    """Returns a search that knows another budget beside a fresh one: after as many evaluations, and what they emit."""
-    fresh = {
-        (r["model"], r["flops"], r["seed"]): r
-        for r in rows
-        if r["strategy"] == "bocr" and r["before"] is None and not r["published"] and not r["trials_only"]
-    }
+def known_table(rows: list[Row]) -> list[str]:
+    """Returns searches that know another budget, or another model, beside fresh ones: early on, and what they emit."""
+    own = [r for r in rows if r["strategy"] == "bocr" and not r["published"]]
+    plain = [r for r in own if r["before"] is None and r["history"] is None and not r["trials_only"]]
+    fresh = {(r["model"], r["flops"], r["seed"]): r for r in plain}
+    knowing = [r for r in own if r["history"] is not None or (r["before"] is not None and not r["trials_only"])]
     lines = [
-        f"| network | budget before, now | seeds | distortion after {EARLY_COUNTS} evaluations | fresh | "
+        f"| network | known, now | seeds | distortion after {EARLY_COUNTS} evaluations | fresh | "
         f"unseen after {EARLY[-1]}, % | fresh, after 40 |",
         "|---|---|---|---|---|---|---|",
     ]
     n = len(lines)
-    after = [r for r in rows if r["before"] is not None and not r["trials_only"]]
-    for (model, before, flops), own in by(after, "model", "before", "flops").items():
-        pairs = [(r, fresh[model, flops, r["seed"]]) for r in own if (model, flops, r["seed"]) in fresh]
+    for (model, flops, before, history), runs in by(knowing, "model", "flops", "before", "history").items():
+        pairs = [(r, fresh[model, flops, r["seed"]]) for r in runs if (model, flops, r["seed"]) in fresh]
         if not pairs:
             continue
         sides = [[pair[i] for pair in pairs] for i in (0, 1)]
         cells = [early(map(distortions, side)) for side in sides]
-        cells += [spread(100 * r["unseen"] for r in side) for side in sides]
-        lines.append(f"| {model} | {before:g}, {flops:g} | {len(pairs)} | {' | '.join(cells)} |")
+        cells += [spread(100 * r["unseen"] for r in side) if history is None else "-" for side in sides]
+        known = f"itself at {before:g}" if history is None else history
+        lines.append(f"| {model} | {known}, {flops:g} | {len(pairs)} | {' | '.join(cells)} |")
     return [*lines, ""] if len(lines) > n else []
 
 
