@@ -40,8 +40,9 @@ PAGE = """# Searches, measured
 Made by `tools/plot_search.py` of what `tools/bench_search.py` has measured, raw rows in
 [benchmarks/searches.jsonl](benchmarks/searches.jsonl): 40 evaluations each, 1,000 images to search by and 1,000 to
 refit on, one thread. The column "seeds" says how many were run for a figure; with one or two, differences of half a
-point say nothing. Searches ran sixteen at a time on a machine with 16 processors and one GPU, which rebuilt blocks:
-compare seconds with each other only.
+point say nothing. Seed 0 ran, for the most part, with fifteen other searches on 16 processors and one GPU, which
+rebuilt blocks; the rest two to four at a time on two cores. So seconds tell orders of magnitude; each row names its
+machine.
 
 <!-- not run: takes hours, and needs the files that were measured -->
 ```bash
@@ -162,14 +163,17 @@ def own_tables(rows: list[Row]) -> list[str]:
 
 def published_tables(rows: list[Row]) -> list[str]:
     lines = [
-        f"| network, share of the MACs | strategy | seeds | best top-1 after {COUNTS} | unseen, % | s an evaluation |",
+        f"| network, share of the MACs | strategy | seeds | best top-1 after {COUNTS} | unseen, % | s to propose, "
+        "to evaluate |",
         "|---|---|---|---|---|---|",
     ]
     for (model, flops, name), own in by(rows, "model", "flops", "strategy").items():
         marks = " / ".join(f"{np.mean([scores(r)[min(m, len(r['scores'])) - 1] for r in own]):.2f}" for m in MARKS)
-        each = np.median([(r["evaluation_s"] + r["proposal_s"]) / len(r["scores"]) for r in own])
+        times = [np.median([r[name] / len(r["scores"]) for r in own]) for name in ("proposal_s", "evaluation_s")]
         unseen = spread(100 * r["unseen"] for r in own)
-        lines.append(f"| {model}, {flops:g} | `{name}` | {len(own)} | {marks} | {unseen} | {each:.2f} |")
+        lines.append(
+            f"| {model}, {flops:g} | `{name}` | {len(own)} | {marks} | {unseen} | {times[0]:.2f}, {times[1]:.2f} |"
+        )
     return [*lines, ""] if rows else []
 
 

@@ -73,7 +73,7 @@ def evaluate(options: EvaluateOptions) -> Evaluated:
         with watched.task("Scoring the original") as update:
             first = scored.outputs(scored.graph, update)
     found = scored.compare(first, own)
-    told = Evaluated(graph.label, found.after, scored.data.preprocessing.name, len(scored.images), scored.metric)
+    alone = Evaluated(graph.label, found.after, scored.data.preprocessing.name, len(scored.images), scored.metric)
     if original is None:
-        return told
-    return replace(told, against=scored.graph.label, original=found.before, agreement=found.agreement)
+        return alone
+    return replace(alone, against=scored.graph.label, original=found.before, agreement=found.agreement)

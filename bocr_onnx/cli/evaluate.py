@@ -22,13 +22,15 @@ def evaluate(options: EvaluateOptions, as_json: bool) -> None:
         print_json(found.as_json())
         return
     print(
-        f"{found.model}: {found.metric} {told(found.score)} "
+        f"{found.model}: {found.metric} {with_error(found.score)} "
         f"on {found.n_images} images, preprocessing {found.preprocessing}"
     )
     if found.original is not None and found.agreement is not None and found.agreement != found.score:
-        print(f"{found.against}: {found.metric} {told(found.original)}; agreement of the two {told(found.agreement)}")
+        print(
+            f"{found.against}: {found.metric} {with_error(found.original)}; agreement of the two {with_error(found.agreement)}"
+        )
 
 
-def told(score: Score) -> str:
+def with_error(score: Score) -> str:
     """Returns a score with its standard error."""
     return f"{score.value:.2%} (+-{score.stderr:.2%})"

@@ -139,7 +139,7 @@ class EvaluateOptions(ImageOptions):
     """Options of ``evaluate``."""
 
     data: Data = field(kw_only=False)
-    against: Annotated[Place, Flag("The original, whose score and agreement are told too; labels are not needed.")] = (
+    against: Annotated[Place, Flag("The original: its score and the agreement of both are shown; needs no labels.")] = (
         None
     )
 
