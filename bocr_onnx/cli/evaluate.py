@@ -26,9 +26,8 @@ def evaluate(options: EvaluateOptions, as_json: bool) -> None:
         f"on {found.n_images} images, preprocessing {found.preprocessing}"
     )
     if found.original is not None and found.agreement is not None and found.agreement != found.score:
-        print(
-            f"{found.against}: {found.metric} {with_error(found.original)}; agreement of the two {with_error(found.agreement)}"
-        )
+        print(f"{found.against}: {found.metric} {with_error(found.original)}")
+        print(f"agreement of the two: {with_error(found.agreement)}")
 
 
 def with_error(score: Score) -> str:
