@@ -29,6 +29,9 @@ COUNTS = " / ".join(map(str, MARKS))
 POINTS = 0.002
 """Score that may be missing where evaluations to what a run from scratch reaches are counted: 0.2 points."""
 
+SHOWN_FROM = 4
+"""Evaluation at which the axis of a score begins: the first ones are far below."""
+
 EARLY = (5, 10, 15)
 """Evaluations after which a search that knows another budget is looked at."""
 
@@ -254,15 +257,21 @@ def draw(rows: list[Row], title: str, curve: Callable[[Row], Curve], path: Path)
     figure, axes = plt.subplots(1, len(models), figsize=(4.2 * len(models), 3.8), layout="constrained", squeeze=False)
     names = sorted({row["strategy"] for row in rows})
     for panel, ((model,), runs) in zip(axes[0], models.items(), strict=True):
+        early_on = []
         for (name,), own in by(runs, "strategy").items():
             n = min(len(r["scores"]) for r in own)
             curves = np.array([curve(r)[:n] for r in own])
             curves[~np.isfinite(curves)] = np.nan
             colour = f"C{names.index(name)}"
-            panel.plot(np.arange(1, n + 1), np.median(curves, axis=0), color=colour, label=f"{name}, {len(own)} seeds")
+            median, seeds = np.median(curves, axis=0), "seed" if len(own) == 1 else "seeds"
+            early_on.append(median[min(SHOWN_FROM, n) - 1])
+            panel.plot(np.arange(1, n + 1), median, color=colour, label=f"{name}, {len(own)} {seeds}")
             panel.fill_between(np.arange(1, n + 1), curves.min(0), curves.max(0), color=colour, alpha=0.15, lw=0)
         panel.set(title=f"{Path(model).stem} at {runs[0]['flops']:g}", xlabel="evaluations", ylabel=title)
-        panel.set_yscale("log" if curve is distortions else "linear")
+        if curve is distortions:
+            panel.set_yscale("log")
+        else:
+            panel.set_ylim(bottom=np.nanmin(early_on))
         panel.grid(alpha=0.3)
         panel.legend(fontsize=7)
     figure.savefig(path, dpi=110)
