@@ -201,7 +201,7 @@ def history_tables(rows: list[Row]) -> list[str]:
             for i in (0, 1)
         )
         best, best_alone = (spread((scores(pair[i])[-1] for pair in pairs), ".1f") for i in (0, 1))
-        costs = [r["source_s"] for r, _ in pairs if "source_s" in r]
+        costs = [r["source_s"] for r, _ in pairs if "transfer" in name]
         cost = f"{np.median(costs):.0f}" if costs else "-"
         lines.append(
             f"| {model}, {flops:g} | `{name}` | {len(pairs)} | {needed} | {alone} | {best} | {best_alone} | {cost} |"
