@@ -54,7 +54,10 @@ python tools/bench_search.py resnet20_bn.onnx --data cifar10 --flops 0.3 \\
 python tools/bench_search.py resnet20_bn.onnx --data cifar10 --flops 0.5 --published \\
     --freeze /conv1/Conv /layer2/layer2.0/conv2/Conv /layer3/layer3.0/conv2/Conv \\
     --strategies bocr-paper,bocr-paper:rollback=none,amc --minutes 15
-python tools/bench_search.py resnet20_bn.onnx --data cifar10 --flops 0.3 --before 0.5 --trials-only \\
+python tools/bench_search.py cifar_mobilenet_v1.onnx --data cifar10 --flops 0.5 --published --trials-only \\
+    --source resnet20_bn.onnx --source-freeze /conv1/Conv /layer2/layer2.0/conv2/Conv /layer3/layer3.0/conv2/Conv \\
+    --strategies amc:transfer=plain,amc:transfer=augmented:assistant=on --minutes 15
+python tools/bench_search.py resnet20_bn.onnx --data cifar10 --flops 0.3 --before 0.5 --trials 15 \\
     --strategies bocr --minutes 15
 python tools/plot_search.py docs/benchmarks/searches.jsonl
 ```
@@ -80,7 +83,8 @@ nothing is known before; of the ResNets the insides of blocks are cut. `bocr-pap
 HISTORY = """## An agent with history
 
 In the published setting: evaluations until an agent is within 0.2 points of the best top-1 that one from scratch finds
-in 40, seed by seed. The source is a search from scratch of ResNet-20; what it takes stands beside.
+in 40, seed by seed. The source is a search from scratch of ResNet-20; what it takes stands beside. Agents without
+transfer are controls.
 """
 
 SECOND = """## Searches that know something

@@ -23,8 +23,8 @@ class Evaluated:
         n_images: How many there were.
         metric: What the score means.
         against: The original it is compared with; None without.
-        original: Score of the original on the same images.
-        agreement: Score of the model where what the original says counts as the truth.
+        original: Score of the original on the same images; None where it is the truth itself.
+        agreement: Score of the model where what the original says counts as the truth; None without an original.
     """
 
     model: str
@@ -76,4 +76,6 @@ def evaluate(options: EvaluateOptions) -> Evaluated:
     alone = Evaluated(graph.label, found.after, scored.data.preprocessing.name, len(scored.images), scored.metric)
     if original is None:
         return alone
+    if found.agreement is None:
+        return replace(alone, against=scored.graph.label, agreement=found.after)
     return replace(alone, against=scored.graph.label, original=found.before, agreement=found.agreement)

@@ -12,7 +12,7 @@ from typing import Any
 
 from bocr_onnx.devices import Latency, Request, open_device
 from bocr_onnx.errors import BocrError, DataError
-from bocr_onnx.graph import check_writable, load, random_feeds, read_text, write_text
+from bocr_onnx.graph import ModelGraph, check_writable, load, random_feeds, read_text, write_text
 from bocr_onnx.options import PruneOptions, ReportOptions, keywords, options_of
 from bocr_onnx.report.page import Extras, page
 
@@ -45,7 +45,8 @@ def write_report(options: ReportOptions) -> Path:
         runs[name] = _record(other)
     path = check_writable(folder / "report.html" if options.output is None else options.output)
     try:
-        extras = Extras(_trials(parts[0]), _kernels(runs[parts[0].name]), _examples(parts[0]), _command(folder))
+        kernels = _kernels(runs[parts[0].name], folder.parent)
+        extras = Extras(_trials(parts[0]), kernels, _examples(parts[0]), _command(folder))
         made = page(runs, extras)
     except (KeyError, TypeError, ValueError, AttributeError, IndexError) as error:
         raise DataError(f"{folder / 'report.json'} must be one that bocr-onnx has written, got: {error!r}") from error
@@ -60,23 +61,38 @@ def _budgets(folder: Path) -> list[Path]:
     return sorted(path.parent for path in folder.glob("*/report.json")) or [folder]
 
 
-def _kernels(record: Mapping[str, Any]) -> dict[str, dict[str, float]]:
-    """Returns the ms that original and slim model spend in each kind of operator; nothing where these are no more."""
-    paths = {"original": Path(str(record["model"]["path"])), "slim": Path(str(record["output"]))}
-    digests = [record["model"]["sha256"], record.get("output_sha256")]
+def _kernels(record: Mapping[str, Any], beside: Path) -> dict[str, dict[str, float]]:
+    """Returns the ms that original and slim model spend in each kind of operator; nothing where these are no more.
+
+    Args:
+        record: The report.
+        beside: Where the files are looked for too, whose paths are those of the place where the run began.
+    """
+    files = {"original": (record["model"]["path"], record["model"]["sha256"]),
+             "slim": (record["output"], record.get("output_sha256"))}  # fmt: skip
     device, threads = record["latency"].get("device", {}).get("device"), record["latency"].get("threads", 1)
-    if device != "host" or not all(path.is_file() for path in paths.values()):
+    if device != "host":
         return {}
     try:
-        graphs = [load(path) for path in paths.values()]
-        if [graph.sha256 for graph in graphs] != digests:
-            return {}
-        request = Request(threads=int(threads), budget_s=KERNEL_SECONDS, details=True)
+        graphs = [_unchanged(Path(str(path)), digest, beside) for path, digest in files.values()]
         models = [graph.proto.SerializeToString() for graph in graphs]
+        request = Request(threads=int(threads), budget_s=KERNEL_SECONDS, details=True)
         measured = open_device("host").measure(models, random_feeds(graphs[0]), request)
-    except BocrError:
+    except (BocrError, OSError):
         return {}
-    return dict(zip(paths, map(_by_operator, measured.latencies), strict=True))
+    return dict(zip(files, map(_by_operator, measured.latencies), strict=True))
+
+
+def _unchanged(path: Path, digest: str | None, beside: Path) -> ModelGraph:
+    """Returns the model of a path, or of its name in a folder, that has the digest.
+
+    Raises:
+        DataError: There is none.
+    """
+    for place in (path, beside / path.name):
+        if place.is_file() and (graph := load(place)).sha256 == digest:
+            return graph
+    raise DataError(f"{path} must be the file that the run has written, got another one, or none")
 
 
 def _by_operator(latency: Latency) -> dict[str, float]:

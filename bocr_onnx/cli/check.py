@@ -6,6 +6,7 @@ import typer
 
 from bocr_onnx.cli.command import command
 from bocr_onnx.cli.output import print_json, print_table
+from bocr_onnx.cli.wording import spelled
 from bocr_onnx.options import CheckOptions
 
 
@@ -22,6 +23,6 @@ def check(options: CheckOptions, as_json: bool) -> None:
         print_table("", ("criterion", "verdict", "found", "limit"), rows)
         for criterion in found.criteria:
             if criterion.detail and criterion.verdict != "passed":
-                print(f"{criterion.name}: {criterion.detail}")
+                print(f"{criterion.name}: {spelled(criterion.detail)}")
         print(found.headline)
     raise typer.Exit(found.exit_code)

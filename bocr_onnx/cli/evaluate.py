@@ -25,7 +25,7 @@ def evaluate(options: EvaluateOptions, as_json: bool) -> None:
         f"{found.model}: {found.metric} {with_error(found.score)} "
         f"on {found.n_images} images, preprocessing {found.preprocessing}"
     )
-    if found.original is not None and found.agreement is not None and found.agreement != found.score:
+    if found.original is not None and found.agreement is not None:
         print(f"{found.against}: {found.metric} {with_error(found.original)}")
         print(f"agreement of the two: {with_error(found.agreement)}")
 

@@ -20,7 +20,7 @@ from bocr_onnx.pipeline.model import interface_of, read_model
 from bocr_onnx.progress import shown
 from bocr_onnx.report.verdict import Criterion, Verdict
 from bocr_onnx.runtime import run_once
-from bocr_onnx.slimming import prove_structure, read_plan
+from bocr_onnx.slimming import check_runs, prove_structure, read_plan
 
 if TYPE_CHECKING:
     from bocr_onnx.pipeline.scored import Comparison, Scored
@@ -82,7 +82,7 @@ def _opened(options: CheckOptions, original: ModelGraph | None) -> ModelGraph:
         graph = load(options.model, {name: original.shapes[name] for name in original.inputs})
     except BocrError:  # other inputs: the criterion "interface" says so
         return read_model(options.model, options.input_shapes)
-    run_once(graph.proto, random_feeds(graph))
+    check_runs(graph, random_feeds(replace(graph, fills=original.fills)), run_once)
     return graph
 
 
@@ -115,9 +115,9 @@ def _checks(subject: Subject) -> Iterator[tuple[str, Check]]:
 
 def _interface(subject: Subject) -> Criterion:
     assert subject.original is not None
-    own, wanted = interface_of(subject.graph), interface_of(subject.original)
-    if own == wanted:
+    if _is_alike(subject):
         return Criterion("interface", "passed", detail="the inputs and outputs of the original")
+    own, wanted = interface_of(subject.graph), interface_of(subject.original)
     return Criterion("interface", "failed", detail=f"it has {own}; the original has {wanted}")
 
 
@@ -184,10 +184,17 @@ def _scores(subject: Subject) -> Iterator[tuple[str, Check]]:
         shown = f"{lost:.2f} points of {images.metric} ({before:.2%} to {value:.2%}) on {len(images.images)} images"
         return _above("max-drop", lost, options.max_drop, f"{options.max_drop:g} points", shown)
 
-    if options.min_score is not None:
-        yield "min-score", least
-    if options.max_drop is not None:
-        yield "max-drop", drop
+    for name, limit, check in (("min-score", options.min_score, least), ("max-drop", options.max_drop, drop)):
+        if limit is not None:
+            yield name, check if _is_alike(subject) else partial(_unscored, name)
+
+
+def _is_alike(subject: Subject) -> bool:
+    return subject.original is None or interface_of(subject.graph) == interface_of(subject.original)
+
+
+def _unscored(name: str) -> Criterion:
+    return Criterion(name, "failed", detail="not scored, since its inputs or outputs are not those of the original")
 
 
 def _score(subject: Subject) -> tuple[Scored, Comparison]:

@@ -59,25 +59,39 @@ def interface_of(graph: ModelGraph, names: Iterable[str] | None = None) -> str:
 
 
 def read_like(path: str | Path, first: ModelGraph, *, outputs: bool) -> ModelGraph:
-    """Returns a model at the sizes of another one, whose inputs it has.
+    """Returns a model at the sizes of another one, whose interface it has.
 
     Args:
         path: The .onnx file.
         first: The other one.
-        outputs: Whether it must have its outputs too.
+        outputs: Whether it must have its outputs too, and numbers in them; then one of the two may have an open batch
+            where that of the other is fixed.
 
     Raises:
         ModelError: The file cannot be used, or has another interface.
     """
-    kind = "inputs and outputs" if outputs else "inputs"
     try:
         graph = load(path, {name: first.shapes[name] for name in first.inputs})
-    except UsageError as error:
-        raise ModelError(f"{path} must have the {kind} of {first.label}, got: {error.message}") from error
-    found, wanted = (interface_of(one, None if outputs else one.inputs) for one in (graph, first))
-    if found != wanted:
-        raise ModelError(f"{graph.label} must have the {kind} of {first.label}, {wanted}, got {found}")
+    except UsageError:  # its own sizes are others
+        graph = load(path)
+    names = None if outputs else graph.inputs
+    found, wanted = interface_of(graph, names), interface_of(first, first.inputs if names else None)
+    opened = outputs and (graph.batch_is_symbolic() or first.batch_is_symbolic())
+    if found != wanted and not (opened and _without_batch(graph) == _without_batch(first)):
+        kind = "inputs and outputs" if outputs else "inputs"
+        raise ModelError(
+            f"{graph.label} must have the {kind} of {first.label}, {wanted}, got {found}",
+            hint="Sizes of open axes are those that the first model runs with: name others with `input_shapes`."
+            if any(first.symbolic.values())
+            else "",
+        )
+    if outputs:
+        check_runs(graph, random_feeds(replace(graph, fills=first.fills)), run_once)
     return graph
+
+
+def _without_batch(graph: ModelGraph) -> dict[str, object]:
+    return {name: (graph.shapes.get(name, ())[1:], graph.dtypes[name]) for name in (*graph.inputs, *graph.outputs)}
 
 
 def runnable(

@@ -42,8 +42,9 @@ class Scored:
         return self.task.metric(labelled=self.labels is not None)
 
     def outputs(self, graph: ModelGraph, progress: Progress | None = None) -> Outputs:
-        """Returns what the model, or another one with its interface, says of every image."""
-        return predict_heads(self.graph, graph.proto, self.images, self.task.heads, progress=progress)
+        """Returns what the model, or another one with its interface, says of every image, in batches of its size."""
+        sized = self.graph if graph.batch_is_symbolic() else graph
+        return predict_heads(sized, graph.proto, self.images, self.task.heads, progress=progress)
 
     def compare(self, first: Outputs, second: Outputs) -> Comparison:
         """Returns how another model does beside this one.
@@ -56,11 +57,11 @@ class Scored:
             DataError: The labels are not what the task scores.
         """
         self.task.check(first, self.labels, self.data.pools.path)
-        truth, said = (self.task.truth(first, labels) for labels in (self.labels, None))
-        before, after, agreement = (
-            self.task.score(outputs, against) for outputs, against in ((first, truth), (second, truth), (second, said))
-        )
-        return Comparison(before, after, agreement)
+        truth = self.task.truth(first, self.labels)
+        before, after = self.task.score(first, truth), self.task.score(second, truth)
+        if self.metric == self.task.metric(labelled=False):
+            return Comparison(before, after, None)
+        return Comparison(before, after, self.task.score(second, self.task.truth(first, None)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,14 +69,14 @@ class Comparison:
     """A model beside its original, on the same images.
 
     Attributes:
-        before: Score of the original; 1 without labels.
+        before: Score of the original; 1 where it is the truth itself.
         after: Score of the model.
-        agreement: Its score where what the original says counts as the truth.
+        agreement: Its score where what the original says counts as the truth; None where that is what `after` is.
     """
 
     before: Score
     after: Score
-    agreement: Score
+    agreement: Score | None
 
 
 def open_scored(

@@ -120,6 +120,15 @@ def test_a_model_that_misses_one(name: str, given: dict[str, Any], slim: Path, o
     assert found.exit_code == 1
 
 
+def test_a_model_with_another_interface_is_not_scored(slim: Path, odd: dict[str, str]) -> None:
+    given = {"against": "{renamed}", "data": DIGITS, "max_drop": 99, "min_score": 0.1}
+    found = checked(slim, odd, given)
+    failed = {c.name: c.detail for c in found.criteria if c.verdict == "failed"}
+    assert set(failed) == {"interface", "max-drop", "min-score"}
+    assert failed["max-drop"].startswith("not scored")
+    assert found.exit_code == 1
+
+
 @pytest.mark.parametrize(("name", "given"), ERROR)
 def test_what_cannot_be_measured_is_no_pass(name: str, given: dict[str, Any], slim: Path, odd: dict[str, str]) -> None:
     found = checked(slim, odd, given)

@@ -66,7 +66,8 @@ def test_without_labels_the_original_is_the_truth(changed: Path, tmp_path: Path)
     assert told.exit_code == 0, told.output
     assert "changed.onnx: agreement with the original " in told.stdout
     assert "demo.onnx" not in told.stdout, "its score is 1 by definition"
-    assert bocr_onnx.evaluate(DEMO, tmp_path / "images.npy", against=DEMO).score.value == 1
+    same = bocr_onnx.evaluate(DEMO, tmp_path / "images.npy", against=DEMO)
+    assert (same.score.value, same.original, same.agreement) == (1, None, same.score)
 
 
 def test_an_original_with_another_interface_is_refused(tmp_path: Path) -> None:
@@ -75,3 +76,39 @@ def test_an_original_with_another_interface_is_refused(tmp_path: Path) -> None:
     onnx.save(model, tmp_path / "renamed.onnx")
     with pytest.raises(ModelError, match="must have the inputs and outputs of"):
         bocr_onnx.evaluate(tmp_path / "renamed.onnx", DIGITS, against=DEMO)
+
+
+@pytest.mark.parametrize("batch", [1, 4])
+def test_a_batch_that_one_of_the_two_has_fixed_is_fed(changed: Path, tmp_path: Path, batch: int) -> None:
+    model = onnx.load(changed)
+    for info in (*model.graph.input, *model.graph.output):
+        info.type.tensor_type.shape.dim[0].dim_value = batch
+    onnx.save(model, tmp_path / "fixed.onnx")
+    opened, fixed = (bocr_onnx.evaluate(path, DIGITS, against=DEMO) for path in (changed, tmp_path / "fixed.onnx"))
+    assert fixed.score == opened.score
+    turned = bocr_onnx.evaluate(DEMO, DIGITS, against=tmp_path / "fixed.onnx")
+    assert (turned.score, turned.original) == (opened.original, opened.score)
+
+
+def test_a_model_that_says_what_is_not_a_number_is_refused(tmp_path: Path) -> None:
+    model = onnx.load(DEMO)
+    weight = next(t for t in model.graph.initializer if t.name == model.graph.node[-1].input[1])
+    weight.CopyFrom(onnx.numpy_helper.from_array(np.full(weight.dims, np.nan, np.float32), weight.name))
+    onnx.save(model, tmp_path / "nan.onnx")
+    with pytest.raises(ModelError, match="must be finite, got NaN"):
+        bocr_onnx.evaluate(tmp_path / "nan.onnx", DIGITS, against=DEMO)
+    (runs, *_) = bocr_onnx.check(tmp_path / "nan.onnx", against=DEMO).criteria
+    assert (runs.name, runs.verdict) == ("runs", "error")
+
+
+def test_the_original_is_told_where_it_is_right_on_all_images(tmp_path: Path) -> None:
+    digits = np.load(DIGITS)
+    images, labels = digits["val_images"], digits["val_labels"]
+    right = classes(DEMO, (images[:, None] / np.float32(16)).astype(np.float32)).ravel() == labels
+    np.savez(tmp_path / "right.npz", images=images[right], labels=labels[right])
+    told = CliRunner().invoke(app, ["evaluate", DEMO, "--against", DEMO, "--data", str(tmp_path / "right.npz")])
+    assert [line.partition(": ")[2][:13] for line in told.stdout.splitlines()] == [
+        "top-1 100.00%",
+        "top-1 100.00%",
+        "100.00% (+-0.",
+    ]

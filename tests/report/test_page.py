@@ -203,9 +203,13 @@ def test_the_time_of_operators_is_told_while_both_files_are_there(runs: tuple[Pa
     assert "Time in each operator" in bocr_onnx.write_report(runs[0]).read_text()
     shutil.copytree(runs[1], tmp_path / "c.run")
     record = json.loads((tmp_path / "c.run" / "report.json").read_text())
-    for other in (str(tmp_path / "gone.onnx"), record["model"]["path"]):  # not there, and not the one that was made
+    for other in (str(tmp_path / "gone.onnx"), record["model"]["path"], "a" * 5_000):  # gone, another one, no name
         (tmp_path / "c.run" / "report.json").write_text(json.dumps(record | {"output": other}))
         assert "Time in each operator" not in bocr_onnx.write_report(tmp_path / "c.run").read_text()
+    shutil.copy(record["output"], tmp_path / "gone.onnx")  # beside its folder again, whatever path the run knew it by
+    assert "Time in each operator" not in bocr_onnx.write_report(tmp_path / "c.run").read_text()
+    (tmp_path / "c.run" / "report.json").write_text(json.dumps(record | {"output": "elsewhere/gone.onnx"}))
+    assert "Time in each operator" in bocr_onnx.write_report(tmp_path / "c.run").read_text()
 
 
 def test_what_finetuning_did_is_drawn(runs: tuple[Path, Path], tmp_path: Path) -> None:

@@ -361,6 +361,7 @@ RETIRED = [
         Case(op, (X2,), attributes=SLOPE, opset=8, like_input=True)
         for op in ("Affine", "ParametricSoftplus", "ScaledTanh")
     ],
+    Case("Affine", (X2,), opset=8, like_input=True),
     Case("ImageScaler", ((2, 3, 4, 5),), attributes={"scale": 0.5, "bias": [0.1, -0.2, 0.3]}, opset=8, like_input=True),
     Case("Crop", (X2,), attributes={"border": [1, 2, 3, 0]}, opset=8, like_input=True),
     Case("Crop", (X2,), attributes={"border": [1, 2, 0, 0], "scale": [3, 4]}, opset=8, like_input=True),

@@ -48,4 +48,5 @@ def crop(node: Node, inputs: Inputs, ctx: Context) -> Tensor:
 
 
 def _factors(node: Node) -> tuple[float, float]:
-    return float(node.attributes["alpha"]), float(node.attributes["beta"])
+    """Returns alpha and beta; ONNX Runtime demands both but of Affine, which does nothing by default."""
+    return float(node.attributes.get("alpha", 1.0)), float(node.attributes.get("beta", 0.0))
