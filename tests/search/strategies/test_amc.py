@@ -14,6 +14,7 @@ from bocr_onnx.search.strategies.amc.assistant import fit_assistant, policy_feat
 from bocr_onnx.search.strategies.amc.ddpg import Agent, join, transitions
 from bocr_onnx.search.strategies.amc.memory import Memory
 from bocr_onnx.search.strategies.amc.tasks import prior_task, this_task
+from bocr_onnx.search.torch_thread import one_torch_thread
 from bocr_onnx.search.trial import ratios
 from tests.search.problems import problem, scorer
 
@@ -75,8 +76,9 @@ def test_the_critic_learns_the_reward_to_come_and_the_actor_what_pays():
         parts.append(transitions(path, actions, float(1 - 4 * np.mean((actions - [0.2, 0.8]) ** 2))))
     whole = join(parts)
     before = agent.act(np.array([[0.0, 1.0]]))[0]
-    for _ in range(700):
-        agent.learn(whole.take(rng.integers(len(whole.state), size=64)))
+    with one_torch_thread():
+        for _ in range(700):
+            agent.learn(whole.take(rng.integers(len(whole.state), size=64)))
     first = agent.act(np.array([[0.0, 1.0]]))[0]
     second = agent.act(np.array([[1.0, 0.2]]))[0]
     assert abs(first - 0.2) < abs(before - 0.2)
