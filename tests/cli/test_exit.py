@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 import signal
 import subprocess
@@ -146,3 +147,22 @@ def test_a_missed_target_ends_with_1_and_a_met_one_with_0(ask: Ask, tmp_path: Pa
     answer = ask("prune", str(tmp_path / "m.onnx"), *asked, *small, "-o", f"{tmp_path}/b.onnx")
     assert answer.code == 1, answer.text
     assert "missed: --params 0.5" in answer.text
+
+
+def test_waiting_threads_go_to_sleep_unless_the_user_says_otherwise() -> None:
+    code = """
+import os, sys
+sys.argv = ["bocr-onnx", "--version"]
+from bocr_onnx.cli.entry import run
+try:
+    run()
+except SystemExit:
+    print(os.environ.get("GOMP_SPINCOUNT"))
+"""
+    names = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT")
+    bare = {k: v for k, v in os.environ.items() if k not in names}
+    for given, expected in (({}, "2000"), ({names[0]: "ACTIVE"}, "None"), ({names[1]: "7"}, "7")):
+        done = subprocess.run(
+            [sys.executable, "-c", code], env=bare | given, capture_output=True, text=True, check=True
+        )
+        assert done.stdout.split()[-1] == expected
