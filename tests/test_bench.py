@@ -69,6 +69,31 @@ def test_a_search_of_another_model_is_known(tmp_path: Path) -> None:
     assert page.count("`amc:warm_up=short`") == 1, "a control of history alone"
 
 
+def test_another_budget_is_known(tmp_path: Path) -> None:
+    file = tmp_path / "rows.jsonl"
+    few = (
+        "--data",
+        DIGITS,
+        "--flops",
+        "0.3",
+        "--images",
+        "60",
+        "--recovery-images",
+        "60",
+        "--seeds",
+        "0",
+        "-o",
+        str(file),
+    )
+    run("bench_search.py", DEMO, *few, "--trials", "4", "--strategies", "bocr")
+    run("bench_search.py", DEMO, *few, "--trials", "4", "--strategies", "bocr", "--before", "0.5")
+    fresh, knowing = map(json.loads, file.read_text().splitlines())
+    assert (fresh["before"], knowing["before"], len(knowing["objectives"])) == (None, 0.5, 4)
+    assert knowing["objectives"] != fresh["objectives"], "what is known is tried early"
+    run("plot_search.py", str(file), "-o", str(tmp_path / "page.md"), "--figures", str(tmp_path))
+    assert "| demo.onnx | itself at 0.5, 0.3 | 1 |" in (tmp_path / "page.md").read_text()
+
+
 def test_a_row_tells_what_was_searched_and_found(rows: Path) -> None:
     published, again, own = map(json.loads, rows.read_text().splitlines())
     assert (published["seed"], again["seed"], own["seed"]) == (0, 1, 0)
@@ -80,7 +105,7 @@ def test_a_row_tells_what_was_searched_and_found(rows: Path) -> None:
     assert own["objectives"] != own["scores"]
 
 
-def test_the_page_says_how_many_seeds_stand_behind_a_figure(rows: Path, tmp_path: Path) -> None:
+def test_the_page_says_how_many_seeds_a_figure_has(rows: Path, tmp_path: Path) -> None:
     run("plot_search.py", str(rows), "-o", str(tmp_path / "page.md"), "--figures", str(tmp_path))
     page = (tmp_path / "page.md").read_text()
     assert "| demo.onnx, 0.6 | `random` | 2 |" in page

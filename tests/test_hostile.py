@@ -204,7 +204,7 @@ HOSTILE: dict[str, tuple[Callable[[Path], list[str]], str]] = {
         lambda folder: ["apply", DEMO, "/dev/zero", "-o", str(folder / "s.onnx")],
         "not a regular file",
     ),
-    "plan that is no JSON": (plan("{"), "must be JSON"),
+    "plan that is not JSON": (plan("{"), "must be JSON"),
     "plan of brackets": (plan("[" * 100_000), "must be JSON"),
     "plan that is a list": (plan("[]"), "plan"),
     "trials of 10^30": (option("--trials", f"1{'0' * 30}"), "--trials must be at most"),

@@ -28,7 +28,7 @@ KEPT_AT_HALF = {
     "vit": 0.79,
     "swin": 0.62,
 }
-"""Of all multiply-accumulates, when every group keeps half; inputs and outputs of the small ones weigh more."""
+"""Share of all multiply-accumulates when every group keeps half; inputs and outputs of the small ones weigh more."""
 
 EXPORTED = [(n, k) for n in KEPT_AT_HALF for k in EXPORTS if (n, k) != ("vit", "torchscript13")]
 """Torchscript has no attention below operator set 14."""

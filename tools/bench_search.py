@@ -63,6 +63,9 @@ KEYS = (
 )
 """What tells searches apart."""
 
+BEFORE = 40
+"""Trials of the search at another share that comes before."""
+
 PACKAGES = ("bocr-onnx", "onnxruntime", "torch", "botorch", "numpy")
 
 
@@ -123,7 +126,6 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--published", action="store_true")
     parser.add_argument("--trials-only", action="store_true")
     parser.add_argument("--before", type=float, help="Search at this share of MACs first; its trials are known.")
-    parser.add_argument("--before-trials", type=int, default=40)
     parser.add_argument("--source", type=Path, help="Search this model first; its history is known.")
     parser.add_argument("--source-freeze", nargs="*", default=())
     parser.add_argument("--minutes", type=float, default=15)
@@ -161,8 +163,8 @@ class Source:
     """Histories of the other model, one for each strategy, made once.
 
     Args:
-        args: Of the command line.
-        seed: Of its searches.
+        args: Arguments of the command line.
+        seed: Seed of its searches.
         folder: For the files.
     """
 
@@ -239,16 +241,16 @@ def search_once(
     """Returns what a search found, how good that is on unseen images, and what it took.
 
     Args:
-        args: Of the command line.
+        args: Arguments of the command line.
         strategy: Name and settings.
-        seed: Of the search.
+        seed: Seed of the search.
         measured: The model with its measurements.
         learned: A history; the search sees a copy, so that none learns from another of the benchmark.
     """
     known: tuple[Trial, ...] = ()
     if args.before is not None:
         with tempfile.TemporaryDirectory() as folder:
-            first = argparse.Namespace(**vars(args) | {"flops": args.before, "trials": args.before_trials})
+            first = argparse.Namespace(**vars(args) | {"flops": args.before, "trials": BEFORE})
             before = search(open_run(first, strategy, seed, folder).measured_as(measured))
             known = before.result.trials
     with tempfile.TemporaryDirectory() as folder:

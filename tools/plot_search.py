@@ -41,7 +41,8 @@ EARLY_COUNTS = " / ".join(map(str, EARLY))
 PAGE = """# Searches, measured
 
 Made by `tools/plot_search.py` of what `tools/bench_search.py` has measured, raw rows in
-[benchmarks/searches.jsonl](benchmarks/searches.jsonl): 40 evaluations each, 1,000 images to search by and 1,000 to
+[benchmarks/searches.jsonl](benchmarks/searches.jsonl): 40 evaluations each (15 where another budget is known), 1,000
+images to search by and 1,000 to
 refit on, one thread. The column "seeds" says how many were run for a figure; with one or two, differences of half a
 point say nothing. Seed 0 ran, for the most part, with fifteen other searches on 16 processors and one GPU, which
 rebuilt blocks; the rest two to four at a time on two cores. So seconds tell orders of magnitude; each row names its

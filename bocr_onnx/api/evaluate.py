@@ -5,9 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Any
 
+from bocr_onnx.graph import ModelGraph
 from bocr_onnx.options import EvaluateOptions, keywords
 from bocr_onnx.pipeline.model import read_like
-from bocr_onnx.pipeline.scored import open_scored
+from bocr_onnx.pipeline.scored import Scored, open_scored
 from bocr_onnx.progress import shown
 from bocr_onnx.tasks import Score
 
@@ -63,19 +64,21 @@ def evaluate(options: EvaluateOptions) -> Evaluated:
     Raises:
         BocrError: Model or data cannot be used.
     """
-    watched, original = shown(options.progress), options.against
-    scored = open_scored(options, original or options.model, options.data, labelled=original is None)
-    graph = scored.graph if original is None else read_like(options.model, scored.graph, outputs=True)
+    watched, against = shown(options.progress), options.against
+    scored = open_scored(options, against or options.model, options.data, labelled=against is None)
+    graph = scored.graph if against is None else read_like(options.model, scored.graph, outputs=True)
     with watched.task("Scoring") as update:
         own = scored.outputs(graph, update)
-    first = own
-    if original is not None:
-        with watched.task("Scoring the original") as update:
-            first = scored.outputs(scored.graph, update)
-    found = scored.compare(first, own)
-    alone = Evaluated(graph.label, found.after, scored.data.preprocessing.name, len(scored.images), scored.metric)
-    if original is None:
-        return alone
-    if found.agreement is None:
-        return replace(alone, against=scored.graph.label, agreement=found.after)
-    return replace(alone, against=scored.graph.label, original=found.before, agreement=found.agreement)
+    if against is None:
+        return _evaluated(scored, graph, scored.task.score(own, scored.truth(own)))
+    with watched.task("Scoring the original") as update:
+        first = scored.outputs(scored.graph, update)
+    task, truth = scored.task, scored.truth(first)
+    found = replace(_evaluated(scored, graph, task.score(own, truth)), against=scored.graph.label)
+    if found.metric == task.metric(labelled=False):
+        return replace(found, agreement=found.score)
+    return replace(found, original=task.score(first, truth), agreement=task.score(own, task.truth(first, None)))
+
+
+def _evaluated(scored: Scored, graph: ModelGraph, score: Score) -> Evaluated:
+    return Evaluated(graph.label, score, scored.data.preprocessing.name, len(scored.images), scored.metric)

@@ -26,7 +26,7 @@ MOST_OPERATORS = 12
 def write_report(options: ReportOptions) -> Path:
     """Writes report.html of a run: one file without scripts, for a browser without a network, and returns where.
 
-    Of a run with several budgets, all are shown beside each other. Charts are drawn where vl-convert-python is
+    The budgets of one run are shown beside each other. Charts are drawn where vl-convert-python is
     installed (``pip install 'bocr-onnx[report]'``), else there are tables. Both models run for a moment, to tell the
     time of each operator, where they are still there, unchanged, and were measured on this host.
 
@@ -62,11 +62,11 @@ def _budgets(folder: Path) -> list[Path]:
 
 
 def _kernels(record: Mapping[str, Any], beside: Path) -> dict[str, dict[str, float]]:
-    """Returns the ms that original and slim model spend in each kind of operator; nothing where these are no more.
+    """Returns the ms that original and slim model spend in each kind of operator; nothing where the files are gone.
 
     Args:
         record: The report.
-        beside: Where the files are looked for too, whose paths are those of the place where the run began.
+        beside: A second folder to look for the files in: their paths are relative to where the run began.
     """
     files = {"original": (record["model"]["path"], record["model"]["sha256"]),
              "slim": (record["output"], record.get("output_sha256"))}  # fmt: skip

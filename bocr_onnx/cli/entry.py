@@ -11,8 +11,7 @@ from bocr_onnx.cli.signals import NOTHING_KEPT, listen, stopped_code
 def run() -> None:
     """Runs the command line.
 
-    Threads of torch that wait go to sleep soon (GNU OpenMP): beside other work those that spin take the cores which the
-    others need. Two trainings at once are twice as fast so, one alone is as fast.
+    Waiting threads of torch (GNU OpenMP) go to sleep soon: threads that spin take the cores that other work needs.
     """
     if "OMP_WAIT_POLICY" not in os.environ:
         os.environ.setdefault("GOMP_SPINCOUNT", "2000")

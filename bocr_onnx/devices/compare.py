@@ -67,8 +67,8 @@ def choose_clock(wall_ms: Sequence[Sequence[float]], cpu_ms: Sequence[Sequence[f
 def speedup(before: Latency, after: Latency) -> Speedup:
     """Returns how many times faster a model is than the one it is compared with, by the clock that both are quoted by.
 
-    Of each round the logarithm of the ratio of both medians is taken; their mean, and Student's interval of it. Rounds
-    are the unit, since samples of one session share what makes it fast or slow: where its memory lies.
+    The logarithm of the ratio of both medians is taken of each round; then the mean of them, and its Student's
+    interval. Rounds are the unit, since samples of one session share what makes it fast or slow: where its memory lies.
 
     Args:
         before: What it is compared with.

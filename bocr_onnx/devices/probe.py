@@ -5,7 +5,7 @@ not even a multiple of a vector may lose the fast path altogether. Which block t
 processor, so convolutions of some widths are timed::
 
     t(C)    CPU time of a 1x1, a depthwise 3x3 and a 3x3 convolution of C channels
-    grid    the largest g for which, of the widths C that are not multiples of g, nearly all are no faster than the next
+    grid    the largest g for which, of the widths C that are not multiples of g, nearly none is faster than the next
             multiple of it: t(ceil(C / g) g) <= 1.05 t(C)
 """
 

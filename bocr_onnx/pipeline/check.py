@@ -23,7 +23,8 @@ from bocr_onnx.runtime import run_once
 from bocr_onnx.slimming import check_runs, prove_structure, read_plan
 
 if TYPE_CHECKING:
-    from bocr_onnx.pipeline.scored import Comparison, Scored
+    from bocr_onnx.pipeline.scored import Scored
+    from bocr_onnx.runtime import Outputs
 
 Check = Callable[[], Criterion]
 
@@ -161,27 +162,25 @@ def _above(name: str, value: float, limit: float, bound: str, shown: str) -> Cri
 
 def _scores(subject: Subject) -> Iterator[tuple[str, Check]]:
     """Yields what is asked of the score; images are read once."""
-    options, opened = subject.options, list[tuple["Scored", "Comparison"]]()
+    options, opened = subject.options, list["Found"]()
 
-    def scored() -> tuple[Scored, Comparison]:
+    def found() -> Found:
         if not opened:
-            opened.append(_score(subject))
+            opened.append(_found(subject))
         return opened[0]
 
     def least() -> Criterion:
-        images, score = scored()
+        scored, value = found().scored, found().score(found().own)
         assert options.min_score is not None
-        value = score.after.value
-        shown = f"{value:.2%} {images.metric} on {len(images.images)} images"
+        shown = f"{value:.2%} {scored.metric} on {len(scored.images)} images"
         verdict: Verdict = "passed" if value >= options.min_score else "failed"
         return Criterion("min-score", verdict, f"{options.min_score:.2%}", shown, "", value, options.min_score)
 
     def drop() -> Criterion:
-        images, score = scored()
+        scored, before, value = found().scored, found().score(found().first), found().score(found().own)
         assert options.max_drop is not None
-        before, value = score.before.value, score.after.value
         lost = 100 * (before - value)
-        shown = f"{lost:.2f} points of {images.metric} ({before:.2%} to {value:.2%}) on {len(images.images)} images"
+        shown = f"{lost:.2f} points of {scored.metric} ({before:.2%} to {value:.2%}) on {len(scored.images)} images"
         return _above("max-drop", lost, options.max_drop, f"{options.max_drop:g} points", shown)
 
     for name, limit, check in (("min-score", options.min_score, least), ("max-drop", options.max_drop, drop)):
@@ -197,8 +196,20 @@ def _unscored(name: str) -> Criterion:
     return Criterion(name, "failed", detail="not scored, since its inputs or outputs are not those of the original")
 
 
-def _score(subject: Subject) -> tuple[Scored, Comparison]:
-    """Returns the images, and how the model scores on them: against labels, or else what the original says."""
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What the model and its original say of the images; the model twice without an original."""
+
+    scored: Scored
+    own: Outputs
+    first: Outputs
+
+    def score(self, outputs: Outputs) -> float:
+        """Returns the score of outputs: against labels, or else what the original says."""
+        return self.scored.task.score(outputs, self.scored.truth(self.first)).value
+
+
+def _found(subject: Subject) -> Found:
     from bocr_onnx.pipeline.scored import open_scored
 
     options, original = subject.options, subject.original
@@ -206,7 +217,7 @@ def _score(subject: Subject) -> tuple[Scored, Comparison]:
     assert isinstance(options.model, (str, Path))
     scored = open_scored(options, options.against or options.model, options.data, labelled=original is None)
     own = scored.outputs(subject.graph)
-    return scored, scored.compare(own if original is None else scored.outputs(original), own)
+    return Found(scored, own, own if original is None else scored.outputs(original))
 
 
 def _latency(subject: Subject) -> Criterion:

@@ -15,7 +15,7 @@ from bocr_onnx.pipeline.images import ModelData, fit_images, load_images, open_p
 from bocr_onnx.pipeline.sized import read_for_images
 from bocr_onnx.progress import shown
 from bocr_onnx.runtime import Outputs, Progress, predict_heads
-from bocr_onnx.tasks import Score, Task, class_names, find_task
+from bocr_onnx.tasks import Task, class_names, find_task
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,37 +46,17 @@ class Scored:
         sized = self.graph if graph.batch_is_symbolic() else graph
         return predict_heads(sized, graph.proto, self.images, self.task.heads, progress=progress)
 
-    def compare(self, first: Outputs, second: Outputs) -> Comparison:
-        """Returns how another model does beside this one.
+    def truth(self, first: Outputs) -> Outputs:
+        """Returns what outputs are scored against: the labels, or what this model says.
 
         Args:
-            first: Outputs of this one.
-            second: Outputs of the other one.
+            first: Outputs of this model.
 
         Raises:
             DataError: The labels are not what the task scores.
         """
         self.task.check(first, self.labels, self.data.pools.path)
-        truth = self.task.truth(first, self.labels)
-        before, after = self.task.score(first, truth), self.task.score(second, truth)
-        if self.metric == self.task.metric(labelled=False):
-            return Comparison(before, after, None)
-        return Comparison(before, after, self.task.score(second, self.task.truth(first, None)))
-
-
-@dataclass(frozen=True, slots=True)
-class Comparison:
-    """A model beside its original, on the same images.
-
-    Attributes:
-        before: Score of the original; 1 where it is the truth itself.
-        after: Score of the model.
-        agreement: Its score where what the original says counts as the truth; None where that is what `after` is.
-    """
-
-    before: Score
-    after: Score
-    agreement: Score | None
+        return self.task.truth(first, self.labels)
 
 
 def open_scored(

@@ -232,7 +232,7 @@ def _rebuild(
     for _ in range(n_steps):
         rows = taught[torch.from_numpy(rng.integers(0, len(taught), BATCH))]
         optimizer.zero_grad()
-        loss(rows).backward()  # type: ignore[no-untyped-call]
+        torch.autograd.backward(loss(rows))
         optimizer.step()
         schedule.step()
     found = Rebuilt(segment.targets, before, measured())

@@ -13,13 +13,16 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
+from typer.testing import CliRunner
 
 import bocr_onnx
+from bocr_onnx.cli.main import app
 from bocr_onnx.devices import Latency, Measured
 from bocr_onnx.devices.host import Host
 from bocr_onnx.errors import BocrError, DeviceError, OutputError, UsageError
 from bocr_onnx.report.junit import junit
 from bocr_onnx.report.verdict import Checked, Criterion, markdown
+from bocr_onnx.tasks.classification import Classification
 
 DEMO = str(files("bocr_onnx.calibration") / "demo.onnx")
 DIGITS = str(files("bocr_onnx.calibration") / "digits.npz")
@@ -118,6 +121,24 @@ def test_a_model_that_misses_one(name: str, given: dict[str, Any], slim: Path, o
     found = checked(slim, odd, given)
     assert {c.name for c in found.criteria if c.verdict == "failed"} == {name}, found.criteria
     assert found.exit_code == 1
+
+
+def test_the_command_line_names_its_own_options(slim: Path, odd: dict[str, str]) -> None:
+    told = CliRunner().invoke(app, ["check", str(slim), "--data", odd["images"], "--min-score", "0.5"])
+    assert told.exit_code == 2
+    assert f"--data {odd['images']} must have labels" in told.stdout
+
+
+def test_a_model_alone_is_scored_once(slim: Path) -> None:
+    """An average precision takes seconds, and agreement with itself says nothing."""
+    scores: list[int] = []
+    plain = Classification.score
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Classification, "score", lambda *given: scores.append(1) or plain(*given))
+        bocr_onnx.evaluate(slim, DIGITS)
+        assert len(scores) == 1
+        bocr_onnx.check(slim, data=DIGITS, min_score=0.1)
+    assert len(scores) == 2
 
 
 def test_a_model_with_another_interface_is_not_scored(slim: Path, odd: dict[str, str]) -> None:
@@ -235,7 +256,7 @@ ATTRIBUTES = {
     "testsuite": {"name", "tests", "failures", "errors", "skipped", "time"}, "testcase": {"name", "classname", "time"},
     "failure": {"type", "message"}, "error": {"type", "message"}, "skipped": {"type", "message"},
 }  # fmt: skip
-"""Of the schema that Jenkins checks reports by; every attribute that it requires is among those that are written."""
+"""From the schema by which Jenkins checks reports: every attribute that it requires is written."""
 
 HOSTILE = "<b>&\"'\x00\x1b|`*]]>\n# boo"
 ALL = Checked(

@@ -126,7 +126,7 @@ def test_a_prediction_is_what_is_counted_on_the_cut_model(name: str) -> None:
     assert_exact(model(name), range(3))
 
 
-def test_a_prediction_behind_flattened_channels() -> None:
+def test_a_prediction_after_flattened_channels() -> None:
     assert_exact(build(FLAT, **{**COMMON, **FLAT_CONSTANTS}), range(3))
 
 
@@ -140,7 +140,7 @@ def test_a_prediction_for_a_real_model(shared: Path, name: str, folded_nodes: in
     assert_exact(graph, range(2), folded_bytes=256 if folded_nodes else 0, folded_nodes=folded_nodes)
 
 
-def test_weights_in_constant_nodes_and_behind_what_moves_them() -> None:
+def test_weights_in_constant_nodes_and_after_what_moves_them() -> None:
     made = proto(
         "m (float[N, 3] x) => (float[N, 2] y) { t = Transpose(A) a = MatMul(x, t) i = Identity(B) y = MatMul(a, i) }",
         A=(6, 3),

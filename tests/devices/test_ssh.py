@@ -105,7 +105,7 @@ def test_the_command_line_says_what_a_device_is(reached: Server) -> None:
     assert "ssh://USER@HOST" in CliRunner().invoke(app, ["device", "list"]).output
 
 
-def test_nothing_is_left_behind(reached: Server) -> None:
+def test_nothing_stays_on_the_server(reached: Server) -> None:
     open_device(reached.device).measure([model(SMALL)], FEEDS, Request(budget_s=0.0, details=True))
     assert leftovers(reached) == []
 

@@ -94,7 +94,7 @@ def test_rows_that_an_operator_mixes_are_one_sample(body: str) -> None:
     assert graph.batch == 1
 
 
-def test_samples_that_a_constant_mixes_behind_convolutions_are_one() -> None:
+def test_samples_that_a_constant_mixes_after_convolutions_are_one() -> None:
     graph = build(
         """m (float[4, 3, 10, 10] x) => (float[4, 8] y) {
             c = Conv(x, W) p = GlobalAveragePool(c) f = Flatten(p) y = MatMul(A, f)

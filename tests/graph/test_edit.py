@@ -170,7 +170,7 @@ def test_old_files_lose_the_inputs_of_initializers_that_go() -> None:
     assert "k" not in stored(slim)
 
 
-def test_a_bias_behind_the_last_input() -> None:
+def test_a_bias_after_the_last_input() -> None:
     graph = build("m (float[N, 3, 4, 4] x) => (float[N, 6, 4, 4] y) { y = Conv(x, W) }", W=(6, 3, 1, 1))
     bias = drawn((6,), 1)
     made = apply_edit(graph, Edit({(0, 2): bias}))

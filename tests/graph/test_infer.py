@@ -133,7 +133,7 @@ BRANCHES = """m (float[2] x, bool b) => (float[K] y) {{
     ("condition", "taken", "shape"),
     [("b", "Neg(r)", None), ("c", "Neg(r)", (2,)), ("b", "Concat <axis = 0> (x, r)", (4,))],
 )
-def test_the_shape_behind_an_if_is_what_its_branches_agree_on(
+def test_the_shape_after_an_if_is_what_its_branches_agree_on(
     condition: str, taken: str, shape: tuple[int, ...] | None
 ) -> None:
     graph = build(BRANCHES.format(condition=condition, taken=taken))

@@ -183,7 +183,7 @@ def test_external_data_outside_the_folder(tmp_path: Path, external: Path, kind: 
     assert repr(location) in message
 
 
-def test_external_data_behind_a_link_out_of_the_folder(tmp_path: Path, external: Path) -> None:
+def test_external_data_through_a_link_out_of_the_folder(tmp_path: Path, external: Path) -> None:
     inner = tmp_path / "inner"
     inner.mkdir()
     moved = external.rename(inner / "external.onnx")

@@ -290,7 +290,7 @@ def test_two_inputs_through_one_weight_are_one_group() -> None:
     assert {t.name for t in cut(index, random_mask(index, 0)).graph.initializer} == {"W", "b", "V", "U"}
 
 
-def test_the_rest_is_cut_behind_a_custom_operator_whose_output_is_declared() -> None:
+def test_the_rest_is_cut_after_a_custom_operator_whose_output_is_declared() -> None:
     graph = build(
         """<ir_version: 8, opset_import: ["" : 17, "acme" : 1]>
         m (float[N, 3, 4, 4] x) => (float[N, 2] y) <float[N, 6, 4, 4] q>

@@ -233,7 +233,7 @@ RECURRENT = """m (float[7, N, 5] x) => (float[7, N, 3] y) {{
 
 @pytest.mark.parametrize(("op", "gates", "more"), [("LSTM", 4, ", s, c"), ("GRU", 3, ", s"), ("RNN", 1, ", s")])
 def test_recurrent_weights_tell_their_inputs_and_hidden_units_apart(op: str, gates: int, more: str) -> None:
-    """Of the hidden units the live ones are read by the state itself or by the product after it."""
+    """Live hidden units are read by the state itself or by the product after it."""
     units = np.arange(8)
     by_state, by_reader = np.isin(units, [1, 6]), np.isin(units, [2, 4])
     read = drawn((1, gates * 8, 8), 4) * by_state

@@ -41,7 +41,7 @@ def test_the_first_slice_is_a_fifth_and_at_least_a_hundred(n_images: int, n_firs
 
 
 @pytest.mark.parametrize("share", [0.5, 0.999, 1.001, 2.0, None])
-def test_scoring_stops_behind_the_first_slice_where_that_is_too_far_off(
+def test_scoring_stops_after_the_first_slice_where_that_is_too_far_off(
     share: float | None, scorer: PolicyScorer
 ) -> None:
     slim = outputs(scorer)

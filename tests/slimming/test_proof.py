@@ -497,7 +497,7 @@ PLACES = {
 
 @pytest.mark.parametrize("name", PLACES)
 def test_places_lengths_and_counts_are_such_that_a_wrong_cut_shows(name: str) -> None:
-    """Of the table the first row is zero, which is what a padding index reads."""
+    """The first row of the table is zero, which is what a padding index reads."""
     table = drawn((9, 8), 1)
     table[0] = 0
     shapes = {"w": (8, 5), "u": (8, 5), "v": (10, 3), "W": (1, 12, 8), "R": (1, 12, 4), "wq": (4, 5), "uq": (4, 5)}

@@ -262,7 +262,7 @@ def test_depthwise_grouped_and_transposed_conv_in_one_and_three_dimensions(rank:
     assert widths(check(graph)) == {"Conv_0": 3, "Conv_2": 4, "ConvTranspose_3": 5}
 
 
-def test_a_grouped_conv_behind_a_concat_ties_what_lies_at_the_same_place_of_its_blocks() -> None:
+def test_a_grouped_conv_after_a_concat_ties_what_lies_at_the_same_place_of_its_blocks() -> None:
     graph = build(
         """m (float[N, 3, 4, 4] x) => (float[N, 2, 4, 4] y) {
             a = Conv(x, A)

@@ -125,7 +125,7 @@ def test_grouped_qlinearconv_keeps_its_blocks_equal() -> None:
 
 
 @pytest.mark.parametrize("zeros_of_weight", ["", ", wz"])
-def test_convinteger_is_cut_behind_scales_that_are_computed(zeros_of_weight: str) -> None:
+def test_convinteger_is_cut_before_scales_that_are_computed(zeros_of_weight: str) -> None:
     """As dynamic quantization writes it; what is quantized by its own range keeps its channels."""
     graph = build(
         f"""m (float[N, 3, 5, 5] x) => (float[N, 4, 5, 5] y) {{

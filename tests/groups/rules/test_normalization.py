@@ -116,7 +116,7 @@ def test_softmax_passes_only_channels_it_does_not_mix(op: str, opset: int, axis:
     assert (reasons(index).get(f"{op}_1") == f"{op} normalizes over the channels") is refused
 
 
-def test_softmax_defaults_to_the_last_axis_and_before_opset_13_to_all_behind_the_first() -> None:
+def test_softmax_defaults_to_the_last_axis_and_before_opset_13_to_all_after_the_first() -> None:
     text = """m (float[N, 3, 4, 4] x) => (float[N, 2, 4, 4] y) { c = Conv(x, W) s = Softmax(c) y = Conv(s, V) }"""
     constants = {"W": (6, 3, 1, 1), "V": (2, 6, 1, 1)}
     assert widths(check(build(text, opset=13, **constants))) == {"Conv_0": 6}

@@ -207,7 +207,7 @@ def test_a_state_that_cannot_be_cut_keeps_the_units() -> None:
 
 
 @pytest.mark.parametrize("before", [0, 1])
-def test_gru_resets_before_or_behind_its_product(before: int) -> None:
+def test_gru_resets_before_or_after_its_product(before: int) -> None:
     index = check(network("GRU", attributes=f", linear_before_reset = {before}"))
     assert widths(index) == {"Conv_0": 6, "GRU_2": 5}
 
