@@ -29,7 +29,15 @@ def test_an_activation_passes_its_channels(op: str) -> None:
 @pytest.mark.parametrize("op", ["Affine", "ParametricSoftplus", "ScaledTanh"])
 def test_an_experiment_that_onnx_gave_up_passes_its_channels(op: str) -> None:
     graph = build(between(f"e = {op} <alpha = 1.5, beta = 0.5> (c)"), opset=8, ir=4, **CONV)
+    assert graph.shapes["e"] == (1, 6, 4, 4), "without a shape nothing after it has MACs"
     assert widths(check(graph)) == {"Conv_0": 6}
+
+
+def test_what_an_image_scaler_gives_has_a_shape() -> None:
+    nodes = "s = ImageScaler <scale = 0.5, bias = [0.1, 0.2, 0.3]> (x) c = Conv(s, W) y = Conv(c, V)"
+    graph = build(f"m (float[N, 3, 4, 4] x) => (float[N, 2, 4, 4] y) {{ {nodes} }}", opset=8, ir=4, **CONV)
+    assert graph.shapes["s"] == (1, 3, 4, 4)
+    assert widths(check(graph)) == {"Conv_1": 6}
 
 
 def test_relu6_as_clip_with_scalar_bounds() -> None:
